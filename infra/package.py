@@ -1,0 +1,320 @@
+"""
+Build what is deployed: the function's zip and the layer's, the same bytes from the same sources.
+
+Ours goes into the function and the libraries into the layer, because two folders named ``alembic``
+must not merge. For Lambda the wheels are chosen for its Python and processor, for the local AWS for
+the interpreter that runs this. Nothing is compiled from C, and no container is needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+LAYER_LOCK = ROOT / "infra" / "requirements" / "layer.txt"
+OUTPUT = ROOT / "build"
+
+# Ours: what the function needs at run time, and no more.
+FUNCTION_SOURCES = ("handlers", "core", "alembic", "alembic.ini")
+NOT_DEPLOYED = (".mako", ".md", ".pyc", ".orig", ".rej")
+
+# Libraries with parts in C that we need. Everything else comes as a pure Python wheel: SQLAlchemy's
+# compiled parts fetch many rows faster, which no migration does, and weigh 9 MB.
+COMPILED = frozenset({"markupsafe", "psycopg2-binary"})
+
+# What no import and no licence asks for: tests, build inputs, console scripts, the templates of
+# `alembic init`, the pages of an HTTP API, and notes that pip leaves for its next run.
+TRIMMED = (
+    "bin",
+    "*.dist-info/INSTALLER",
+    "*.dist-info/RECORD",
+    "*.dist-info/REQUESTED",
+    "**/*.c",
+    "**/*.pxd",
+    "**/*.pyi",
+    "**/*.pyx",
+    "alembic/templates",
+    "alembic/testing",
+    "aws_lambda_powertools/event_handler/openapi/swagger_ui",
+    "sqlalchemy/testing",
+)
+
+# Lambda's Python 3.12 and newer run on Amazon Linux 2023, whose glibc is 2.34.
+GLIBC_TAGS = ("manylinux_2_34", "manylinux_2_28", "manylinux_2_17", "manylinux2014")
+MACHINES = {"x86_64": "x86_64", "arm64": "aarch64"}  # Lambda's word: the wheels' word
+
+MEGABYTE = 1_000_000
+ZIPPED_LIMIT = 15 * MEGABYTE
+UNZIPPED_LIMIT = 45 * MEGABYTE
+
+# A zip can say nothing older, and nothing here may depend on when it was built.
+ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+class PackageError(Exception):
+    """The package cannot be built here; the message says what is missing."""
+
+
+@dataclass(frozen=True)
+class Platform:
+    """Where a package will run."""
+
+    python: Path  # the interpreter that makes its byte code
+    python_release: str  # such as 3.13
+    architecture: str  # x86_64 or arm64, as Lambda says it
+    wheel_tags: tuple[str, ...]  # empty: those of the interpreter that runs this
+
+    @property
+    def runtime(self) -> str:
+        """Lambda's name for the interpreter, such as ``python3.13``."""
+        return f"python{self.python_release}"
+
+
+@dataclass(frozen=True)
+class Package:
+    """The two zips, and what the template's parameters want to know about them."""
+
+    function: Path
+    layer: Path
+    build: str  # the line in BUILD: 12 hexadecimal digits
+    runtime: str
+    architecture: str
+
+    @property
+    def function_key(self) -> str:
+        """The object's name in a bucket: another content has another name, so a deployment sees it."""
+        return _object_key(self.function)
+
+    @property
+    def layer_key(self) -> str:
+        """See *function_key*."""
+        return _object_key(self.layer)
+
+
+def here() -> Platform:
+    """The machine and the interpreter that run this, for the local AWS."""
+    architecture = "arm64" if platform.machine().lower() in {"arm64", "aarch64"} else "x86_64"
+    release = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return Platform(Path(sys.executable), release, architecture, ())
+
+
+def on_lambda(python_release: str, architecture: str, environ: Mapping[str, str]) -> Platform:
+    """
+    AWS's Python *python_release* on *architecture*.
+
+    Raises:
+        PackageError: That Python is not installed here, so its byte code cannot be made.
+    """
+    wanted = environ.get("PYTHON_FOR_LAMBDA") or f"python{python_release}"
+    tags = tuple(f"{tag}_{MACHINES[architecture]}" for tag in GLIBC_TAGS)
+    probe = "import sys; print(sys.implementation.name, '%d.%d' % sys.version_info[:2], sys.executable)"
+    try:
+        answer = subprocess.run([wanted, "-c", probe], capture_output=True, text=True, check=True)
+        implementation, release, executable = answer.stdout.strip().split(" ", 2)
+    except (OSError, subprocess.CalledProcessError, ValueError):
+        implementation, release, executable = "nothing", "", ""
+    if (implementation, release) != ("cpython", python_release):
+        raise PackageError(
+            f"{wanted!r} is {f'{implementation} {release}'.strip()}, not CPython {python_release}: the package "
+            "ships byte code, which only Lambda's own Python can make. Install it, or say where it is: "
+            f"make package PYTHON_FOR_LAMBDA=/path/to/python{python_release}"
+        )
+    return Platform(Path(executable), python_release, architecture, tags)
+
+
+def build(output: Path = OUTPUT, target: Platform | None = None) -> Package:
+    """
+    Build the function and the layer under *output*, for this interpreter unless *target* says else.
+
+    The trees that were zipped stay beside the zips. The layer is built again only when its lock,
+    this code or the platform changes.
+
+    Raises:
+        PackageError: A wheel could not be installed, or byte code is not valid.
+    """
+    target = target or here()
+    output = output / f"{target.runtime}-{target.architecture}"
+    output.mkdir(parents=True, exist_ok=True)
+    layer = _build_layer(output, target)
+    function, identity = _build_function(output, target)
+    return Package(function, layer, identity, target.runtime, target.architecture)
+
+
+def function_files(root: Path = ROOT) -> Iterator[Path]:
+    """Yield every file of ours that is deployed, relative to *root*, in a fixed order."""
+    for source in FUNCTION_SOURCES:
+        path = root / source
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            name = file.relative_to(root)
+            hidden = any(part.startswith(".") or part == "__pycache__" for part in name.parts)
+            if file.is_file() and not hidden and not name.name.endswith((*NOT_DEPLOYED, "~")):
+                yield name
+
+
+def build_identity(root: Path = ROOT) -> str:
+    """
+    Name the build by what is in it: our files and the layer's lock.
+
+    The same on every machine and Python, so the local AWS and the real one agree on it.
+    """
+    digest = hashlib.sha256()
+    for name in [*function_files(root), LAYER_LOCK.relative_to(ROOT)]:
+        content = (root / name).read_bytes()
+        digest.update(f"{name.as_posix()} {len(content)}\n".encode() + content)
+    return digest.hexdigest()[:12]
+
+
+def write_zip(tree: Path, archive: Path) -> None:
+    """Zip *tree*: names in order, no times, no owners, one mode."""
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as zipped:
+        for path in sorted(path for path in tree.rglob("*") if path.is_file()):
+            entry = zipfile.ZipInfo(path.relative_to(tree).as_posix(), ZIP_EPOCH)
+            entry.create_system = 3  # Unix, also when packaged elsewhere
+            entry.external_attr = 0o100644 << 16
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            zipped.writestr(entry, path.read_bytes())
+
+
+def unzipped_size(archive: Path) -> int:
+    """Bytes that *archive* takes once Lambda has unpacked it."""
+    with zipfile.ZipFile(archive) as zipped:
+        return sum(entry.file_size for entry in zipped.infolist())
+
+
+def _build_function(output: Path, target: Platform) -> tuple[Path, str]:
+    tree, archive = _emptied(output / "function"), output / "function.zip"
+    for name in function_files():
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / name, tree / name)
+    identity = build_identity()
+    (tree / "BUILD").write_text(f"{identity}\n")
+    _add_byte_code(tree, "/var/task", target)
+    write_zip(tree, archive)
+    return archive, identity
+
+
+def _build_layer(output: Path, target: Platform) -> Path:
+    tree, archive, stamp = output / "layer", output / "layer.zip", output / "layer.key"
+    key = _layer_key(target)
+    if archive.exists() and stamp.exists() and stamp.read_text() == key:
+        return archive
+    stamp.unlink(missing_ok=True)
+    libraries = _emptied(tree) / "python"
+    _install(libraries, target)
+    for pattern in TRIMMED:
+        for path in sorted(libraries.glob(pattern)):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    _add_byte_code(libraries, "/opt/python", target)
+    write_zip(tree, archive)
+    stamp.write_text(key)
+    return archive
+
+
+def _layer_key(target: Platform) -> str:
+    """Everything that decides the layer's bytes, as one digest."""
+    digest = hashlib.sha256(f"{target}".encode())
+    for file in (LAYER_LOCK, Path(__file__), Path(__file__).with_name("byte_code.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def _install(libraries: Path, target: Platform) -> None:
+    """Install the layer's lock into *libraries*, compiled wheels only where they are needed."""
+    pure = ("--platform=any", "--implementation=py", "--abi=none")
+    compiled = tuple(f"--platform={tag}" for tag in target.wheel_tags)
+    if compiled:
+        compiled += ("--implementation=cp",)
+    release = f"--python-version={target.python_release}"
+    locked = _locked(LAYER_LOCK.read_text())
+    for tags, names in (
+        ((release, *pure), locked.keys() - COMPILED),
+        ((release, *compiled) if compiled else (), COMPILED),
+    ):
+        with tempfile.TemporaryDirectory() as folder:
+            requirements = Path(folder) / "requirements.txt"
+            requirements.write_text("".join(locked[name] for name in sorted(names)))
+            _pip(
+                ["--require-hashes", "--no-deps", "--only-binary=:all:", "--no-compile", *tags]
+                + [f"--target={libraries}", f"--requirement={requirements}"]
+            )
+
+
+def _locked(lock: str) -> dict[str, str]:
+    """Each library's lines of *lock*, by its name; comments are left out."""
+    locked: dict[str, str] = {}
+    name = ""
+    for line in lock.splitlines(keepends=True):
+        if line.lstrip().startswith("#") or not line.strip():
+            continue
+        if not line.startswith(" "):
+            name = line.partition("==")[0]
+        locked[name] = locked.get(name, "") + line
+    return locked
+
+
+def _pip(arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise PackageError(f"the layer's libraries could not be installed:\n{done.stderr.strip()}")
+
+
+def _add_byte_code(tree: Path, installed_at: str, target: Platform) -> None:
+    """Have the target's Python compile *tree*, and check that it would use all of it."""
+    program = str(Path(__file__).with_name("byte_code.py"))
+    command = [str(target.python), "-S", "-B", "-W", "ignore", program, str(tree), installed_at]
+    # Nothing of the caller's environment may tell in the result, PYTHONPYCACHEPREFIX least of all.
+    done = subprocess.run(command, capture_output=True, text=True, env={"PYTHONHASHSEED": "0"})
+    if done.returncode:
+        raise PackageError(f"byte code of {tree.name}:\n{done.stderr.strip()}")
+
+
+def _emptied(folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _object_key(archive: Path) -> str:
+    return f"day2/{archive.stem}-{hashlib.sha256(archive.read_bytes()).hexdigest()[:16]}.zip"
+
+
+def main() -> None:
+    """Build for AWS, and say what came of it."""
+    parser = argparse.ArgumentParser(description="Build the zips of the function and its layer.")
+    parser.add_argument("--python", default="3.13", metavar="X.Y", help="Lambda's Python")
+    parser.add_argument("--architecture", default="arm64", choices=sorted(MACHINES))
+    parser.add_argument("--output", type=Path, default=OUTPUT)
+    arguments = parser.parse_args()
+    try:
+        package = build(
+            arguments.output, on_lambda(arguments.python, arguments.architecture, os.environ)
+        )
+    except PackageError as error:
+        raise SystemExit(f"make package: {error}") from None
+
+    archives = (package.function, package.layer)
+    for archive in archives:
+        size, unpacked = archive.stat().st_size / MEGABYTE, unzipped_size(archive) / MEGABYTE
+        print(f"{os.path.relpath(archive)}: {size:.1f} MB, unpacked {unpacked:.1f} MB")
+    print(f"build {package.build} for {package.runtime} on {package.architecture}")
+    if (
+        sum(archive.stat().st_size for archive in archives) > ZIPPED_LIMIT
+        or sum(map(unzipped_size, archives)) > UNZIPPED_LIMIT
+    ):
+        raise SystemExit("make package: larger than we promise: 15 MB zipped, 45 MB unpacked")
+
+
+if __name__ == "__main__":
+    main()
