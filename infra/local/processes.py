@@ -1,0 +1,84 @@
+"""
+Processes that outlive the one that started them: started, found again and stopped by pid files.
+
+A pid alone proves nothing, since pids are used again.  Each of our processes has its state folder
+in its command line, and only a process with that *marker* is ever signalled.
+"""
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+
+def command_line(pid: int) -> str:
+    """Return the command line of process *pid*; empty when it is gone or a zombie."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        if Path("/proc/self").exists():
+            return ""
+    # macOS has no /proc.
+    shown = subprocess.run(
+        ["ps", "-ww", "-o", "stat=,command=", "-p", str(pid)], capture_output=True, text=True
+    )
+    status, _, command = shown.stdout.strip().partition(" ")
+    return "" if status.startswith("Z") else command
+
+
+def is_running(pid: int, marker: str | Path) -> bool:
+    """Tell whether *pid* is alive and has *marker* in its command line."""
+    return str(marker) in command_line(pid)
+
+
+def read_pid(pid_file: Path) -> int | None:
+    """Return the pid on the first line of *pid_file*, or None when there is none."""
+    try:
+        return int(pid_file.read_text().split("\n", 1)[0])
+    except (OSError, ValueError):
+        return None
+
+
+def wait_gone(pid: int, marker: str | Path, timeout_seconds: float) -> bool:
+    """Wait until *pid* has ended, reaping it when it is our child; False when it has not."""
+    deadline = time.monotonic() + timeout_seconds
+    while True:
+        try:
+            os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:
+            pass
+        if not is_running(pid, marker):
+            return True
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+
+
+def stop(
+    pid: int,
+    marker: str | Path,
+    *,
+    first: signal.Signals = signal.SIGTERM,
+    timeout_seconds: float = 10,
+) -> None:
+    """Ask *pid* to end, and kill it when it has not within *timeout_seconds*."""
+    for number in (first, signal.SIGKILL):
+        if not is_running(pid, marker):
+            return
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            return
+        if wait_gone(pid, marker, timeout_seconds):
+            return
+
+
+def stop_recorded(
+    pid_file: Path, marker: str | Path, *, first: signal.Signals = signal.SIGTERM
+) -> None:
+    """Stop the process that *pid_file* names, if it is still ours, and remove the file."""
+    pid = read_pid(pid_file)
+    if pid is not None:
+        stop(pid, marker, first=first)
+    pid_file.unlink(missing_ok=True)

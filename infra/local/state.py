@@ -1,0 +1,126 @@
+"""
+Where the local AWS keeps everything it makes: one short folder that ``make clean`` removes.
+
+Short, since the path of a unix socket ends at 107 bytes (103 on macOS), and outside the home
+folder, since PostgreSQL refuses root and then runs as ``nobody``, who cannot enter a private home.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import random
+import shutil
+import socket
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+# Below the ports that the kernel hands to outgoing connections (32768 on Linux, 49152 on macOS):
+# a stopped instance finds its port free when it is started again.
+PORTS = range(15_000, 32_000)
+
+
+def free_port() -> int:
+    """Return a loopback port that nothing listens on."""
+    while True:
+        port = random.choice(PORTS)
+        if port_is_free(port):
+            return port
+
+
+def port_is_free(port: int) -> bool:
+    """Tell whether *port* of 127.0.0.1 can be listened on."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def shared_folder() -> Path:
+    """
+    Return the state folder of this checkout, made when missing: ``DAY2_STATE``, else by user and path.
+
+    Raises:
+        PermissionError: Somebody else made a folder of that name first.
+    """
+    name = f"day2-{os.getuid()}-{hashlib.sha256(str(CHECKOUT).encode()).hexdigest()[:8]}"
+    folder = Path(os.environ.get("DAY2_STATE") or Path("/tmp") / name).absolute()
+    folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+    # Names in /tmp can be guessed: never write into a folder or through a link of another user.
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise PermissionError(f"{folder} is not a folder of yours: remove it or set DAY2_STATE")
+    folder.chmod(0o711)
+    return folder
+
+
+@dataclass(frozen=True)
+class State:
+    """The folder of one local AWS.  Several may run side by side, each in a folder of its own."""
+
+    folder: Path
+
+    @classmethod
+    def of_checkout(cls) -> "State":
+        """Return the state that ``make up`` uses."""
+        return cls(shared_folder())
+
+    @classmethod
+    def throw_away(cls) -> "State":
+        """Return a new state beside the one of the checkout, for tests."""
+        return cls(shared_folder() / f"t{os.getpid():x}{random.randrange(256):02x}")
+
+    @property
+    def pids(self) -> Path:
+        """Folder of pid files: ``localstack`` and one for each function process."""
+        return self.folder / "pids"
+
+    @property
+    def servers(self) -> Path:
+        """Folder of the PostgreSQL servers, one a database instance."""
+        return self.folder / "pg"
+
+    @property
+    def tls(self) -> Path:
+        """Folder of the CA's certificate and the one that every instance shows."""
+        return self.folder / "tls"
+
+    @property
+    def ca_file(self) -> Path:
+        """Certificate of the local CA, PEM: what clients verify the endpoints against."""
+        return self.tls / "ca.pem"
+
+    @property
+    def log(self) -> Path:
+        """LocalStack's log."""
+        return self.folder / "localstack.log"
+
+    @property
+    def port_file(self) -> Path:
+        """Holds the port that LocalStack listens on."""
+        return self.folder / "port"
+
+    def make(self) -> None:
+        """Make the folder and those in it."""
+        self.folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+        for folder in (self.servers, self.pids):
+            folder.mkdir(mode=0o711, exist_ok=True)
+
+    def remove(self) -> None:
+        """Remove the folder with all that is in it."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other commands on this state waiting: two ``make up`` at once start one LocalStack."""
+        self.make()
+        with (self.folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
