@@ -123,11 +123,12 @@ def on_lambda(python_release: str, architecture: str, environ: Mapping[str, str]
         answer = subprocess.run([wanted, "-c", probe], capture_output=True, text=True, check=True)
         implementation, release, executable = answer.stdout.strip().split(" ", 2)
     except (OSError, subprocess.CalledProcessError, ValueError):
-        implementation, release, executable = "nothing", "", ""
+        implementation, release, executable = "", "", ""
     if (implementation, release) != ("cpython", python_release):
+        found = f"is {implementation} {release}" if release else "does not run"
         raise PackageError(
-            f"{wanted!r} is {f'{implementation} {release}'.strip()}, not CPython {python_release}: the package "
-            "ships byte code, which only Lambda's own Python can make. Install it, or say where it is: "
+            f"the package ships byte code, which only Lambda's own CPython {python_release} can make, and "
+            f"{wanted!r} {found}. Install it, or say where it is: "
             f"make package PYTHON_FOR_LAMBDA=/path/to/python{python_release}"
         )
     return Platform(Path(executable), python_release, architecture, tags)
@@ -290,6 +291,23 @@ def _object_key(archive: Path) -> str:
     return f"day2/{archive.stem}-{hashlib.sha256(archive.read_bytes()).hexdigest()[:16]}.zip"
 
 
+def _lay_out_for_upload(package: Package) -> None:
+    """
+    Write what `make deploy` uploads and passes on: ``upload/`` and ``parameters``, beside the zips.
+
+    The folder holds the objects under their keys, the file the template's parameters.
+    """
+    folder = package.function.parent
+    upload = _emptied(folder / "upload")
+    for archive, key in ((package.function, package.function_key), (package.layer, package.layer_key)):
+        (upload / key).parent.mkdir(exist_ok=True)
+        shutil.copyfile(archive, upload / key)
+    (folder / "parameters").write_text(
+        f"FunctionKey={package.function_key}\nLayerKey={package.layer_key}\n"
+        f"Runtime={package.runtime}\nArchitecture={package.architecture}\n"
+    )
+
+
 def main() -> None:
     """Build for AWS, and say what came of it."""
     parser = argparse.ArgumentParser(description="Build the zips of the function and its layer.")
@@ -305,6 +323,7 @@ def main() -> None:
         raise SystemExit(f"make package: {error}") from None
 
     archives = (package.function, package.layer)
+    _lay_out_for_upload(package)
     for archive in archives:
         size, unpacked = archive.stat().st_size / MEGABYTE, unzipped_size(archive) / MEGABYTE
         print(f"{os.path.relpath(archive)}: {size:.1f} MB, unpacked {unpacked:.1f} MB")
