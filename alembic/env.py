@@ -1,0 +1,107 @@
+"""
+How Alembic reaches a database: through the runner's session, or by itself from a URL.
+
+The runner (``core/revisions.py``) lends its connection in ``config.attributes``. The plain
+``alembic`` command takes ``-x url=…`` or DATABASE_URL, and goes by the same rules: the
+lock, schema ``day2``, one transaction a revision, a history row in each.
+"""
+
+import getpass
+import logging.config
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from alembic import context
+from sqlalchemy import URL, Connection, MetaData, create_engine, make_url
+from sqlalchemy.pool import NullPool
+
+from core import history
+from core.aws import Aws
+from core.budget import Budget
+from core.database import acquire_lock
+from core.history import Recorder
+from core.operations import Vault
+from core.settings import Settings
+
+config = context.config
+LOCK_WAIT_SECONDS = 60
+
+
+def configure(**options: object) -> None:
+    """Configure Alembic the one way that every run of ours shares."""
+    context.configure(
+        # Day-2 operations have no models: autogenerate is to find nothing, ever.
+        target_metadata=MetaData(),
+        include_object=lambda *_: False,
+        version_table_schema=history.SCHEMA,
+        transaction_per_migration=True,
+        on_version_apply=config.attributes.get("recorder") or by_hand(),
+        **options,
+    )
+
+
+def by_hand() -> Recorder:
+    """Return the recorder of a run that somebody started with the ``alembic`` command."""
+    scripts = context.script.walk_revisions()
+    return Recorder(
+        trigger="command",
+        request_id=getpass.getuser(),
+        checksums={script.revision: history.checksum(script.path) for script in scripts},
+    )
+
+
+def database_url() -> str:
+    """Return the URL that the command was given."""
+    url = context.get_x_argument(as_dictionary=True).get("url") or os.environ.get("DATABASE_URL")
+    if not url:
+        raise SystemExit("no database: give -x url=postgresql://… or set DATABASE_URL")
+    return url
+
+
+@contextmanager
+def session_of_our_own() -> Iterator[Connection]:
+    """Connect by URL, make schema day2 unless we only look, and hold the lock."""
+    # SQLAlchemy 2.1 takes plain postgresql:// for psycopg 3, which is not installed.
+    url = make_url(database_url()).set(drivername="postgresql+psycopg2")
+    with create_engine(url, poolclass=NullPool, hide_parameters=True).connect() as connection:
+        configure(connection=connection)
+        if not context.get_context().opts.get("dont_mutate"):
+            config.attributes.setdefault("vault", vault(url))
+            session = connection.connection.driver_connection
+            session.autocommit = True
+            acquire_lock(session, Budget.of(LOCK_WAIT_SECONDS), wait_seconds=LOCK_WAIT_SECONDS)
+            history.create(session)
+            session.autocommit = False
+        connection.commit()
+        yield connection
+
+
+def vault(url: URL) -> Vault:
+    """Return where logins' passwords are kept: Secrets Manager, under -x instance=… or the host."""
+    host = url.host or "localhost"
+    name = context.get_x_argument(as_dictionary=True).get("instance", host)
+    address = {"host": host, "port": url.port or 5432, "dbname": url.database or "postgres"}
+    return Aws(Settings.from_env(os.environ)).vault(name, address)
+
+
+if config.config_file_name and getattr(config, "cmd_opts", None) is not None:
+    logging.config.fileConfig(config.config_file_name, disable_existing_loggers=False)
+
+if context.is_offline_mode():
+    configure(dialect_name="postgresql", literal_binds=True, dialect_opts={"paramstyle": "named"})
+    # A script that starts at base makes everything it needs.
+    if not context.get_starting_revision_argument():
+        context.get_context().impl.static_output(history.CREATE)
+    with context.begin_transaction():
+        context.run_migrations()
+elif "connection" in config.attributes:
+    configure(connection=config.attributes["connection"])
+    with context.begin_transaction():
+        context.run_migrations()
+else:
+    with session_of_our_own():
+        with context.begin_transaction():
+            context.run_migrations()
+        if "vault" in config.attributes:
+            config.attributes["vault"].settle()

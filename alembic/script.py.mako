@@ -1,0 +1,21 @@
+"""${message}
+
+Say here what an operator may rely on after this revision.
+
+Going back: say what the downgrade takes away, and what it keeps.
+"""
+
+from core import operations
+
+revision = ${repr(up_revision)}
+down_revision = ${repr(down_revision)}
+branch_labels = ${repr(branch_labels)}
+depends_on = ${repr(depends_on)}
+
+
+def upgrade() -> None:
+    operations.role("example_role")
+
+
+def downgrade() -> None:
+    operations.drop_role("example_role")

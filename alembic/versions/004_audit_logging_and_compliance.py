@@ -1,0 +1,107 @@
+"""
+Audit logging and compliance
+
+After this, the application can have changes to its tables recorded, and nobody whom the
+trail is about can change it. ``app_role`` writes in two ways only::
+
+    CREATE TRIGGER audit AFTER INSERT OR UPDATE OR DELETE ON app_schema.orders
+        FOR EACH ROW EXECUTE FUNCTION audit.record_change();
+    SELECT audit.record_event('export', 'orders of May sent to the auditor', '{"rows": 12}');
+
+``backup_role`` reads the trail, so that a backup holds it. Each entry names the login
+(``session_user``), not the role it acts as.
+
+Going back removes the functions, and with them the triggers that call them. A table with
+entries stays, readable by the master only, and is taken up again by the next upgrade.
+"""
+
+from alembic import op
+
+from core import operations
+
+revision = "004"
+down_revision = "003"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.execute("CREATE SCHEMA IF NOT EXISTS audit")
+    operations.close_to_public("audit")
+    op.execute(
+        """
+        CREATE TABLE IF NOT EXISTS audit.database_changes (
+            id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+            table_name text NOT NULL,
+            operation text NOT NULL CHECK (operation IN ('INSERT', 'UPDATE', 'DELETE')),
+            old_values jsonb,
+            new_values jsonb,
+            changed_by text NOT NULL DEFAULT session_user,
+            changed_at timestamptz NOT NULL DEFAULT now()
+        )
+        """
+    )
+    op.execute(
+        """
+        CREATE TABLE IF NOT EXISTS audit.compliance_events (
+            id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+            event_type text NOT NULL,
+            description text NOT NULL,
+            details jsonb,
+            recorded_by text NOT NULL DEFAULT session_user,
+            recorded_at timestamptz NOT NULL DEFAULT now()
+        )
+        """
+    )
+    # The functions write as their owner, the master. So their search path is fixed, and
+    # they take nothing that could name another table.
+    op.execute(
+        """
+        CREATE OR REPLACE FUNCTION audit.record_change() RETURNS trigger
+            LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+            AS $$
+            BEGIN
+                INSERT INTO audit.database_changes
+                    (table_name, operation, old_values, new_values)
+                VALUES (
+                    format('%I.%I', TG_TABLE_SCHEMA, TG_TABLE_NAME),
+                    TG_OP,
+                    CASE WHEN TG_OP <> 'INSERT' THEN to_jsonb(OLD) END,
+                    CASE WHEN TG_OP <> 'DELETE' THEN to_jsonb(NEW) END
+                );
+                RETURN NULL;
+            END
+            $$
+        """
+    )
+    op.execute(
+        """
+        CREATE OR REPLACE FUNCTION audit.record_event(
+            event_type text, description text, details jsonb DEFAULT NULL
+        ) RETURNS bigint
+            LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+            AS $$
+                INSERT INTO audit.compliance_events (event_type, description, details)
+                VALUES ($1, $2, $3)
+                RETURNING id
+            $$
+        """
+    )
+    for function in ("record_change()", "record_event(text, text, jsonb)"):
+        op.execute(f"REVOKE ALL ON FUNCTION audit.{function} FROM PUBLIC")
+        op.execute(f"GRANT EXECUTE ON FUNCTION audit.{function} TO app_role")
+    op.execute("GRANT USAGE ON SCHEMA audit TO app_role, backup_role")
+    op.execute("GRANT SELECT ON ALL TABLES IN SCHEMA audit TO backup_role")
+    op.execute("GRANT SELECT ON ALL SEQUENCES IN SCHEMA audit TO backup_role")
+
+
+def downgrade() -> None:
+    op.execute("REVOKE ALL ON ALL TABLES IN SCHEMA audit FROM backup_role")
+    op.execute("REVOKE ALL ON ALL SEQUENCES IN SCHEMA audit FROM backup_role")
+    op.execute("REVOKE ALL ON SCHEMA audit FROM app_role, backup_role")
+    # CASCADE: the application's triggers call it, and would fail every write without it.
+    op.execute("DROP FUNCTION IF EXISTS audit.record_change() CASCADE")
+    op.execute("DROP FUNCTION IF EXISTS audit.record_event(text, text, jsonb)")
+    operations.drop_table_if_empty("audit.compliance_events")
+    operations.drop_table_if_empty("audit.database_changes")
+    operations.drop_schema("audit")

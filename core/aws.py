@@ -1,0 +1,366 @@
+"""The door to AWS: instances, parameters, secrets and events. Nothing is decided here."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    HTTPClientError,
+    NoCredentialsError,
+    ParamValidationError,
+)
+from botocore.exceptions import ConnectionError as CannotConnect
+
+from core.budget import pauses
+from core.errors import (
+    AccessDenied,
+    InvalidField,
+    MigrationError,
+    NoSuchInstance,
+    NotFound,
+    NotReady,
+    Rejected,
+    RunFailed,
+)
+from core.model import (
+    FLEET,
+    Declared,
+    Instance,
+    ManagedSecret,
+    ObservedState,
+    Parameters,
+    Secret,
+    TargetSource,
+)
+from core.settings import Settings
+from core.vault import LoginVault
+
+PUT_EVENTS_BATCH = 10
+PUT_EVENTS_TRIES = 5
+
+_CLIENT_CONFIG = Config(
+    connect_timeout=5,
+    read_timeout=20,
+    retries={"mode": "standard", "total_max_attempts": 5},
+)
+_ACCESS_CODES = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation")
+_MISSING_CODES = ("ResourceNotFoundException", "ParameterNotFound", "DBInstanceNotFound")
+_BUSY_CODES = (
+    "Throttling",
+    "ThrottlingException",
+    "TooManyUpdates",
+    "RequestLimitExceeded",
+    "InternalServiceError",
+    "InternalServerError",
+    "InternalFailure",
+    "InternalError",
+    "ServiceUnavailable",
+)
+
+
+class Aws:
+    """
+    AWS as one account and region show it. Clients are made when first needed, and kept.
+
+    Every method raises AccessDenied, NotFound, NotReady, Rejected or RunFailed where AWS
+    refuses, and the message names the call and the thing.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._prefix = settings.prefix
+        self._clients: dict[str, Any] = {}
+
+    @cached_property
+    def _session(self) -> Any:
+        return boto3.session.Session()
+
+    def _client(self, service: str) -> Any:
+        if service not in self._clients:
+            self._clients[service] = self._session.client(service, config=_CLIENT_CONFIG)
+        return self._clients[service]
+
+    # Instances
+
+    def instance(self, identifier: str) -> Instance:
+        """
+        Return the instance *identifier*.
+
+        Raises:
+            NoSuchInstance: RDS knows none of this name.
+        """
+        with _calling("rds:DescribeDBInstances", f"instance {identifier}", NoSuchInstance):
+            found = self._client("rds").describe_db_instances(DBInstanceIdentifier=identifier)
+        return _instance(found["DBInstances"][0])
+
+    def instances(self) -> Iterator[Instance]:
+        """Yield every instance of the account and region, page by page."""
+        pages = self._client("rds").get_paginator("describe_db_instances").paginate()
+        with _calling("rds:DescribeDBInstances", "all instances"):
+            for page in pages:
+                yield from map(_instance, page["DBInstances"])
+
+    # Parameters
+
+    def target_parameter(self, instance: str) -> str:
+        """Return the name of the parameter that declares the target of *instance*."""
+        return f"/{self._prefix}/{instance}/target-revision"
+
+    def observed_parameter(self, instance: str) -> str:
+        """Return the name of the parameter that holds the observed state of *instance*."""
+        return f"/{self._prefix}/{instance}/observed-state"
+
+    def parameters(self, instance: str) -> Parameters:
+        """Read the declared target (the instance's, else the fleet's) and the observed state."""
+        own, fleet = self.target_parameter(instance), self.target_parameter(FLEET)
+        observed = self.observed_parameter(instance)
+        with _calling("ssm:GetParameters", f"{own}, {fleet}, {observed}"):
+            found = self._client("ssm").get_parameters(Names=[own, fleet, observed])
+        values = {entry["Name"]: entry for entry in found["Parameters"]}
+        return Parameters(_declared(values, own, fleet), _observed(values.get(observed)))
+
+    def all_parameters(self) -> dict[str, Parameters]:
+        """
+        Read the parameters of every instance under the prefix, and the fleet's as ``_fleet``.
+
+        An instance without any parameter is not in the answer, and follows the fleet.
+        """
+        values: dict[str, dict[str, Any]] = {}
+        path = f"/{self._prefix}/"
+        pages = self._client("ssm").get_paginator("get_parameters_by_path")
+        with _calling("ssm:GetParametersByPath", path):
+            for page in pages.paginate(Path=path, Recursive=True):
+                values.update({entry["Name"]: entry for entry in page["Parameters"]})
+        names = {name.split("/")[2] for name in values if name.count("/") == 3} | {FLEET}
+        fleet = self.target_parameter(FLEET)
+        return {
+            name: Parameters(
+                _declared(values, self.target_parameter(name), fleet),
+                _observed(values.get(self.observed_parameter(name))),
+            )
+            for name in names
+        }
+
+    def write_observed(self, instance: str, state: ObservedState) -> None:
+        """Keep *state* in the instance's parameter."""
+        name = self.observed_parameter(instance)
+        fields = asdict(state) | {"at": state.at.isoformat()}
+        with _calling("ssm:PutParameter", name):
+            self._client("ssm").put_parameter(
+                Name=name, Type="String", Overwrite=True, Value=json.dumps(fields)
+            )
+
+    # Secrets
+
+    def secret(self, name: str, *, stage: str = "AWSCURRENT") -> Secret:
+        """
+        Return the secret *name* (a name or an ARN) at *stage*.
+
+        Raises:
+            InvalidField: It is binary.
+        """
+        with _calling("secretsmanager:GetSecretValue", f"secret {name}", NotFound):
+            found = self._client("secretsmanager").get_secret_value(
+                SecretId=name, VersionStage=stage
+            )
+        if "SecretString" not in found:
+            raise InvalidField(f"secret {name}", "is binary", "store JSON as its SecretString")
+        return Secret(found["Name"], found["ARN"], found["SecretString"])
+
+    def owner_of_secret(self, secret: Secret) -> str | None:
+        """Return the instance that RDS keeps *secret* for, by the tag that RDS puts on it."""
+        arn = self.secret_tags(secret.arn).get("aws:rds:primaryDBInstanceArn", "")
+        return arn.rpartition(":db:")[2] or None
+
+    def secret_tags(self, name: str) -> dict[str, str]:
+        """Return the tags of the secret *name*."""
+        with _calling("secretsmanager:DescribeSecret", f"secret {name}", NotFound):
+            found = self._client("secretsmanager").describe_secret(SecretId=name)
+        return {tag["Key"]: tag["Value"] for tag in found.get("Tags", [])}
+
+    def create_secret(
+        self, name: str, text: str, *, description: str, tags: Mapping[str, str]
+    ) -> None:
+        """Make the secret *name* that holds *text*, under the stack's key if it has one."""
+        key = self._settings.secret_kms_key_id
+        with _calling("secretsmanager:CreateSecret", f"secret {name}"):
+            self._client("secretsmanager").create_secret(
+                Name=name,
+                Description=description,
+                SecretString=text,
+                Tags=_tag_list(tags),
+                **({"KmsKeyId": key} if key else {}),
+            )
+
+    def put_secret(self, name: str, text: str) -> None:
+        """Make *text* the current value of the secret *name*."""
+        with _calling("secretsmanager:PutSecretValue", f"secret {name}", NotFound):
+            self._client("secretsmanager").put_secret_value(SecretId=name, SecretString=text)
+
+    def tag_secret(self, name: str, tags: Mapping[str, str]) -> None:
+        """Put *tags* on the secret *name*."""
+        with _calling("secretsmanager:TagResource", f"secret {name}", NotFound):
+            self._client("secretsmanager").tag_resource(SecretId=name, Tags=_tag_list(tags))
+
+    def untag_secret(self, name: str, tag: str) -> None:
+        """Take *tag* from the secret *name*, if it has it."""
+        with _calling("secretsmanager:UntagResource", f"secret {name}", NotFound):
+            self._client("secretsmanager").untag_resource(SecretId=name, TagKeys=[tag])
+
+    def vault(self, name: str, address: Mapping[str, object]) -> LoginVault:
+        """
+        Return where the passwords of the logins of instance *name* are kept.
+
+        *address* goes into each secret beside its password: ``host``, ``port``, ``dbname``.
+        """
+        return LoginVault(self, f"{self._prefix}/{name}", self._prefix, address)
+
+    def auth_token(self, host: str, port: int, user: str) -> str:
+        """Return a token for IAM database authentication; signed here, valid 15 minutes."""
+        with _calling("rds-db:connect", f"{user} at {host}"):
+            return str(
+                self._client("rds").generate_db_auth_token(
+                    DBHostname=host, Port=port, DBUsername=user
+                )
+            )
+
+    # Events
+
+    def put_events(self, detail_type: str, details: Sequence[Mapping[str, object]]) -> None:
+        """
+        Put one event for each of *details* on the default bus, in batches of ten.
+
+        Raises:
+            NotReady: The bus kept refusing some. PutEvents itself does not raise then: its
+                answer counts them (EventBridge API, ``FailedEntryCount``).
+        """
+        entries = [
+            {
+                "Source": self._prefix,
+                "DetailType": detail_type,
+                "Detail": json.dumps(detail, default=str),
+            }
+            for detail in details
+        ]
+        for start in range(0, len(entries), PUT_EVENTS_BATCH):
+            self._put_batch(entries[start : start + PUT_EVENTS_BATCH])
+
+    def _put_batch(self, batch: list[dict[str, str]]) -> None:
+        for _, pause in zip(range(PUT_EVENTS_TRIES), pauses(0.2, 2.0), strict=False):
+            with _calling("events:PutEvents", "the default bus"):
+                answer = self._client("events").put_events(Entries=batch)
+            if not answer["FailedEntryCount"]:
+                return
+            batch = [
+                entry
+                for entry, result in zip(batch, answer["Entries"], strict=True)
+                if "ErrorCode" in result
+            ]
+            time.sleep(pause)
+        raise NotReady(f"the event bus refused {len(batch)} event(s): try again later")
+
+    def publish(self, topic_arn: str, subject: str, text: str) -> None:
+        """Send *text* to the topic *topic_arn*."""
+        with _calling("sns:Publish", topic_arn, NotFound):
+            self._client("sns").publish(TopicArn=topic_arn, Subject=subject[:100], Message=text)
+
+
+@contextmanager
+def _calling(action: str, thing: str, missing: type[MigrationError] = RunFailed) -> Iterator[None]:
+    """Translate what botocore raises while *action* is called for *thing*."""
+    try:
+        yield
+    except ClientError as error:
+        code = str(error.response["Error"].get("Code", ""))
+        text = str(error.response["Error"].get("Message", ""))
+        if code in _ACCESS_CODES:
+            raise AccessDenied(
+                f"{action} is denied for {thing}: allow it to the function's role, "
+                f"and kms:Decrypt where a customer key is used ({text})"
+            ) from error
+        if code in _MISSING_CODES or code.endswith("NotFoundFault"):
+            raise missing(f"{thing} does not exist ({action}): check its name") from error
+        if code in _BUSY_CODES:
+            raise NotReady(f"{action} is busy ({code}): try again later") from error
+        if code == "InvalidRequestException" and thing.startswith("secret "):
+            raise Rejected(
+                f"{thing} cannot be used ({text}): restore it if it is scheduled for deletion"
+            ) from error
+        if code in ("ValidationException", "InvalidParameterValue", "InvalidParameterException"):
+            raise Rejected(f"{thing} is no valid name for {action} ({code})") from error
+        raise RunFailed(f"{action} for {thing} failed: {code}") from error
+    except ParamValidationError as error:
+        raise Rejected(f"{thing} is no valid name for {action}") from error
+    except NoCredentialsError as error:
+        raise AccessDenied(f"{action}: there are no AWS credentials") from error
+    except (CannotConnect, HTTPClientError) as error:
+        raise NotReady(
+            f"{action} cannot be reached: in a VPC without NAT, add the interface endpoint"
+        ) from error
+    except BotoCoreError as error:
+        raise RunFailed(f"{action} for {thing} failed: {type(error).__name__}") from error
+
+
+def _tag_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
+    return [{"Key": key, "Value": value} for key, value in tags.items()]
+
+
+def _instance(found: Mapping[str, Any]) -> Instance:
+    """Return an instance from a ``DBInstance`` of the RDS API."""
+    endpoint = found.get("Endpoint") or {}
+    secret = found.get("MasterUserSecret") or {}
+    return Instance(
+        identifier=found["DBInstanceIdentifier"],
+        arn=found.get("DBInstanceArn", ""),
+        dbi_resource_id=found.get("DbiResourceId", ""),
+        engine=found.get("Engine", ""),
+        status=found.get("DBInstanceStatus", ""),
+        host=endpoint.get("Address"),
+        port=endpoint.get("Port"),
+        db_name=found.get("DBName"),
+        master_username=found.get("MasterUsername"),
+        managed_secret=(
+            ManagedSecret(secret["SecretArn"], secret.get("SecretStatus", "active"))
+            if secret.get("SecretArn")
+            else None
+        ),
+        cluster=found.get("DBClusterIdentifier"),
+        replica_of=found.get("ReadReplicaSourceDBInstanceIdentifier"),
+        vpc_id=(found.get("DBSubnetGroup") or {}).get("VpcId"),
+        security_groups=tuple(
+            group["VpcSecurityGroupId"] for group in found.get("VpcSecurityGroups", [])
+        ),
+        created_at=found.get("InstanceCreateTime"),
+        tags={tag["Key"]: tag["Value"] for tag in found.get("TagList", [])},
+    )
+
+
+def _declared(values: Mapping[str, Mapping[str, Any]], own: str, fleet: str) -> Declared | None:
+    """Return the declared target: the instance's own parameter, else the fleet's."""
+    for name in (own, fleet):
+        if name in values:
+            source = TargetSource.FLEET if name == fleet else TargetSource.PARAMETER
+            return Declared(values[name]["Value"], source, name, values[name]["Type"])
+    return None
+
+
+def _observed(entry: Mapping[str, Any] | None) -> ObservedState | None:
+    """Return the observed state, or ``None`` where somebody else wrote something else."""
+    if entry is None:
+        return None
+    try:
+        fields = json.loads(entry["Value"])
+        return ObservedState(**fields | {"at": datetime.fromisoformat(fields["at"])})
+    except (ValueError, TypeError, KeyError):
+        return None

@@ -1,0 +1,240 @@
+"""What schema ``day2`` of a database holds: the revision it is at, and how it got there."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from core.database import query, sqlstate_of
+from core.errors import AccessDenied, RunFailed
+from core.model import HistoryRow
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import connection as Session
+
+SCHEMA = "day2"
+VERSION_TABLE = "alembic_version"
+
+# IF NOT EXISTS: the schema is made before the first revision, under the lock. The rows are
+# a log, so the table itself refuses to change one, whoever asks.
+CREATE = f"""
+CREATE SCHEMA IF NOT EXISTS {SCHEMA};
+REVOKE ALL ON SCHEMA {SCHEMA} FROM PUBLIC;
+CREATE TABLE IF NOT EXISTS {SCHEMA}.history (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    revision varchar(32),
+    direction text NOT NULL CHECK (direction IN ('upgrade', 'downgrade', 'stamp', 'adopt')),
+    description text NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    applied_by text NOT NULL DEFAULT session_user,
+    duration_ms integer NOT NULL,
+    trigger text NOT NULL,
+    request_id text NOT NULL,
+    checksum text
+);
+CREATE OR REPLACE FUNCTION {SCHEMA}.refuse_change() RETURNS trigger
+    LANGUAGE plpgsql SET search_path = pg_catalog
+    AS $$ BEGIN RAISE EXCEPTION '{SCHEMA}.history is append-only'; END $$;
+CREATE OR REPLACE TRIGGER append_only
+    BEFORE UPDATE OR DELETE OR TRUNCATE ON {SCHEMA}.history
+    FOR EACH STATEMENT EXECUTE FUNCTION {SCHEMA}.refuse_change();
+"""
+
+# As Alembic itself would make it; ``stamp`` and ``adopt`` need it before Alembic ran once.
+CREATE_VERSION_TABLE = f"""
+CREATE TABLE IF NOT EXISTS {SCHEMA}.{VERSION_TABLE} (
+    version_num varchar(32) NOT NULL CONSTRAINT {VERSION_TABLE}_pkc PRIMARY KEY
+);
+"""
+
+# 42P01 undefined_table, 21000 cardinality_violation.
+_MISSING = "42P01"
+_SEVERAL_ROWS = "21000"
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """
+    Where a database stands.
+
+    Attributes:
+        current: Its revision; ``None`` at base.
+        last_row: The highest ``id`` in the history; 0 where there is none.
+    """
+
+    current: str | None
+    last_row: int
+
+
+def position(session: Session) -> Position:
+    """
+    Read where the database of *session* stands; never changes anything.
+
+    Raises:
+        RunFailed: The schema is damaged: several current revisions, or a table missing.
+        AccessDenied: The schema is not ours.
+    """
+    if not is_managed(session):
+        return Position(None, 0)
+    try:
+        rows = query(
+            session,
+            f"SELECT (SELECT version_num FROM {SCHEMA}.{VERSION_TABLE}),"
+            f" (SELECT coalesce(max(id), 0) FROM {SCHEMA}.history)",
+        )
+    except Exception as error:
+        code = sqlstate_of(error)
+        if code == _MISSING and not _tables(session):
+            return Position(None, 0)
+        if code == _MISSING:
+            raise RunFailed(
+                f"schema {SCHEMA} is damaged: it has only {', '.join(_tables(session))}: "
+                "restore the missing table; nothing was changed"
+            ) from error
+        if code == _SEVERAL_ROWS:
+            raise RunFailed(
+                f"{SCHEMA}.{VERSION_TABLE} holds several revisions, and our history is one line: "
+                "remove the wrong row; nothing was changed"
+            ) from error
+        raise
+    return Position(*rows[0])
+
+
+def is_managed(session: Session) -> bool:
+    """
+    Say whether the database has schema ``day2``, and check that it is ours.
+
+    Raises:
+        AccessDenied: Somebody else made it: a view or a trigger of theirs would run as us.
+    """
+    owners = query(
+        session,
+        "SELECT pg_get_userbyid(nspowner), pg_get_userbyid(nspowner) = current_user"
+        " FROM pg_namespace WHERE nspname = %s",
+        (SCHEMA,),
+    )
+    for owner, is_ours in owners:
+        if not is_ours:
+            raise AccessDenied(
+                f"schema {SCHEMA} belongs to {owner}, not to the user we connect as: "
+                "hand it over or drop it; nothing was changed"
+            )
+    return bool(owners)
+
+
+def create(session: Session) -> None:
+    """
+    Make schema ``day2`` and its history if they are not there.
+
+    Raises:
+        AccessDenied: The schema is there and not ours.
+    """
+    is_managed(session)
+    query(session, CREATE + CREATE_VERSION_TABLE)
+
+
+def _tables(session: Session) -> list[str]:
+    """Return which of our tables there are."""
+    found = query(
+        session,
+        "SELECT relname FROM pg_class WHERE relnamespace = %s::regnamespace AND relkind = 'r'",
+        (SCHEMA,),
+    )
+    return sorted(name for (name,) in found)
+
+
+def rows(session: Session, *, after: int = 0) -> list[HistoryRow]:
+    """Read the history, oldest first, from behind row *after*; ``[]`` for an unmanaged database."""
+    if query(session, f"SELECT to_regclass('{SCHEMA}.history')")[0][0] is None:
+        return []
+    found = query(
+        session,
+        "SELECT revision, direction, description, applied_at, trigger, request_id, checksum"
+        f" FROM {SCHEMA}.history WHERE id > %s ORDER BY id",
+        (after,),
+    )
+    return [HistoryRow(*row) for row in found]
+
+
+def applied_checksums(found: list[HistoryRow]) -> dict[str, str]:
+    """Return the checksum under which each revision was last applied, where one was kept."""
+    return {
+        row.revision: row.checksum
+        for row in found
+        if row.direction != "downgrade" and row.revision and row.checksum
+    }
+
+
+class Recorder:
+    """
+    Writes a history row in each revision's own transaction: Alembic's ``on_version_apply``.
+
+    Args:
+        trigger: What asked.
+        request_id: Of the invocation; the correlation id of logs and events.
+        checksums: Of each revision's file, by identifier.
+        direction: Overrides Alembic's ``upgrade``/``downgrade``/``stamp``, for ``adopt``.
+    """
+
+    def __init__(
+        self,
+        *,
+        trigger: str,
+        request_id: str,
+        checksums: Mapping[str, str],
+        direction: str | None = None,
+    ) -> None:
+        self._trigger = trigger
+        self._request_id = request_id
+        self._checksums = checksums
+        self._direction = direction
+        self._begun = time.monotonic()
+
+    def begin(self) -> None:
+        """Say that the next revision begins now."""
+        self._begun = time.monotonic()
+
+    def __call__(self, *, ctx: Any, step: Any, **_: Any) -> None:
+        """Write the row of *step*, an Alembic ``MigrationInfo``, on the connection of *ctx*."""
+        now = time.monotonic()
+        revision = step.up_revision
+        direction = self._direction or (
+            "stamp" if step.is_stamp else "upgrade" if step.is_upgrade else "downgrade"
+        )
+        values = (
+            revision.revision,
+            direction,
+            revision.doc or "",
+            int((now - self._begun) * 1000),
+            self._trigger,
+            self._request_id,
+            self._checksums.get(revision.revision),
+        )
+        self._begun = now
+        insert = (
+            f"INSERT INTO {SCHEMA}.history"
+            " (revision, direction, description, duration_ms, trigger, request_id, checksum)"
+            " VALUES ({})"
+        )
+        if ctx.as_sql:
+            # A script on paper took no time.
+            values = (*values[:3], 0, *values[4:])
+            ctx.impl.static_output(insert.format(", ".join(map(_literal, values))) + ";")
+        else:
+            ctx.connection.exec_driver_sql(insert.format(", ".join(["%s"] * 7)), values)
+
+
+def _literal(value: object) -> str:
+    """Return *value* as an SQL literal, for a script that is written and not run."""
+    if value is None:
+        return "NULL"
+    return str(value) if isinstance(value, int) else "'" + str(value).replace("'", "''") + "'"
+
+
+def checksum(file: str | Path) -> str:
+    """Return the SHA-256 of a revision's *file*, in hex; line endings do not count."""
+    return hashlib.sha256(Path(file).read_bytes().replace(b"\r\n", b"\n")).hexdigest()

@@ -1,0 +1,233 @@
+"""Where a request's database is, and with which credentials it is entered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+from core.credentials import MasterCredentials, master_credentials
+from core.eligibility import Verdict, eligibility, refusal
+from core.errors import InstanceNotReady, InvalidField, MigrationError, NotFound, Rejected
+from core.model import Database, Instance, Request, Secret
+from core.settings import Settings
+
+# A secret may be written a little after its instance.
+SECRET_MAY_COME_WITHIN = timedelta(hours=1)
+
+
+class Directory(Protocol):
+    """Where instances and secrets are looked up; ``core.aws`` has the real one."""
+
+    def instance(self, identifier: str) -> Instance: ...
+    def instances(self) -> Iterator[Instance]: ...
+    def secret(self, name: str, *, stage: str = "AWSCURRENT") -> Secret: ...
+    def owner_of_secret(self, secret: Secret) -> str | None: ...
+    def auth_token(self, host: str, port: int, user: str) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """
+    A database, and the instance that it is on.
+
+    Attributes:
+        name: The instance's identifier; where no instance is known, the host.
+        instance: ``None`` where only a secret's host is known.
+        secret: The master secret; ``None`` with IAM authentication.
+    """
+
+    name: str
+    database: Database
+    instance: Instance | None = None
+    secret: Secret | None = None
+
+    @property
+    def address(self) -> dict[str, object]:
+        """Return what a login needs to find the database, as in a rotation-format secret."""
+        found: dict[str, object] = {
+            "host": self.database.host,
+            "port": self.database.port,
+            "dbname": self.database.name,
+        }
+        return found | ({"dbInstanceIdentifier": self.name} if self.instance else {})
+
+
+class NotEligible(Exception):
+    """The instance is not ours to migrate now; events leave it alone for this reason."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def locate(request: Request, directory: Directory, settings: Settings) -> Place:
+    """
+    Find the database of *request*.
+
+    Raises:
+        MigrationError: The instance or its secret is missing, wrong, or not ready.
+    """
+    if request.instance is not None:
+        instance = directory.instance(request.instance)
+        _check(instance, request, settings)
+        if settings.iam_authentication and not request.secret_name:
+            return _place_by_token(instance, directory, settings)
+        secret = _master_secret(request, instance, directory, settings)
+        credentials = master_credentials(secret)
+        _check_owner(secret, credentials, instance, directory)
+        return _place(instance, secret, credentials, settings)
+
+    if request.secret_name is None:
+        raise InvalidField("secret_name", "is missing", "name the master secret, or an instance")
+    secret = directory.secret(request.secret_name)
+    credentials = master_credentials(secret)
+    owner = _owner(secret, credentials, directory)
+    if owner is not None:
+        _check(owner, request, settings)
+        return _place(owner, secret, credentials, settings)
+    if credentials.host is None:
+        raise NotFound(
+            f"secret {secret.name} names no host, and belongs to no instance that RDS knows: "
+            "store host, or dbInstanceIdentifier"
+        )
+    database = Database(
+        host=credentials.host,
+        port=credentials.port or 5432,
+        name=credentials.dbname or "postgres",
+        user=credentials.user,
+        password=credentials.password,
+        ca_file=settings.ca_file,
+    )
+    return Place(credentials.host, database, secret=secret)
+
+
+def with_password_at(place: Place, directory: Directory, stage: str) -> Place | None:
+    """Return *place* with its master secret read again at *stage*; ``None`` if that is no other."""
+    if place.secret is None:
+        return None
+    try:
+        secret = directory.secret(place.secret.arn, stage=stage)
+    except NotFound:
+        return None
+    credentials = master_credentials(secret)
+    if credentials.password == place.database.password:
+        return None
+    database = replace(place.database, user=credentials.user, password=credentials.password)
+    return replace(place, database=database, secret=secret)
+
+
+def master_secret_name(instance: Instance, settings: Settings) -> str | None:
+    """Return where the master secret of *instance* is, by tag, then pattern, then RDS itself."""
+    tagged = instance.tags.get(f"{settings.prefix}:secret")
+    if tagged:
+        return tagged
+    if settings.master_secret_name:
+        return settings.master_secret_name.replace("{instance}", instance.identifier)
+    return instance.managed_secret.arn if instance.managed_secret else None
+
+
+def _check(instance: Instance, request: Request, settings: Settings) -> None:
+    """Raise unless *instance* can be migrated now."""
+    managed = instance.managed_secret is not None and not request.secret_name
+    uses_managed_secret = managed and (
+        master_secret_name(instance, settings) == instance.managed_secret.arn  # type: ignore[union-attr]
+    )
+    found = eligibility(
+        instance, settings, is_direct=request.is_direct, uses_managed_secret=uses_managed_secret
+    )
+    refused = refusal(found)
+    if refused is None:
+        return
+    if found.verdict is Verdict.SKIP and not request.is_direct:
+        raise NotEligible(found.reason, found.message)
+    raise refused
+
+
+def _master_secret(
+    request: Request, instance: Instance, directory: Directory, settings: Settings
+) -> Secret:
+    """Read the master secret of *instance*; on a young instance it may still be coming."""
+    name = request.secret_name or master_secret_name(instance, settings)
+    missing: MigrationError
+    if name is None:
+        missing = NotFound(
+            f"instance {instance.identifier} has no master secret: let RDS manage it, tag the "
+            f"instance {settings.prefix}:secret, or set the parameter MasterSecretName"
+        )
+    else:
+        try:
+            return directory.secret(name)
+        except NotFound as error:
+            missing = error
+    made_at = instance.created_at
+    if made_at is not None and datetime.now(UTC) - made_at < SECRET_MAY_COME_WITHIN:
+        raise InstanceNotReady(f"{missing}; the instance is young, so it may still come")
+    raise missing
+
+
+def _owner(secret: Secret, credentials: MasterCredentials, directory: Directory) -> Instance | None:
+    """Return the instance that a bare *secret* belongs to, where that can be told."""
+    named = credentials.instance or directory.owner_of_secret(secret)
+    if named is not None:
+        return directory.instance(named)
+    if credentials.host is None:
+        return None
+    address = (credentials.host, credentials.port or 5432)
+    for instance in directory.instances():
+        if (instance.host, instance.port) == address:
+            return instance
+    return None
+
+
+def _check_owner(
+    secret: Secret, credentials: MasterCredentials, instance: Instance, directory: Directory
+) -> None:
+    """Refuse a secret that says that it is for another instance."""
+    owner = credentials.instance
+    if owner is None and ":secret:rds!" in secret.arn:
+        owner = directory.owner_of_secret(secret)
+    if owner is not None and owner.lower() != instance.identifier.lower():
+        raise Rejected(
+            f"secret_name: {secret.name} is for instance {owner}, not {instance.identifier}: "
+            "name the instance's own secret"
+        )
+
+
+def _place(
+    instance: Instance, secret: Secret, credentials: MasterCredentials, settings: Settings
+) -> Place:
+    """Return the managed database of *instance*, at its own endpoint."""
+    if instance.host is None or instance.port is None:
+        raise InstanceNotReady(f"instance {instance.identifier} has no endpoint yet")
+    database = Database(
+        host=instance.host,
+        port=instance.port,
+        name=_database_name(instance, credentials.dbname, settings),
+        user=credentials.user,
+        password=credentials.password,
+        ca_file=settings.ca_file,
+    )
+    return Place(instance.identifier, database, instance, secret)
+
+
+def _place_by_token(instance: Instance, directory: Directory, settings: Settings) -> Place:
+    """Return the managed database of *instance*, entered with a token instead of a password."""
+    user = instance.master_username
+    if instance.host is None or instance.port is None or user is None:
+        raise InstanceNotReady(f"instance {instance.identifier} has no endpoint yet")
+    database = Database(
+        host=instance.host,
+        port=instance.port,
+        name=_database_name(instance, None, settings),
+        user=user,
+        password=directory.auth_token(instance.host, instance.port, user),
+        ca_file=settings.ca_file,
+    )
+    return Place(instance.identifier, database, instance)
+
+
+def _database_name(instance: Instance, from_secret: str | None, settings: Settings) -> str:
+    tagged = instance.tags.get(f"{settings.prefix}:database")
+    return tagged or from_secret or instance.db_name or "postgres"

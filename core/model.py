@@ -1,0 +1,284 @@
+"""The values that cross a boundary: what was asked, where, and what came of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from core.errors import InvalidField, Outcome
+
+HEAD = "head"
+FLEET = "_fleet"
+
+
+class Action(StrEnum):
+    """What a request asks for."""
+
+    MIGRATE = "migrate"
+    STATUS = "status"
+    PLAN = "plan"
+    ROLLBACK = "rollback"
+    STAMP = "stamp"
+    ADOPT = "adopt"
+
+
+class Trigger(StrEnum):
+    """What woke us."""
+
+    DIRECT = "direct"
+    INSTANCE = "instance"
+    PARAMETER = "parameter"
+    REQUEST = "request"
+    SWEEP = "sweep"
+
+
+class TargetSource(StrEnum):
+    """Where the target of a run came from."""
+
+    REQUEST = "request"
+    PARAMETER = "parameter"
+    FLEET = "fleet"
+    DEFAULT = "default"
+
+
+# Alembic stores an identifier in VARCHAR(32).
+_IDENTIFIER = re.compile(r"[0-9A-Za-z_]{1,32}")
+_RELATIVE_NAMES = frozenset({"heads", "base", "current"})
+
+
+def target_revision(value: str, *, named: str) -> str:
+    """
+    Return *value* if it has the form of a target: ``head``, or one exact identifier.
+
+    Alembic also takes ``+1``, ``heads`` and unique prefixes. We do not: events are
+    delivered at least once, and a second ``+1`` is a different migration. A prefix has
+    the form of an identifier, so ``plan`` is where it fails, as unknown.
+
+    Raises:
+        InvalidField: *value* has another form; the error names the place, *named*.
+    """
+    if value in _RELATIVE_NAMES or not _IDENTIFIER.fullmatch(value):
+        raise InvalidField(
+            named, f"{value!r} is no target", "give 'head' or one exact revision identifier"
+        )
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """
+    One thing to do to one database, whoever asked.
+
+    Attributes:
+        target: As asked: ``head``, an exact identifier, or ``None`` for the declared target.
+        from_revision: The revision that a rollback says it starts from.
+        wait_until: Until when an instance that is being made is waited for (aware, UTC).
+        raise_on_failure: Whether a failure is raised instead of answered.
+    """
+
+    trigger: Trigger
+    action: Action = Action.MIGRATE
+    instance: str | None = None
+    secret_name: str | None = None
+    target: str | None = None
+    from_revision: str | None = None
+    wait_until: datetime | None = None
+    raise_on_failure: bool = False
+
+    @property
+    def is_direct(self) -> bool:
+        return self.trigger is Trigger.DIRECT
+
+
+@dataclass(frozen=True, slots=True)
+class FleetBump:
+    """The fleet's target changed: every instance that follows it is to be requested."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """
+    Find the instances that are not at their declared target, and request them.
+
+    Attributes:
+        full: Request every managed instance, whatever its observed state says.
+        after: Carry on behind this instance identifier; ``None`` starts anew.
+    """
+
+    full: bool = False
+    after: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """An event that we know and leave alone, and why (a reason code and a sentence)."""
+
+    reason: str
+    message: str
+    instance: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ManagedSecret:
+    """The master secret that RDS keeps itself (RDS API, ``MasterUserSecret``)."""
+
+    arn: str
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """A DB instance as ``DescribeDBInstances`` tells it."""
+
+    identifier: str
+    arn: str
+    dbi_resource_id: str
+    engine: str
+    status: str
+    host: str | None = None
+    port: int | None = None
+    db_name: str | None = None
+    master_username: str | None = None
+    managed_secret: ManagedSecret | None = None
+    cluster: str | None = None
+    replica_of: str | None = None
+    vpc_id: str | None = None
+    security_groups: tuple[str, ...] = ()
+    created_at: datetime | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A secret's text, its name and ARN; the text is never printed."""
+
+    name: str
+    arn: str
+    text: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """
+    Where to connect, and as whom; the password is never printed.
+
+    Attributes:
+        port: A TCP port.
+        ca_file: The certificates (PEM) that the server's own must chain to.
+    """
+
+    host: str
+    port: int
+    name: str
+    user: str
+    password: str = field(repr=False)
+    ca_file: str
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A target that a parameter declares; *value* is not checked yet."""
+
+    value: str
+    source: TargetSource
+    parameter: str
+    type: str = "String"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The target of a run, as asked, and where it came from."""
+
+    target: str
+    source: TargetSource
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedState:
+    """What the last run left behind, as kept in the instance's parameter."""
+
+    dbi_resource_id: str
+    database: str
+    revision: str | None
+    outcome: str
+    target: str | None
+    build: str
+    at: datetime
+    request_id: str
+    attempts: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """What Parameter Store says of one instance, read in one call."""
+
+    declared: Declared | None = None
+    observed: ObservedState | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LoginPassword:
+    """
+    A login's password.
+
+    Attributes:
+        must_be_set: The role, if it exists, may still have another one.
+    """
+
+    password: str = field(repr=False)
+    must_be_set: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryRow:
+    """One row of ``day2.history``; *revision* is ``None`` for a stamp to base."""
+
+    revision: str | None
+    direction: str
+    description: str
+    at: datetime
+    trigger: str
+    request_id: str
+    checksum: str | None = None
+
+    @property
+    def by(self) -> str:
+        """What wrote the row: its trigger and the request."""
+        return f"{self.trigger} {self.request_id}"
+
+
+@dataclass(slots=True)
+class Report:
+    """
+    What is known of a run so far; filled as it becomes true, and handed to whoever reports.
+
+    Attributes:
+        applied: Revisions committed by this run, in order.
+        details: What only one action reports (``history``, ``sql``, …).
+    """
+
+    instance: str | None = None
+    database: str | None = None
+    dbi_resource_id: str | None = None
+    previous_revision: str | None = None
+    final_revision: str | None = None
+    target_revision: str | None = None
+    target_source: TargetSource | None = None
+    applied: list[str] = field(default_factory=list)
+    pending: list[str] = field(default_factory=list)
+    changed_files: list[str] = field(default_factory=list)
+    reached: bool = False
+    details: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A request that was carried out, or left alone for a reason."""
+
+    outcome: Outcome
+    message: str
+    report: Report = field(default_factory=Report)
+    reason: str | None = None

@@ -1,0 +1,133 @@
+"""Which revisions to apply, and towards which target: pure decisions over plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from core.errors import BehindCurrent, DatabaseAhead, InvalidField, Rejected, UnknownRevision
+from core.model import HEAD, Choice, Declared, Request, TargetSource, target_revision
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The revisions between *current* and *target*, in the order they run. Empty: up to date."""
+
+    current: str | None
+    target: str | None
+    revisions: tuple[str, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.revisions)
+
+
+def known_current(history: Sequence[str], current: str | None) -> int:
+    """
+    Return how many revisions of *history* (oldest first) a database at *current* has.
+
+    Raises:
+        DatabaseAhead: *current* is no revision of this build.
+    """
+    if current is None:
+        return 0
+    if current not in history:
+        raise DatabaseAhead(
+            f"the database is at revision {current!r}, which this build does not have: "
+            "deploy the build that has it; nothing was changed"
+        )
+    return history.index(current) + 1
+
+
+def resolve(history: Sequence[str], target: str) -> str | None:
+    """
+    Return the identifier that *target* means; ``None`` for ``head`` of an empty history.
+
+    Raises:
+        UnknownRevision: *target* is no revision of this build.
+    """
+    if target == HEAD:
+        return history[-1] if history else None
+    if target not in history:
+        raise UnknownRevision(target, tuple(history))
+    return target
+
+
+def plan(history: Sequence[str], current: str | None, target: str) -> Plan:
+    """
+    Plan the way from *current* (``None``: base) to *target* along *history*, oldest first.
+
+    Raises:
+        UnknownRevision: *target* is no revision of this build.
+        DatabaseAhead: *current* is no revision of this build.
+        BehindCurrent: *target* is older than *current*.
+    """
+    start = known_current(history, current)
+    goal = resolve(history, target)
+    end = 0 if goal is None else history.index(goal) + 1
+    if end < start:
+        raise BehindCurrent(
+            f"target {goal} is behind current {current}: going back is done by hand, with the "
+            f'direct request {{"action": "rollback", "target_revision": "{goal}", '
+            f'"from_revision": "{current}"}} (README, "Going back"); nothing was changed'
+        )
+    return Plan(current, goal, tuple(history[start:end]))
+
+
+def plan_rollback(history: Sequence[str], current: str | None, target: str) -> Plan:
+    """
+    Plan the way back from *current* to *target*, an exact older revision, newest first.
+
+    Raises:
+        UnknownRevision: *target* is no revision of this build.
+        DatabaseAhead: *current* is no revision of this build.
+        Rejected: *target* is not below *current*.
+    """
+    start = known_current(history, current)
+    if target not in history:
+        raise UnknownRevision(target, tuple(history))
+    end = history.index(target) + 1
+    if end >= start:
+        raise Rejected(
+            f"target_revision: {target} is not below current {current or 'base'}: "
+            'a rollback goes back only; use action "migrate" to go forward'
+        )
+    return Plan(current, target, tuple(reversed(history[end:start])))
+
+
+def declared_target(declared: Declared) -> Choice:
+    """
+    Return the target that a parameter declares, trimmed and checked by form.
+
+    Raises:
+        InvalidField: The parameter is no String, or its value no target.
+    """
+    if declared.type != "String":
+        raise InvalidField(
+            declared.parameter, f"is of type {declared.type}", "make it a parameter of type String"
+        )
+    value = target_revision(declared.value.strip(), named=declared.parameter)
+    return Choice(value, declared.source)
+
+
+def choose_target(
+    request: Request, declared: Declared | None, *, at_base: bool, follow_head: bool
+) -> Choice | None:
+    """
+    Choose the target of a run, or ``None`` where nobody has declared one.
+
+    The request's own target wins; a bare secret means ``head`` (the seed tool's contract);
+    else the declared target; else ``head`` for a database at base. A database past base is
+    left where it is, so that deploying a build moves nobody by itself.
+
+    Raises:
+        InvalidField: The declared target is malformed.
+    """
+    if request.target is not None:
+        return Choice(request.target, TargetSource.REQUEST)
+    if request.instance is None:
+        return Choice(HEAD, TargetSource.DEFAULT)
+    if declared is not None:
+        return declared_target(declared)
+    if at_base or follow_head:
+        return Choice(HEAD, TargetSource.DEFAULT)
+    return None

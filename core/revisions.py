@@ -1,0 +1,196 @@
+"""The door to Alembic: this build's history, and carrying out its revisions."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alembic.config import Config
+from alembic.runtime.environment import EnvironmentContext
+from alembic.runtime.migration import MigrationStep
+from alembic.script import ScriptDirectory
+
+from core.database import is_broken, lend, sqlstate_of
+from core.errors import NotReady, RevisionFailed, RunFailed
+from core.history import Recorder, checksum
+from core.settings import ROOT
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import connection as Session
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One Alembic script of this build."""
+
+    identifier: str
+    description: str
+    file: Path
+
+
+class Revisions:
+    """
+    The revisions of one build, loaded once.
+
+    Args:
+        ini: The ``alembic.ini`` that names the folder of scripts.
+    """
+
+    def __init__(self, ini: Path = ROOT / "alembic.ini") -> None:
+        self._ini = ini
+
+    @cached_property
+    def _scripts(self) -> ScriptDirectory:
+        return ScriptDirectory.from_config(self._config())
+
+    def _config(self, **attributes: object) -> Config:
+        config = Config(str(self._ini))
+        config.attributes.update(attributes)
+        return config
+
+    @cached_property
+    def history(self) -> tuple[Revision, ...]:
+        """
+        All revisions, oldest first: one line from one base to one head.
+
+        Raises:
+            RunFailed: A script cannot be loaded, or the revisions are no single line.
+        """
+        try:
+            scripts = [script for script in self._scripts.walk_revisions() if script is not None]
+            heads = self._scripts.get_heads()
+        except Exception as error:
+            # A script runs as it is loaded, so anything may come out of it.
+            raise RunFailed(
+                f"the revisions of this build cannot be loaded ({type(error).__name__}: {error}): "
+                "correct the build; nothing was touched"
+            ) from error
+        if len(heads) > 1:
+            raise RunFailed(
+                f"this build has several heads ({', '.join(sorted(heads))}): "
+                "put one behind the other by its down_revision; nothing was touched"
+            )
+        for script in scripts:
+            if isinstance(script.down_revision, tuple) or script.dependencies:
+                raise RunFailed(
+                    f"revision {script.revision} merges or depends on others: "
+                    "give it one down_revision; nothing was touched"
+                )
+        return tuple(
+            Revision(script.revision, script.doc or "", Path(script.path))
+            for script in reversed(scripts)
+        )
+
+    @cached_property
+    def identifiers(self) -> tuple[str, ...]:
+        """The identifiers of the history, oldest first."""
+        return tuple(revision.identifier for revision in self.history)
+
+    @cached_property
+    def descriptions(self) -> Mapping[str, str]:
+        """What each revision does, by identifier."""
+        return {revision.identifier: revision.description for revision in self.history}
+
+    @cached_property
+    def checksums(self) -> Mapping[str, str]:
+        """The checksum of each revision's file, by identifier."""
+        return {revision.identifier: checksum(revision.file) for revision in self.history}
+
+    def run(
+        self,
+        session: Session,
+        revisions: Sequence[str],
+        *,
+        upward: bool,
+        recorder: Recorder,
+        before: Callable[[str], str | None],
+        attributes: Mapping[str, object],
+    ) -> None:
+        """
+        Carry out *revisions* in the order given, each in a transaction of its own.
+
+        *before* is called with each revision, when all that came earlier is committed; it
+        returns SQL that prepares the session, or ``None`` to stop there.
+
+        Raises:
+            RevisionFailed: A revision failed; the database has what came before it.
+        """
+        begun: list[str] = []
+        step_of = (
+            MigrationStep.upgrade_from_script if upward else MigrationStep.downgrade_from_script
+        )
+
+        def steps(_heads: object, migration: Any) -> Iterator[MigrationStep]:
+            for identifier in revisions:
+                prelude = before(identifier)
+                if prelude is None:
+                    return
+                begun.append(identifier)
+                migration.connection.exec_driver_sql(prelude)
+                recorder.begin()
+                yield step_of(self._scripts.revision_map, self._scripts.get_revision(identifier))
+
+        try:
+            with (
+                lend(session) as connection,
+                EnvironmentContext(
+                    self._config(connection=connection, recorder=recorder, **attributes),
+                    self._scripts,
+                    fn=steps,
+                ),
+            ):
+                self._scripts.run_env()
+        except Exception as error:
+            # The one place that catches everything: a revision may raise anything at all.
+            if not begun or isinstance(error, NotReady):
+                raise
+            raise _failure(begun[-1], error, session) from error
+
+    def sql(self, revisions: Sequence[str], current: str | None) -> dict[str, str]:
+        """
+        Return the SQL that each of *revisions* would run on a database at *current*.
+
+        Nothing is connected to and no secret is made.
+        """
+        written = io.StringIO()
+        starts: list[int] = []
+
+        def steps(_heads: object, _migration: object) -> Iterator[MigrationStep]:
+            for identifier in revisions:
+                starts.append(written.tell())
+                yield MigrationStep.upgrade_from_script(
+                    self._scripts.revision_map, self._scripts.get_revision(identifier)
+                )
+
+        with EnvironmentContext(
+            self._config(),
+            self._scripts,
+            fn=steps,
+            as_sql=True,
+            starting_rev=current,
+            destination_rev=revisions[-1] if revisions else current,
+            output_buffer=written,
+        ):
+            self._scripts.run_env()
+        text = written.getvalue()
+        ends = [*starts[1:], len(text)]
+        return {
+            revision: text[start:end].strip()
+            for revision, start, end in zip(revisions, starts, ends, strict=True)
+        }
+
+
+def _failure(revision: str, error: Exception, session: Session) -> RevisionFailed:
+    """Return *error* of *revision* as ours, naming the server's code and first line."""
+    code = sqlstate_of(error)
+    origin = getattr(error, "orig", error)
+    lines = str(origin).strip().splitlines()
+    reason = lines[0] if lines else type(origin).__name__
+    if code is None and is_broken(session):
+        reason = "the connection broke"
+    coded = f"{code} {reason}" if code else f"{type(origin).__name__}: {reason}"
+    return RevisionFailed(f"revision {revision} failed: {coded}", revision=revision, sqlstate=code)

@@ -1,0 +1,84 @@
+"""The function's settings, read once from its environment variables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.errors import InvalidField
+
+ROOT = Path(__file__).resolve().parent.parent
+RDS_CA_BUNDLE = str(ROOT / "core" / "rds-ca-bundle.pem")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """
+    Every default of the design. The template sets each from a parameter of the stack.
+
+    Attributes:
+        prefix: Of parameter names, tags, secrets and our events' source: the stack's name.
+        master_secret_name: A pattern with ``{instance}``; empty for none.
+        manage_all: Opt in every instance, tagged or not.
+        margin_seconds: Of the function's time, kept for reporting.
+        minimum_slice_seconds: Least time in which a further revision is begun.
+        relation_lock_timeout_ms: How long a statement waits for a relation, each try.
+        revision_tries: How often a revision is tried that met a lock.
+        build: Identifies the deployed tree.
+    """
+
+    prefix: str = "day2"
+    master_secret_name: str = ""
+    follow_head: bool = False
+    manage_all: bool = False
+    instance_name_prefix: str = ""
+    lock_wait_seconds: int = 60
+    ready_deadline_seconds: int = 7200
+    margin_seconds: int = 10
+    minimum_slice_seconds: int = 30
+    relation_lock_timeout_ms: int = 2000
+    revision_tries: int = 5
+    strict_checksums: bool = False
+    allow_rollback: bool = False
+    iam_authentication: bool = False
+    ca_file: str = RDS_CA_BUNDLE
+    vpc_id: str = ""
+    security_group_ids: str = ""
+    sweep_minutes: int = 60
+    result_topic_arn: str = ""
+    secret_kms_key_id: str = ""
+    build: str = "unpackaged"
+
+    @classmethod
+    def from_env(cls, variables: Mapping[str, str]) -> Settings:
+        """
+        Read ``DAY2_<FIELD>`` for each field; an absent or empty one keeps its default.
+
+        Raises:
+            InvalidField: A variable is no whole number or no ``true``/``false``.
+        """
+        values: dict[str, object] = {}
+        for name, default in cls().as_dict().items():
+            variable = f"DAY2_{name.upper()}"
+            text = variables.get(variable, "").strip()
+            if not text:
+                continue
+            if isinstance(default, bool):
+                if text not in ("true", "false"):
+                    raise InvalidField(variable, f"{text!r} is no boolean", "give true or false")
+                values[name] = text == "true"
+            elif isinstance(default, int):
+                if not text.isdecimal():
+                    raise InvalidField(variable, f"{text!r} is no number", "give a whole number")
+                values[name] = int(text)
+            else:
+                values[name] = text
+        build_file = ROOT / "BUILD"
+        if "build" not in values and build_file.exists():
+            values["build"] = build_file.read_text().strip()
+        return cls(**values)  # type: ignore[arg-type]
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the settings by name."""
+        return {name: getattr(self, name) for name in self.__slots__}

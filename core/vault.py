@@ -1,0 +1,112 @@
+"""The passwords of logins that migrations make: kept in Secrets Manager, crash-safe."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from core.errors import InvalidField, NotFound
+from core.model import LoginPassword, Secret
+
+
+class Secrets(Protocol):
+    """What a vault needs of Secrets Manager; ``core.aws`` has the real one."""
+
+    def secret(self, name: str, *, stage: str = "AWSCURRENT") -> Secret: ...
+    def secret_tags(self, name: str) -> dict[str, str]: ...
+    def create_secret(
+        self, name: str, text: str, *, description: str, tags: Mapping[str, str]
+    ) -> None: ...
+    def put_secret(self, name: str, text: str) -> None: ...
+    def tag_secret(self, name: str, tags: Mapping[str, str]) -> None: ...
+    def untag_secret(self, name: str, tag: str) -> None: ...
+
+
+class LoginVault:
+    """
+    The passwords of one instance's logins (``core.operations.Vault``).
+
+    A secret is made before its role, and tagged as unset until the revision that makes the
+    role is committed. So a run that dies anywhere in between leaves a secret that the next
+    run uses, and knows that the server may still have another password.
+
+    Args:
+        folder: What the secrets' names begin with, such as ``day2/orders``.
+        prefix: What the tags' names begin with, such as ``day2``.
+        address: What goes into each secret beside its password.
+    """
+
+    def __init__(
+        self, store: Secrets, folder: str, prefix: str, address: Mapping[str, object]
+    ) -> None:
+        self._store = store
+        self._folder = folder
+        self._unset = f"{prefix}:unset"
+        self._retired = f"{prefix}:retired"
+        self._address = dict(address)
+        self._given: set[str] = set()
+
+    def password(self, login: str, *, role_exists: bool) -> LoginPassword:
+        """Return the password of *login*, making its secret if there is none."""
+        self._given.add(login)
+        name = self._name(login)
+        try:
+            fields = _fields(self._store.secret(name))
+        except NotFound:
+            return LoginPassword(self._make(login), must_be_set=True)
+        if self._address.items() - fields.items():
+            # Another instance of the same name, or one that moved.
+            self._store.put_secret(name, json.dumps(fields | self._address))
+        if not role_exists:
+            self._store.untag_secret(name, self._retired)
+        is_unset = not role_exists or self._unset in self._store.secret_tags(name)
+        return LoginPassword(fields["password"], must_be_set=is_unset)
+
+    def settle(self) -> None:
+        """Say that every password given out so far is set: its revision is committed."""
+        for login in sorted(self._given):
+            self._store.untag_secret(self._name(login), self._unset)
+        self._given.clear()
+
+    def retire(self, login: str) -> None:
+        """Tag the secret of *login* as retired; it is kept, and taken up by a new upgrade."""
+        self._given.discard(login)
+        try:
+            self._store.tag_secret(
+                self._name(login), {self._retired: datetime.now(UTC).isoformat()}
+            )
+        except NotFound:
+            # It was never made, or somebody deleted it: there is nothing to keep.
+            return
+
+    def _name(self, login: str) -> str:
+        return f"{self._folder}/{login}"
+
+    def _make(self, login: str) -> str:
+        """Make the secret of *login*, in the JSON that AWS's rotation functions read."""
+        password = secrets.token_urlsafe(32)
+        fields = {"engine": "postgres", "username": login, "password": password}
+        self._store.create_secret(
+            self._name(login),
+            json.dumps(fields | self._address),
+            description=f"Login {login} of {self._folder}",
+            tags={self._unset: "true"},
+        )
+        return password
+
+
+def _fields(secret: Secret) -> dict[str, Any]:
+    """Return the JSON fields of a login's secret, of which the password is needed."""
+    try:
+        fields = json.loads(secret.text)
+    except ValueError:
+        fields = None
+    password = fields.get("password") if isinstance(fields, dict) else None
+    if not isinstance(fields, dict) or not isinstance(password, str) or not password:
+        raise InvalidField(
+            f"secret {secret.name}", "holds no password", "store rotation JSON, or delete it"
+        )
+    return fields

@@ -1,0 +1,1 @@
+"""What can wake us: raw event in, response out."""

@@ -1,0 +1,163 @@
+"""The one entry point: an event in, a response or an exception out. Powertools lives here."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any
+
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.metrics import MetricUnit
+
+from core.aws import Aws
+from core.budget import Budget
+from core.errors import Incomplete, MigrationError, Outcome, RunFailed
+from core.migrate import Run, carry_out
+from core.model import Action, FleetBump, Ignored, Report, Request, Result, Sweep
+from core.revisions import Revisions
+from core.settings import Settings
+from core.sweep import Findings, bump_fleet, sweep
+from handlers.reporting import report_run
+from handlers.requests import Asked, is_event, parse
+from handlers.responses import render
+
+logger = Logger(service="day2")
+metrics = Metrics(namespace="day2", service="day2")
+
+
+@dataclass(frozen=True)
+class Application:
+    """What one container makes once and keeps: settings, AWS clients, the loaded history."""
+
+    settings: Settings
+
+    @cached_property
+    def aws(self) -> Aws:
+        return Aws(self.settings)
+
+    @cached_property
+    def revisions(self) -> Revisions:
+        return Revisions()
+
+
+_applications: dict[str, Application] = {}
+
+
+def application() -> Application:
+    """Return this container's application, made from its environment variables at first use."""
+    if "it" not in _applications:
+        for name in ("core", "handlers"):
+            # Core logs with the standard library; its lines leave as ours do.
+            source = logging.getLogger(name)
+            source.handlers = logger.handlers
+            source.setLevel(logger.log_level)
+            source.propagate = False
+        _applications["it"] = Application(Settings.from_env(os.environ))
+    return _applications["it"]
+
+
+@logger.inject_lambda_context(clear_state=True)
+@metrics.log_metrics
+def handler(event: object, context: Any) -> dict[str, Any]:
+    """
+    Answer a direct request; carry out an event, and raise what goes wrong with it.
+
+    Raises:
+        MigrationError: For whatever came over EventBridge, and with ``raise_on_failure``,
+            so that Lambda tries again and then keeps the event in the on-failure queue.
+    """
+    begun = time.monotonic()
+    asked: Asked | None = None
+    answer: Result | MigrationError
+    try:
+        ours = application()
+        asked = parse(event, ours.settings.prefix)
+        answer = _do(asked, ours, context)
+    except MigrationError as error:
+        answer = error
+    except Exception as error:
+        logger.exception("unexpected error")
+        answer = RunFailed(f"unexpected {type(error).__name__}: see the log of this request")
+        answer.__cause__ = error
+
+    duration_ms = int((time.monotonic() - begun) * 1000)
+    response = render(answer, duration_ms=duration_ms, request_id=context.aws_request_id)
+    _note(asked, answer, response["body"])
+    if isinstance(asked, Request) and asked.action not in (Action.STATUS, Action.PLAN):
+        is_reported = report_run(asked, answer, response["body"], ours.aws, ours.settings)
+        metrics.add_metric("ReportingFailed", MetricUnit.Count, int(not is_reported))
+
+    wants_raise = isinstance(asked, Request) and asked.raise_on_failure
+    if isinstance(answer, MigrationError) and (is_event(event) or wants_raise):
+        raise answer
+    if wants_raise and not answer.outcome.success:
+        raise Incomplete(response["body"]["message"])
+    return response
+
+
+def _do(asked: Asked, ours: Application, context: Any) -> Result:
+    """Do what was asked."""
+    budget = Budget(
+        lambda: context.get_remaining_time_in_millis() / 1000, ours.settings.margin_seconds
+    )
+    match asked:
+        case Ignored():
+            logger.info("ignored: %s", asked.message, extra={"reason": asked.reason})
+            report = Report(instance=asked.instance)
+            return Result(Outcome.IGNORED, asked.message, report, asked.reason)
+        case FleetBump():
+            result, found = bump_fleet(ours.aws, ours.settings)
+        case Sweep():
+            result, found = sweep(
+                asked,
+                ours.aws,
+                ours.revisions.identifiers,
+                ours.settings,
+                budget=budget,
+                now=lambda: datetime.now(UTC),
+            )
+        case Request():
+            return carry_out(
+                Run(
+                    request=asked,
+                    cloud=ours.aws,
+                    revisions=ours.revisions,
+                    settings=ours.settings,
+                    budget=budget,
+                    request_id=context.aws_request_id,
+                )
+            )
+    _count(found)
+    return result
+
+
+def _count(found: Findings) -> None:
+    metrics.add_metric("InstancesSkipped", MetricUnit.Count, found.skipped.total())
+    metrics.add_metric("InstancesBlocked", MetricUnit.Count, len(found.blocked))
+    metrics.add_metric("InstancesBehind", MetricUnit.Count, found.behind)
+    metrics.add_metric("OldestBehindSeconds", MetricUnit.Seconds, found.oldest_behind_seconds)
+
+
+def _note(asked: Asked | None, answer: Result | MigrationError, body: dict[str, Any]) -> None:
+    """Write the one line that says how the run ended, and its metrics."""
+    # "message" is the log line's own; request_id is there as function_request_id too.
+    line = {
+        name: value for name, value in body.items() if name not in ("history", "plan", "message")
+    }
+    line["result"] = body["message"]
+    line["trigger"] = asked.trigger.value if isinstance(asked, Request) else type(asked).__name__
+    if isinstance(answer, MigrationError):
+        logger.error(
+            "run finished", extra=line, exc_info=answer if isinstance(answer, RunFailed) else None
+        )
+        metrics.add_metric("MigrationFailures", MetricUnit.Count, 1)
+    else:
+        logger.info("run finished", extra=line)
+    metrics.add_dimension("Outcome", answer.outcome.value)
+    metrics.add_metric("Runs", MetricUnit.Count, 1)
+    metrics.add_metric("RunDuration", MetricUnit.Milliseconds, body["duration_ms"])
+    metrics.add_metric("RevisionsApplied", MetricUnit.Count, len(body["applied_migrations"]))

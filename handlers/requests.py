@@ -1,0 +1,206 @@
+"""What an event asks for: pure parsing of raw events into requests."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from core.errors import InvalidField, Rejected
+from core.model import (
+    FLEET,
+    Action,
+    FleetBump,
+    Ignored,
+    Request,
+    Sweep,
+    Trigger,
+    target_revision,
+)
+
+# Amazon RDS User Guide, "Amazon RDS event categories and event messages".
+INSTANCE_EVENTS = {
+    "RDS-EVENT-0005": "created",
+    "RDS-EVENT-0043": "restored from a snapshot",
+    "RDS-EVENT-0019": "restored to a point in time",
+    "RDS-EVENT-0088": "started",
+    "RDS-EVENT-0154": "started, after the longest time it may be stopped",
+}
+PARAMETER_OPERATIONS = ("Create", "Update")
+
+# RDS API, CreateDBInstance, "DBInstanceIdentifier"; stored in lower case.
+_INSTANCE = re.compile(r"[a-z][a-z0-9-]{0,62}")
+
+_DIRECT_FIELDS = (
+    "secret_name",
+    "instance",
+    "action",
+    "target_revision",
+    "from_revision",
+    "raise_on_failure",
+)
+_BUS_FIELDS = ("instance", "action", "target_revision", "wait_until")
+_BUS_ACTIONS = (Action.MIGRATE, Action.STATUS)
+_SWEEP_FIELDS = ("full", "after")
+
+Asked = Request | FleetBump | Sweep | Ignored
+
+
+def is_event(raw: object) -> bool:
+    """Say whether *raw* came over EventBridge: then a failure is raised, not answered."""
+    return isinstance(raw, dict) and "detail-type" in raw and "source" in raw
+
+
+def parse(raw: object, prefix: str) -> Asked:
+    """
+    Return what *raw* asks for; *prefix* is the stack's, as in its parameters and events.
+
+    Raises:
+        Rejected: It is no event of ours, or a field of it is wrong; the error names it.
+    """
+    if not isinstance(raw, dict):
+        raise InvalidField("event", "is no JSON object", "send a request or an event")
+    if not is_event(raw):
+        return _direct(raw)
+    detail = raw.get("detail")
+    if not isinstance(detail, dict):
+        raise InvalidField("detail", "is no JSON object", "send the event as AWS sends it")
+    match raw["source"], raw["detail-type"]:
+        case "aws.rds", "RDS DB Instance Event":
+            return _instance_event(detail)
+        case "aws.ssm", "Parameter Store Change":
+            return _parameter_event(detail, prefix)
+        case source, "Migration Requested" if source == prefix:
+            return _requested(detail)
+        case source, "Sweep Requested" if source in (prefix, f"{prefix}.schedule"):
+            return _sweep(detail)
+        case source, kind:
+            raise Rejected(f"source, detail-type: {source!r}, {kind!r} is no event that wakes us")
+
+
+def _instance_event(detail: Mapping[str, Any]) -> Request | Ignored:
+    """Parse an ``RDS DB Instance Event``; its ``EventID`` may be null (seen on AWS)."""
+    name, event = detail.get("SourceIdentifier"), detail.get("EventID")
+    if detail.get("SourceType") != "DB_INSTANCE" or event not in INSTANCE_EVENTS:
+        return Ignored("other-rds-event", f"RDS event {event} of {name} is none that wakes us")
+    return Request(Trigger.INSTANCE, instance=_instance(name, "detail.SourceIdentifier"))
+
+
+def _parameter_event(detail: Mapping[str, Any], prefix: str) -> Request | FleetBump | Ignored:
+    """Parse a ``Parameter Store Change``: it carries the name and never the value."""
+    name, operation = detail.get("name"), detail.get("operation")
+    path = name.split("/") if isinstance(name, str) else []
+    if len(path) != 4 or (path[0], path[1], path[3]) != ("", prefix, "target-revision"):
+        return Ignored("other-parameter", f"parameter {name} declares no target of ours")
+    if detail.get("exception"):
+        return Ignored("parameter-unset", f"parameter {name} was not changed: AWS refused it")
+    if operation not in PARAMETER_OPERATIONS:
+        return Ignored(
+            "parameter-not-written", f"{operation} of parameter {name} moves nothing", path[2]
+        )
+    if path[2] == FLEET:
+        return FleetBump()
+    if not _INSTANCE.fullmatch(path[2]):
+        return Ignored("other-parameter", f"{path[2]!r} in {name} is no instance identifier")
+    return Request(Trigger.PARAMETER, instance=path[2])
+
+
+def _requested(detail: Mapping[str, Any]) -> Request:
+    """Parse a ``Migration Requested``: whoever may put events may ask for this, and no more."""
+    _only(detail, _BUS_FIELDS, "detail.")
+    action = _action(detail, "detail.")
+    if action not in _BUS_ACTIONS:
+        raise InvalidField(
+            "detail.action", f"{action.value!r} is for direct requests only", "invoke the function"
+        )
+    return Request(
+        Trigger.REQUEST,
+        action=action,
+        instance=_instance(detail.get("instance"), "detail.instance"),
+        target=_target(detail, "detail."),
+        wait_until=_time(detail, "wait_until", "detail."),
+    )
+
+
+def _sweep(detail: Mapping[str, Any]) -> Sweep:
+    _only(detail, _SWEEP_FIELDS, "detail.")
+    return Sweep(full=_flag(detail, "full", "detail."), after=_text(detail, "after", "detail."))
+
+
+def _direct(raw: Mapping[str, Any]) -> Request:
+    """Parse a direct request; what it means is the contract with outside callers."""
+    _only(raw, _DIRECT_FIELDS, "")
+    secret_name = _text(raw, "secret_name", "")
+    instance = raw.get("instance")
+    if instance is None and secret_name is None:
+        raise InvalidField(
+            "secret_name", "is missing", "name the master secret, or give instance instead"
+        )
+    return Request(
+        Trigger.DIRECT,
+        action=_action(raw, ""),
+        instance=None if instance is None else _instance(instance, "instance"),
+        secret_name=secret_name,
+        target=_target(raw, ""),
+        from_revision=_text(raw, "from_revision", ""),
+        raise_on_failure=_flag(raw, "raise_on_failure", ""),
+    )
+
+
+def _only(fields: Mapping[str, Any], known: tuple[str, ...], path: str) -> None:
+    for name in fields:
+        if name not in known:
+            raise InvalidField(f"{path}{name}", "is unknown", f"the fields are {', '.join(known)}")
+
+
+def _text(fields: Mapping[str, Any], name: str, path: str) -> str | None:
+    value = fields.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, str) or not value.strip():
+        raise InvalidField(f"{path}{name}", "is no text, or empty", "give text, or leave it out")
+    return value
+
+
+def _flag(fields: Mapping[str, Any], name: str, path: str) -> bool:
+    value = fields.get(name, False)
+    if not isinstance(value, bool):
+        raise InvalidField(f"{path}{name}", f"{value!r} is no boolean", "give true or false")
+    return value
+
+
+def _action(fields: Mapping[str, Any], path: str) -> Action:
+    value = fields.get("action", Action.MIGRATE.value)
+    known = ", ".join(Action)
+    if not isinstance(value, str) or value not in known.split(", "):
+        raise InvalidField(f"{path}action", f"{value!r} is no action", f"give one of {known}")
+    return Action(value)
+
+
+def _instance(value: object, name: str) -> str:
+    if not isinstance(value, str) or not _INSTANCE.fullmatch(value.lower()):
+        raise InvalidField(
+            name, f"{value!r} is no DB instance identifier", "give letters, digits and hyphens"
+        )
+    return value.lower()
+
+
+def _target(fields: Mapping[str, Any], path: str) -> str | None:
+    value = _text(fields, "target_revision", path)
+    return None if value is None else target_revision(value, named=f"{path}target_revision")
+
+
+def _time(fields: Mapping[str, Any], name: str, path: str) -> datetime | None:
+    value = _text(fields, name, path)
+    if value is None:
+        return None
+    try:
+        time = datetime.fromisoformat(value)
+    except ValueError:
+        time = None
+    if time is None or time.tzinfo is None:
+        raise InvalidField(
+            f"{path}{name}", f"{value!r} is no time with a zone", "write 2026-11-22T10:00:00+00:00"
+        )
+    return time
