@@ -145,7 +145,7 @@ class LocalAws:
         for pid_file in (self.state.pids / "localstack", *self.state.pids.glob("lambda-*")):
             processes.stop_recorded(pid_file, self.state.folder, first=signal.SIGKILL)
         postgres.remove_servers(self.state.servers)
-        for folder in ("fs", "tmp"):
+        for folder in ("fs", "tmp", "calls"):
             subprocess.run(["rm", "-rf", str(self.state.folder / folder)], check=True)
 
     def _wait_until_it_answers(self, process: "subprocess.Popen[bytes]", url: str) -> None:

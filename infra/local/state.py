@@ -98,6 +98,11 @@ class State:
         return self.tls / "ca.pem"
 
     @property
+    def calls(self) -> Path:
+        """Folder with the whole log of each call of a function, named by request id."""
+        return self.folder / "calls"
+
+    @property
     def log(self) -> Path:
         """LocalStack's log."""
         return self.folder / "localstack.log"
@@ -110,7 +115,7 @@ class State:
     def make(self) -> None:
         """Make the folder and those in it."""
         self.folder.mkdir(mode=0o711, parents=True, exist_ok=True)
-        for folder in (self.servers, self.pids):
+        for folder in (self.servers, self.pids, self.calls):
             folder.mkdir(mode=0o711, exist_ok=True)
 
     def remove(self) -> None:

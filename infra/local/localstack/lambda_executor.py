@@ -8,7 +8,6 @@ runtime has.
 
 import datetime
 import json
-import logging
 import os
 import select
 import subprocess
@@ -27,8 +26,6 @@ from localstack.services.lambda_.invocation.plugins import RuntimeExecutorPlugin
 from localstack.services.lambda_.invocation.runtime_executor import RuntimeExecutor
 
 from infra.local.state import State
-
-LOG = logging.getLogger("localstack.day2.lambda")
 
 # What AWS gives a function for its imports before the first event must be taken.
 INIT_SECONDS = 30
@@ -218,7 +215,8 @@ class ProcessExecutor(RuntimeExecutor):
             remark = f"{now} {payload['invoke-id']} {said}\n"
         milliseconds = (time.monotonic() - begin) * 1000
         log = self._framed_log(payload["invoke-id"], remark, milliseconds)
-        LOG.info("%s", log.rstrip())
+        # AWS's answer holds the last 4 KB of it only.
+        (_state().calls / f"{payload['invoke-id']}.log").write_text(log)
         return InvocationResult(payload["invoke-id"], body, is_error=is_error, logs=log)
 
     def _invoke(self, payload: dict[str, str]) -> tuple[bytes, bool]:

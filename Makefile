@@ -1,0 +1,95 @@
+# Needs python3 (3.11 to 3.13), git and make.  Everything else is installed from hashed locks into
+# .venvs/, and the local AWS keeps its state in one folder that `make clean` removes.
+
+.DEFAULT_GOAL := help
+.SUFFIXES:
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+
+# What a recipe takes from the command line goes by its environment, where quotes are just text.
+export EVENT PAYLOAD TARGET NAME
+
+# $(call needs,NAMES) installs what is missing or stale of the virtual environments.
+needs = @$(PYTHON) infra/local/environments.py $(1)
+DEV := .venvs/dev/bin/python
+LOCAL := @$(DEV) -m infra.local
+
+# The longest first: they are made side by side.
+RUNTIME_ENVIRONMENTS := localstack dev lambda
+TEST_ENVIRONMENTS := $(RUNTIME_ENVIRONMENTS)
+
+-include infra/deploy.mk
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: ## Set up all from nothing and play the three triggers before your eyes
+	$(call needs,$(RUNTIME_ENVIRONMENTS))
+	$(LOCAL) demo
+
+.PHONY: test
+test: ## Set up all from nothing and run every test
+	$(call needs,$(TEST_ENVIRONMENTS))
+	@$(DEV) -m pytest tests
+
+.PHONY: up
+up: ## Start the local AWS, and package and deploy this checkout to it
+	$(call needs,$(RUNTIME_ENVIRONMENTS))
+	$(LOCAL) up
+
+.PHONY: down
+down: ## Stop the local AWS and every process it started
+	$(call needs,dev)
+	$(LOCAL) down
+
+.PHONY: clean
+clean: ## Stop it and remove its state
+	$(call needs,dev)
+	$(LOCAL) clean
+	@rm -rf build
+
+.PHONY: status
+status: ## Tell whether the local AWS is up, and its instances
+	$(call needs,dev)
+	$(LOCAL) status
+
+.PHONY: env
+env: ## Print what AWS clients need: eval "$(make -s env)"
+	$(call needs,dev)
+	$(LOCAL) env
+
+.PHONY: invoke
+invoke: ## Invoke the function with EVENT=file or PAYLOAD='{…}'
+	$(call needs,dev)
+	$(if $(EVENT)$(PAYLOAD),,@echo "make invoke EVENT=events/….json or PAYLOAD='{…}'" >&2; exit 2)
+	$(LOCAL) invoke $(if $(EVENT),--event "$$EVENT",--payload "$$PAYLOAD")
+
+.PHONY: db-up
+db-up: up ## Make a local database and its secret, to try revisions on
+	$(LOCAL) database-up
+
+.PHONY: db-reset
+db-reset: up ## Make that database anew, empty
+	$(LOCAL) database-reset
+
+.PHONY: list-migrations
+list-migrations: ## List the revisions with their descriptions
+	$(call needs,dev)
+	$(LOCAL) revisions
+
+.PHONY: test-lambda
+test-lambda: up ## Have the function apply all revisions to that database
+	$(LOCAL) migrate
+
+.PHONY: test-lambda-to
+test-lambda-to: up ## Have it apply them up to TARGET=002
+	$(if $(TARGET),,@echo "make test-lambda-to TARGET=002" >&2; exit 2)
+	$(LOCAL) migrate --target "$$TARGET"
+
+.PHONY: new-migration
+new-migration: ## Write the skeleton of the next revision: NAME="what it does"
+	$(call needs,dev)
+	$(LOCAL) new-revision "$$NAME"

@@ -1,0 +1,177 @@
+"""The command line of the local AWS; ``make help`` lists the same in a person's words."""
+
+import argparse
+import json
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from infra.local import postgres
+from infra.local.local_aws import LocalAws, LocalAwsError
+from infra.local.postgres import ServerError
+from infra.local.state import State
+
+# What needs boto3 or Alembic is imported by the command that uses it: `down` and `env` answer at
+# once.
+
+
+def up(aws: LocalAws, arguments: argparse.Namespace) -> int:
+    """Start the local AWS and deploy the stack."""
+    from infra.local import stack
+
+    begin = time.monotonic()
+    aws.up(port=arguments.port)
+    outputs = stack.deploy(aws)
+    seconds = time.monotonic() - begin
+    print(f"{outputs['FunctionName']} is deployed at {aws.endpoint_url} ({seconds:.0f} s)")
+    return 0
+
+
+def down(aws: LocalAws, arguments: argparse.Namespace) -> int:
+    """Stop the local AWS and every process it started."""
+    aws.down()
+    return 0
+
+
+def clean(aws: LocalAws, arguments: argparse.Namespace) -> int:
+    """Stop it and remove all it keeps."""
+    aws.clean()
+    return 0
+
+
+def env(aws: LocalAws, arguments: argparse.Namespace) -> int:
+    """Print what a shell needs to use it."""
+    for name, value in aws.environment().items():
+        print(f"export {name}={shlex.quote(value)}")
+    return 0
+
+
+def status(aws: LocalAws, arguments: argparse.Namespace) -> int:
+    """Tell whether it is up, where, and with which instances."""
+    if aws.port is None:
+        print("down")
+        return 1
+    print(f"up at {aws.endpoint_url}, log {aws.state.log}")
+    for instance in aws.client("rds").describe_db_instances()["DBInstances"]:
+        endpoint = instance.get("Endpoint", {})
+        where = f"{endpoint.get('Address', '-')}:{endpoint.get('Port', '-')}"
+        print(f"  {instance['DBInstanceIdentifier']}  {instance['DBInstanceStatus']}  {where}")
+    return 0
+
+
+def invoke(aws: LocalAws, arguments: argparse.Namespace) -> int:
+    """Invoke the function and print its log and its response."""
+    from infra.local import stack
+
+    text = arguments.payload or Path(arguments.event).read_text()
+    return _show(stack.invoke(aws, json.loads(text)))
+
+
+def database_up(aws: LocalAws, arguments: argparse.Namespace) -> int:
+    """Make the workbench database and its secret."""
+    from infra.local import workflow
+
+    _show_database(workflow.database_up(aws))
+    return 0
+
+
+def database_reset(aws: LocalAws, arguments: argparse.Namespace) -> int:
+    """Make the workbench database anew, empty."""
+    from infra.local import workflow
+
+    _show_database(workflow.database_reset(aws))
+    return 0
+
+
+def migrate(aws: LocalAws, arguments: argparse.Namespace) -> int:
+    """Have the function migrate the workbench database."""
+    from infra.local import workflow
+
+    workflow.database_up(aws)
+    return _show(workflow.migrate(aws, arguments.target))
+
+
+def revisions(aws: LocalAws, arguments: argparse.Namespace) -> int:
+    """List the revisions with their descriptions."""
+    from infra.local import workflow
+
+    for identifier, description in workflow.revisions():
+        print(f"{identifier}  {description}")
+    return 0
+
+
+def new_revision(aws: LocalAws, arguments: argparse.Namespace) -> int:
+    """Write a revision's skeleton."""
+    from infra.local import workflow
+
+    print(workflow.new_revision(arguments.description))
+    return 0
+
+
+def programs(aws: LocalAws, arguments: argparse.Namespace) -> int:
+    """List every PostgreSQL that the tests run on; installs the pinned one."""
+    for found in postgres.available_programs():
+        print(f"PostgreSQL {found.version}  {found.folder}")
+    return 0
+
+
+def demo(aws: LocalAws, arguments: argparse.Namespace) -> int:
+    """Play the three triggers."""
+    from infra.local import demo as the_demo
+
+    the_demo.run(aws)
+    return 0
+
+
+def main(words: list[str]) -> int:
+    """Run one command and return its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m infra.local", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, function: Callable[..., int]) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=function.__doc__, description=function.__doc__)
+        made.set_defaults(run=function)
+        return made
+
+    command("up", up).add_argument("--port", type=int, help="LocalStack's, else 4566 or a free one")
+    command("down", down)
+    command("clean", clean)
+    command("env", env)
+    command("status", status)
+    event = command("invoke", invoke).add_mutually_exclusive_group(required=True)
+    event.add_argument("--event", metavar="FILE", help="a JSON file, such as those in events/")
+    event.add_argument("--payload", metavar="JSON")
+    command("database-up", database_up)
+    command("database-reset", database_reset)
+    command("migrate", migrate).add_argument("--target", default="head", metavar="REVISION")
+    command("revisions", revisions)
+    command("new-revision", new_revision).add_argument("description")
+    command("programs", programs)
+    command("demo", demo)
+
+    arguments = parser.parse_args(words)
+    try:
+        return int(arguments.run(LocalAws(State.of_checkout()), arguments))
+    except (LocalAwsError, ServerError, PermissionError) as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def _show(call: Any) -> int:
+    """Print a call's log and response; the log goes to standard error, so that jq can read on."""
+    print(call.log, end="", file=sys.stderr, flush=True)
+    print(json.dumps(call.response, indent=2))
+    return 0 if call.succeeded else 1
+
+
+def _show_database(secret: dict[str, Any]) -> None:
+    from infra.local import workflow
+
+    print(f"{secret['dbname']} at {secret['host']}:{secret['port']}, secret {workflow.SECRET}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,78 @@
+"""
+The virtual environments under ``.venvs``, each from the hashed lock of its name.
+
+    python infra/local/environments.py NAME…
+
+Standard library only, since it runs before anything is installed.  An environment is made again
+when its lock or the Python changes, and several are made side by side.
+"""
+
+import concurrent.futures
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+LOCKS = CHECKOUT / "infra" / "requirements"
+ENVIRONMENTS = CHECKOUT / ".venvs"
+
+OLDEST, NEWEST = (3, 11), (3, 13)
+
+PIP = ["-m", "pip", "--disable-pip-version-check", "--no-input", "-qq"]
+# Byte code is made for what gets imported, a small part of the largest environments.
+INSTALL = ["install", "--require-hashes", "--no-deps", "--no-compile"]
+
+
+def key(name: str) -> str:
+    """Return what an environment is made from, as a digest: its lock and the Python."""
+    lock = (LOCKS / f"{name}.txt").read_bytes()
+    return hashlib.sha256(lock + f"{sys.version}{sys.executable}".encode()).hexdigest()
+
+
+def is_current(name: str) -> bool:
+    """Tell whether the environment is there and made from the lock as it is now."""
+    stamp = ENVIRONMENTS / name / "made-from"
+    return stamp.exists() and stamp.read_text() == key(name)
+
+
+def make(name: str) -> None:
+    """Make one environment anew."""
+    begin = time.monotonic()
+    folder = ENVIRONMENTS / name
+    shutil.rmtree(folder, ignore_errors=True)
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    lock = LOCKS / f"{name}.txt"
+    subprocess.run([folder / "bin" / "python", *PIP, *INSTALL, "-r", lock], check=True)
+    (folder / "made-from").write_text(key(name))
+    print(f"  .venvs/{name} ({time.monotonic() - begin:.0f} s)", file=sys.stderr, flush=True)
+
+
+def main(names: list[str]) -> int:
+    """Make those of *names* that are missing or stale; return the exit status."""
+    release = sys.version_info[:2]
+    if not OLDEST <= release <= NEWEST:
+        print(
+            f"python {'.'.join(map(str, release))} will not do: give one from 3.11 to 3.13, such as"
+            " make PYTHON=python3.13",
+            file=sys.stderr,
+        )
+        return 1
+    stale = [name for name in names if not is_current(name)]
+    if not stale:
+        return 0
+    print(f"installing {', '.join(stale)} …", file=sys.stderr, flush=True)
+    with concurrent.futures.ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 1)) as workers:
+        made = {workers.submit(make, name): name for name in stale}
+        for future in concurrent.futures.as_completed(made):
+            if error := future.exception():
+                print(f"  .venvs/{made[future]} failed: {error}", file=sys.stderr)
+                return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

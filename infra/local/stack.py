@@ -1,0 +1,135 @@
+"""The stack on the local AWS: the real template with a package of this checkout, and its function."""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from infra import package
+from infra.local.local_aws import LocalAws, LocalAwsError
+from infra.local.state import CHECKOUT
+
+TEMPLATE = CHECKOUT / "infra" / "template.yaml"
+BUCKET = "day2-artifacts"
+STACK = "day2"
+FUNCTION = f"{STACK}-dispatcher"
+DEPLOY_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Call:
+    """What came of one invocation."""
+
+    response: Any
+    function_error: str | None
+    request_id: str
+    log: str
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the function answered, and its answer is a success."""
+        body = self.response.get("body") if isinstance(self.response, dict) else None
+        return self.function_error is None and (
+            not isinstance(body, dict) or body.get("success") is not False
+        )
+
+
+def deploy(
+    aws: LocalAws, *, stack: str = STACK, parameters: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """
+    Package this checkout for the running Python, create or update *stack*, and return its outputs.
+
+    Raises:
+        LocalAwsError: CloudFormation refused; holds its reasons.
+    """
+    built = package.build(CHECKOUT / "build" / "local")
+    s3 = aws.client("s3")
+    s3.create_bucket(Bucket=BUCKET)
+    for file, key in ((built.function, built.function_key), (built.layer, built.layer_key)):
+        if "Contents" not in s3.list_objects_v2(Bucket=BUCKET, Prefix=key):
+            s3.upload_file(str(file), BUCKET, key)
+    values = {
+        "ArtifactBucket": BUCKET,
+        "FunctionKey": built.function_key,
+        "LayerKey": built.layer_key,
+        "Runtime": built.runtime,
+        "Architecture": built.architecture,
+        "CaFile": str(aws.state.ca_file),
+        **(parameters or {}),
+    }
+    cloudformation = aws.client("cloudformation")
+    request = {
+        "StackName": stack,
+        "TemplateBody": TEMPLATE.read_text(),
+        "Capabilities": ["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"],
+        "Parameters": [
+            {"ParameterKey": name, "ParameterValue": value} for name, value in values.items()
+        ],
+    }
+    try:
+        if _status(cloudformation, stack) is None:
+            cloudformation.create_stack(**request)
+        else:
+            cloudformation.update_stack(**request)
+    except ClientError as error:
+        if "No updates are to be performed" not in str(error):
+            raise
+    return _wait_until_complete(cloudformation, stack)
+
+
+def invoke(aws: LocalAws, event: Any, *, function: str = FUNCTION) -> Call:
+    """Invoke *function* with *event* and wait for its answer and its whole log."""
+    answer = aws.client("lambda").invoke(
+        FunctionName=function, Payload=json.dumps(event).encode(), LogType="Tail"
+    )
+    request_id = answer["ResponseMetadata"]["RequestId"]
+    return Call(
+        json.loads(answer["Payload"].read() or "null"),
+        answer.get("FunctionError"),
+        request_id,
+        (aws.state.calls / f"{request_id}.log").read_text(),
+    )
+
+
+def _status(cloudformation: Any, stack: str) -> str | None:
+    """Return the stack's status; None when there is none that can be updated."""
+    try:
+        status = cloudformation.describe_stacks(StackName=stack)["Stacks"][0]["StackStatus"]
+    except ClientError as error:
+        if "does not exist" in str(error):
+            return None
+        raise
+    if status in ("CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED"):
+        cloudformation.delete_stack(StackName=stack)
+        cloudformation.get_waiter("stack_delete_complete").wait(
+            StackName=stack, WaiterConfig={"Delay": 1}
+        )
+        return None
+    return str(status)
+
+
+def _wait_until_complete(cloudformation: Any, stack: str) -> dict[str, str]:
+    """Wait for the stack to be there, and return its outputs."""
+    deadline = time.monotonic() + DEPLOY_SECONDS
+    while time.monotonic() < deadline:
+        found = cloudformation.describe_stacks(StackName=stack)["Stacks"][0]
+        status = found["StackStatus"]
+        if status in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
+            return {item["OutputKey"]: item["OutputValue"] for item in found.get("Outputs", [])}
+        if "FAILED" in status or "ROLLBACK" in status:
+            raise LocalAwsError(f"stack {stack} is {status}:\n{_reasons(cloudformation, stack)}")
+        time.sleep(0.2)
+    raise LocalAwsError(f"stack {stack} was not complete in {DEPLOY_SECONDS} s")
+
+
+def _reasons(cloudformation: Any, stack: str) -> str:
+    events = cloudformation.describe_stack_events(StackName=stack)["StackEvents"]
+    return "\n".join(
+        f"  {event['LogicalResourceId']}: {event.get('ResourceStatusReason')}"
+        for event in events
+        if "FAILED" in event["ResourceStatus"]
+    )
