@@ -34,22 +34,22 @@ def compile_tree(tree: Path, installed_at: PurePosixPath) -> None:
 
 
 def faults(tree: Path) -> list[str]:
-    """What is wrong with the byte code under *tree*, for this interpreter; empty when all is well."""
+    """List what is wrong with the byte code under *tree*, for this interpreter."""
     found = []
-    sources = {Path(importlib.util.cache_from_source(str(path))): path for path in tree.rglob("*.py")}
+    sources = {
+        Path(importlib.util.cache_from_source(str(path))): path for path in tree.rglob("*.py")
+    }
     for byte_code, source in sorted(sources.items()):
         name = source.relative_to(tree)
         if not byte_code.is_file():
             found.append(f"{name}: no byte code")
             continue
-        expected = (
-            importlib.util.MAGIC_NUMBER + UNCHECKED_HASH + importlib.util.source_hash(source.read_bytes())
-        )
+        digest = importlib.util.source_hash(source.read_bytes())
+        expected = importlib.util.MAGIC_NUMBER + UNCHECKED_HASH + digest
         if byte_code.read_bytes()[: len(expected)] != expected:
             found.append(f"{name}: byte code of another source, kind or Python")
-    for orphan in sorted(set(tree.rglob("*.pyc")) - set(sources)):
-        found.append(f"{orphan.relative_to(tree)}: byte code without its source")
-    return found
+    orphans = sorted(set(tree.rglob("*.pyc")) - set(sources))
+    return found + [f"{path.relative_to(tree)}: byte code without its source" for path in orphans]
 
 
 def main() -> None:

@@ -93,7 +93,7 @@ class Package:
 
     @property
     def function_key(self) -> str:
-        """The object's name in a bucket: another content has another name, so a deployment sees it."""
+        """Name the object in a bucket by its content, so that a deployment sees a change."""
         return _object_key(self.function)
 
     @property
@@ -103,7 +103,7 @@ class Package:
 
 
 def here() -> Platform:
-    """The machine and the interpreter that run this, for the local AWS."""
+    """Describe the machine and the interpreter that run this, for the local AWS."""
     architecture = "arm64" if platform.machine().lower() in {"arm64", "aarch64"} else "x86_64"
     release = f"{sys.version_info.major}.{sys.version_info.minor}"
     return Platform(Path(sys.executable), release, architecture, ())
@@ -118,7 +118,9 @@ def on_lambda(python_release: str, architecture: str, environ: Mapping[str, str]
     """
     wanted = environ.get("PYTHON_FOR_LAMBDA") or f"python{python_release}"
     tags = tuple(f"{tag}_{MACHINES[architecture]}" for tag in GLIBC_TAGS)
-    probe = "import sys; print(sys.implementation.name, '%d.%d' % sys.version_info[:2], sys.executable)"
+    probe = (
+        "import sys; print(sys.implementation.name, '%d.%d' % sys.version_info[:2], sys.executable)"
+    )
     try:
         answer = subprocess.run([wanted, "-c", probe], capture_output=True, text=True, check=True)
         implementation, release, executable = answer.stdout.strip().split(" ", 2)
@@ -127,8 +129,8 @@ def on_lambda(python_release: str, architecture: str, environ: Mapping[str, str]
     if (implementation, release) != ("cpython", python_release):
         found = f"is {implementation} {release}" if release else "does not run"
         raise PackageError(
-            f"the package ships byte code, which only Lambda's own CPython {python_release} can make, and "
-            f"{wanted!r} {found}. Install it, or say where it is: "
+            f"the package ships byte code, which only Lambda's own CPython {python_release} can "
+            f"make, and {wanted!r} {found}. Install it, or say where it is: "
             f"make package PYTHON_FOR_LAMBDA=/path/to/python{python_release}"
         )
     return Platform(Path(executable), python_release, architecture, tags)
@@ -245,9 +247,14 @@ def _install(libraries: Path, target: Platform) -> None:
         with tempfile.TemporaryDirectory() as folder:
             requirements = Path(folder) / "requirements.txt"
             requirements.write_text("".join(locked[name] for name in sorted(names)))
-            _pip(
-                ["--require-hashes", "--no-deps", "--only-binary=:all:", "--no-compile", *tags]
-                + [f"--target={libraries}", f"--requirement={requirements}"]
+            _pip_install(
+                "--require-hashes",
+                "--no-deps",
+                "--only-binary=:all:",
+                "--no-compile",
+                *tags,
+                f"--target={libraries}",
+                f"--requirement={requirements}",
             )
 
 
@@ -264,9 +271,9 @@ def _locked(lock: str) -> dict[str, str]:
     return locked
 
 
-def _pip(arguments: list[str]) -> None:
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True)
+def _pip_install(*arguments: str) -> None:
+    command = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise PackageError(f"the layer's libraries could not be installed:\n{done.stderr.strip()}")
 
@@ -276,7 +283,9 @@ def _add_byte_code(tree: Path, installed_at: str, target: Platform) -> None:
     program = str(Path(__file__).with_name("byte_code.py"))
     command = [str(target.python), "-S", "-B", "-W", "ignore", program, str(tree), installed_at]
     # Nothing of the caller's environment may tell in the result, PYTHONPYCACHEPREFIX least of all.
-    done = subprocess.run(command, capture_output=True, text=True, env={"PYTHONHASHSEED": "0"})
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={"PYTHONHASHSEED": "0"}
+    )
     if done.returncode:
         raise PackageError(f"byte code of {tree.name}:\n{done.stderr.strip()}")
 
@@ -299,7 +308,8 @@ def _lay_out_for_upload(package: Package) -> None:
     """
     folder = package.function.parent
     upload = _emptied(folder / "upload")
-    for archive, key in ((package.function, package.function_key), (package.layer, package.layer_key)):
+    objects = {package.function_key: package.function, package.layer_key: package.layer}
+    for key, archive in objects.items():
         (upload / key).parent.mkdir(exist_ok=True)
         shutil.copyfile(archive, upload / key)
     (folder / "parameters").write_text(

