@@ -67,7 +67,7 @@ def parse(raw: object, prefix: str) -> Asked:
     if not isinstance(detail, dict):
         raise InvalidField("detail", "is no JSON object", "send the event as AWS sends it")
     match raw["source"], raw["detail-type"]:
-        case "aws.rds", "RDS DB Instance Event":
+        case "aws.rds", "RDS DB Instance Event" | "RDS DB Snapshot Event":
             return _instance_event(detail)
         case "aws.ssm", "Parameter Store Change":
             return _parameter_event(detail, prefix)
@@ -80,9 +80,15 @@ def parse(raw: object, prefix: str) -> Asked:
 
 
 def _instance_event(detail: Mapping[str, Any]) -> Request | Ignored:
-    """Parse an ``RDS DB Instance Event``; its ``EventID`` may be null (seen on AWS)."""
+    """
+    Parse an event of RDS; its ``EventID`` may be null (seen on AWS).
+
+    -0043 is the event of a restored instance and of its snapshot (awsdocs/amazon-rds-user-guide,
+    pull request 153), so the identifier alone does not tell.
+    """
     name, event = detail.get("SourceIdentifier"), detail.get("EventID")
-    if detail.get("SourceType") != "DB_INSTANCE" or event not in INSTANCE_EVENTS:
+    is_ours = isinstance(event, str) and event in INSTANCE_EVENTS
+    if detail.get("SourceType") != "DB_INSTANCE" or not is_ours:
         return Ignored("other-rds-event", f"RDS event {event} of {name} is none that wakes us")
     return Request(Trigger.INSTANCE, instance=_instance(name, "detail.SourceIdentifier"))
 
