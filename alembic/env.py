@@ -21,8 +21,8 @@ from core.aws import Aws
 from core.budget import Budget
 from core.database import acquire_lock
 from core.history import Recorder
-from core.operations import Vault
 from core.settings import Settings
+from core.vault import Vault
 
 config = context.config
 LOCK_WAIT_SECONDS = 60

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
-from psycopg2 import extensions
+from psycopg2 import extensions, sql
 
 from core.budget import Budget, pauses
 from core.diagnosis import why_refused
@@ -254,6 +254,20 @@ def lend(session: Session) -> Iterator[Connection]:
         if not is_broken(session):
             session.rollback()
             session.autocommit = True
+
+
+def role_exists(session: Session, name: str) -> bool:
+    """Say whether the server has the role *name*."""
+    return bool(query(session, "SELECT FROM pg_roles WHERE rolname = %s", (name,)))
+
+
+def set_password(session: Session, role: str, password: str) -> None:
+    """Give *role* its *password*, as a verifier: in the clear it stays here."""
+    statement = sql.SQL("ALTER ROLE {} PASSWORD {}").format(
+        sql.Identifier(role), sql.Literal(scram_verifier(session, role, password))
+    )
+    with session.cursor() as cursor:
+        cursor.execute(statement)
 
 
 def scram_verifier(session: Session, user: str, password: str) -> str:

@@ -141,6 +141,14 @@ class BehindCurrent(MigrationError):
 
     outcome = Outcome.BEHIND_CURRENT
 
+    def __init__(self, target: str | None, current: str | None) -> None:
+        super().__init__(
+            f"target {target} is behind current {current}: going back is done by hand, with the "
+            'direct request in rollback_request (README, "Going back"); nothing was changed'
+        )
+        self.target = target
+        self.current = current
+
 
 class DatabaseAhead(MigrationError):
     """The database is at a revision that this build does not have."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.database import query, sqlstate_of
+from core.database import is_broken, query, sqlstate_of
 from core.errors import AccessDenied, RunFailed
 from core.model import HistoryRow
 
@@ -50,6 +50,12 @@ CREATE TABLE IF NOT EXISTS {SCHEMA}.{VERSION_TABLE} (
     version_num varchar(32) NOT NULL CONSTRAINT {VERSION_TABLE}_pkc PRIMARY KEY
 );
 """
+
+_INSERT = (
+    f"INSERT INTO {SCHEMA}.history"
+    " (revision, direction, description, duration_ms, trigger, request_id, checksum)"
+    " VALUES ({})"
+)
 
 # 42P01 undefined_table, 21000 cardinality_violation.
 _MISSING = "42P01"
@@ -102,6 +108,39 @@ def position(session: Session) -> Position:
             ) from error
         raise
     return Position(*rows[0])
+
+
+def record_by_hand(
+    session: Session,
+    applied: Sequence[tuple[str, str, str]],
+    *,
+    direction: str,
+    previous: str | None,
+    trigger: str,
+    request_id: str,
+) -> None:
+    """
+    Write, in one transaction, that the database has the revisions *applied*, oldest first.
+
+    Each is an identifier, a description and a checksum; nothing is run.
+    """
+    values = [
+        (identifier, direction, description, 0, trigger, request_id, checksum)
+        for identifier, description, checksum in applied
+    ]
+    session.autocommit = False
+    try:
+        table = f"{SCHEMA}.{VERSION_TABLE}"
+        if previous is not None:
+            query(session, f"DELETE FROM {table} WHERE version_num = %s", (previous,))
+        query(session, f"INSERT INTO {table} VALUES (%s)", (applied[-1][0],))
+        for row in values:
+            query(session, _INSERT.format(", ".join(["%s"] * len(row))), row)
+        session.commit()
+    finally:
+        if not is_broken(session):
+            session.rollback()
+            session.autocommit = True
 
 
 def is_managed(session: Session) -> bool:
@@ -215,17 +254,12 @@ class Recorder:
             self._checksums.get(revision.revision),
         )
         self._begun = now
-        insert = (
-            f"INSERT INTO {SCHEMA}.history"
-            " (revision, direction, description, duration_ms, trigger, request_id, checksum)"
-            " VALUES ({})"
-        )
         if ctx.as_sql:
             # A script on paper took no time.
             values = (*values[:3], 0, *values[4:])
-            ctx.impl.static_output(insert.format(", ".join(map(_literal, values))) + ";")
+            ctx.impl.static_output(_INSERT.format(", ".join(map(_literal, values))) + ";")
         else:
-            ctx.connection.exec_driver_sql(insert.format(", ".join(["%s"] * 7)), values)
+            ctx.connection.exec_driver_sql(_INSERT.format(", ".join(["%s"] * 7)), values)
 
 
 def _literal(value: object) -> str:

@@ -270,7 +270,6 @@ class Report:
     applied: list[str] = field(default_factory=list)
     pending: list[str] = field(default_factory=list)
     changed_files: list[str] = field(default_factory=list)
-    reached: bool = False
     details: dict[str, object] = field(default_factory=dict)
 
 

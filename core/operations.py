@@ -15,12 +15,11 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
-from typing import Protocol
 
 from alembic import op
 
 from core.database import scram_verifier
-from core.model import LoginPassword
+from core.vault import Vault
 
 logger = logging.getLogger(__name__)
 
@@ -34,19 +33,6 @@ _IS_NO_PART_OF_AN_EXTENSION = (
 )
 
 VERIFIER_PLACEHOLDER = "<SCRAM-SHA-256 verifier, made when applied>"
-
-
-class Vault(Protocol):
-    """Where the passwords of logins are kept; ``core.aws`` has the real one."""
-
-    def password(self, login: str, *, role_exists: bool) -> LoginPassword:
-        """Return the password of *login*, made and kept before this returns."""
-
-    def settle(self) -> None:
-        """Say that every password given out so far is set: its revision is committed."""
-
-    def retire(self, login: str) -> None:
-        """Mark the password of *login* as no longer in use; it is kept."""
 
 
 def role(name: str) -> None:
@@ -139,6 +125,44 @@ def read_only(reader: str, *, schemas: Sequence[str], tables_of: Sequence[str]) 
                     f" GRANT SELECT ON {kind} TO {_quoted(reader)}"
                 )
     logger.info("%s reads %s", reader, ", ".join(schemas))
+
+
+def index(name: str, *, on: str, columns: str, unique: bool = False) -> None:
+    """
+    Build the index *name* on the table *on* (``schema.table``) while the table is in use.
+
+    *columns* is SQL, such as ``customer_id, created_at DESC``. CREATE INDEX CONCURRENTLY
+    cannot run in a transaction: a build that fails or is killed leaves an INVALID index,
+    which is dropped here and built again, by this run or by the next.
+    """
+    schema_name, table = on.split(".")
+    where = f"{_quoted(schema_name)}.{_quoted(name)}"
+    kind = "UNIQUE INDEX" if unique else "INDEX"
+    build = (
+        f"CREATE {kind} CONCURRENTLY IF NOT EXISTS {_quoted(name)}"
+        f" ON {_quoted(schema_name)}.{_quoted(table)} ({columns})"
+    )
+    with op.get_context().autocommit_block():
+        if op.get_context().as_sql:
+            _note(f"an INVALID {where} that an earlier build left is dropped first")
+            _run(build)
+            return
+        # It waits for every transaction that sees the table; statement_timeout bounds that.
+        _run("SET lock_timeout = 0")
+        _drop_invalid_index(where)
+        _run(build)
+    logger.info("index %s is there", where)
+
+
+def _drop_invalid_index(where: str) -> None:
+    """Drop the index *where*, a quoted name, if an earlier build left it INVALID."""
+    found = op.get_bind().exec_driver_sql(
+        "SELECT 1 FROM pg_index WHERE indexrelid = to_regclass(%(where)s) AND NOT indisvalid",
+        {"where": where},
+    )
+    if found.first() is not None:
+        logger.info("index %s was left INVALID: dropped, to be built again", where)
+        _run(f"DROP INDEX CONCURRENTLY {where}")
 
 
 def close_to_public(name: str) -> None:

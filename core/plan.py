@@ -65,11 +65,7 @@ def plan(history: Sequence[str], current: str | None, target: str) -> Plan:
     goal = resolve(history, target)
     end = 0 if goal is None else history.index(goal) + 1
     if end < start:
-        raise BehindCurrent(
-            f"target {goal} is behind current {current}: going back is done by hand, with the "
-            f'direct request {{"action": "rollback", "target_revision": "{goal}", '
-            f'"from_revision": "{current}"}} (README, "Going back"); nothing was changed'
-        )
+        raise BehindCurrent(goal, current)
     return Plan(current, goal, tuple(history[start:end]))
 
 

@@ -95,6 +95,12 @@ class Revisions:
         """What each revision does, by identifier."""
         return {revision.identifier: revision.description for revision in self.history}
 
+    def up_to(self, revision: str | None) -> tuple[str, ...]:
+        """Return the identifiers up to *revision*; none for base or one that is not ours."""
+        if revision not in self.identifiers:
+            return ()
+        return self.identifiers[: self.identifiers.index(revision) + 1]
+
     @cached_property
     def checksums(self) -> Mapping[str, str]:
         """The checksum of each revision's file, by identifier."""
@@ -132,7 +138,9 @@ class Revisions:
                 begun.append(identifier)
                 migration.connection.exec_driver_sql(prelude)
                 recorder.begin()
-                yield step_of(self._scripts.revision_map, self._scripts.get_revision(identifier))
+                step = step_of(self._scripts.revision_map, self._scripts.get_revision(identifier))
+                step.migration_fn = _as_ourselves(step.migration_fn, migration)
+                yield step
 
         try:
             with (
@@ -182,6 +190,16 @@ class Revisions:
             revision: text[start:end].strip()
             for revision, start, end in zip(revisions, starts, ends, strict=True)
         }
+
+
+def _as_ourselves(operations: Callable[..., None], migration: Any) -> Callable[..., None]:
+    """Return *operations* followed by our own role again: what comes next is our bookkeeping."""
+
+    def run(**options: Any) -> None:
+        operations(**options)
+        migration.connection.exec_driver_sql("RESET SESSION AUTHORIZATION; RESET ROLE")
+
+    return run
 
 
 def _failure(revision: str, error: Exception, session: Session) -> RevisionFailed:

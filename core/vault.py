@@ -25,9 +25,25 @@ class Secrets(Protocol):
     def untag_secret(self, name: str, tag: str) -> None: ...
 
 
+class Vault(Protocol):
+    """Where the passwords of logins are kept."""
+
+    def password(self, login: str, *, role_exists: bool) -> LoginPassword:
+        """Return the password of *login*, made and kept before this returns."""
+
+    def needs_setting(self, login: str) -> bool:
+        """Say whether the server may have another password for *login* than its secret."""
+
+    def settle(self) -> None:
+        """Say that every password given out so far is set: its revision is committed."""
+
+    def retire(self, login: str) -> None:
+        """Mark the password of *login* as no longer in use; it is kept."""
+
+
 class LoginVault:
     """
-    The passwords of one instance's logins (``core.operations.Vault``).
+    The passwords of one instance's logins (the real ``Vault``).
 
     A secret is made before its role, and tagged as unset until the revision that makes the
     role is committed. So a run that dies anywhere in between leaves a secret that the next
@@ -64,6 +80,14 @@ class LoginVault:
             self._store.untag_secret(name, self._retired)
         is_unset = not role_exists or self._unset in self._store.secret_tags(name)
         return LoginPassword(fields["password"], must_be_set=is_unset)
+
+    def needs_setting(self, login: str) -> bool:
+        """Say whether the server may have another password for *login* than its secret."""
+        try:
+            tags = self._store.secret_tags(self._name(login))
+        except NotFound:
+            return True
+        return self._unset in tags
 
     def settle(self) -> None:
         """Say that every password given out so far is set: its revision is committed."""

@@ -16,9 +16,10 @@ from aws_lambda_powertools.metrics import MetricUnit
 from core.aws import Aws
 from core.budget import Budget
 from core.errors import Incomplete, MigrationError, Outcome, RunFailed
-from core.migrate import Run, carry_out
+from core.migrate import carry_out
 from core.model import Action, FleetBump, Ignored, Report, Request, Result, Sweep
 from core.revisions import Revisions
+from core.run import Run
 from core.settings import Settings
 from core.sweep import Findings, bump_fleet, sweep
 from handlers.reporting import report_run
@@ -160,4 +161,7 @@ def _note(asked: Asked | None, answer: Result | MigrationError, body: dict[str, 
     metrics.add_dimension("Outcome", answer.outcome.value)
     metrics.add_metric("Runs", MetricUnit.Count, 1)
     metrics.add_metric("RunDuration", MetricUnit.Milliseconds, body["duration_ms"])
+    if answer.report is not None:
+        changed = len(answer.report.changed_files)
+        metrics.add_metric("RevisionFilesChanged", MetricUnit.Count, changed)
     metrics.add_metric("RevisionsApplied", MetricUnit.Count, len(body["applied_migrations"]))

@@ -1,0 +1,219 @@
+"""Applying a plan, and reading back from the database what came of it."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import closing, nullcontext
+from typing import TYPE_CHECKING
+
+from core import history
+from core.blockers import Watch
+from core.budget import pauses
+from core.database import (
+    is_broken,
+    query,
+    role_exists,
+    session_settings,
+    set_password,
+    translating,
+)
+from core.entry import connect_to
+from core.errors import MigrationError, NotReady, RevisionFailed, RunFailed
+from core.history import Recorder
+from core.locate import Place
+from core.plan import Plan
+from core.run import Run
+from core.vault import Vault
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import connection as Session
+
+logger = logging.getLogger(__name__)
+
+# PostgreSQL documentation, Appendix A.
+_LOCK_NOT_AVAILABLE = "55P03"
+_DEADLOCK_DETECTED = "40P01"
+_QUERY_CANCELED = "57014"
+_OPERATOR_INTERVENTION = "57P"
+
+
+def apply(
+    run: Run, place: Place, session: Session, todo: Plan, *, last_row: int, upward: bool = True
+) -> bool:
+    """
+    Carry out *todo*, then read back what the database says of it.
+
+    *last_row* is the last row of the history before this run; *upward* says whether to
+    upgrade or to downgrade.
+
+    Returns:
+        Whether all of it is done; if not, the time budget ended between two revisions.
+
+    Raises:
+        RevisionFailed: A revision failed, for good or for too many tries.
+        NotReady: The connection broke.
+    """
+    try:
+        is_done = _Application(run, place, session, todo, upward=upward).carry_out()
+    except (RevisionFailed, NotReady) as error:
+        code = getattr(error, "sqlstate", None) or ""
+        if is_broken(session) or code.startswith(_OPERATOR_INTERVENTION):
+            _read_back_anew(run, place, todo, last_row)
+            raise NotReady(
+                f"the connection broke ({error}): run the same request again, and it carries on"
+            ) from error
+        _read_back(run, session, todo, last_row)
+        if code == _QUERY_CANCELED and run.report.applied:
+            # It had what was left of the budget; the next run gives it a whole one.
+            return False
+        raise
+    _read_back(run, session, todo, last_row)
+    if is_done and run.report.final_revision != todo.target:
+        raise RunFailed(
+            f"the database says {run.report.final_revision}, not {todo.target}: a revision "
+            "changed schema day2 by itself; compare it with the history"
+        )
+    return is_done
+
+
+class _Application:
+    """One plan being carried out: which revision is at work, and for which time."""
+
+    def __init__(
+        self, run: Run, place: Place, session: Session, todo: Plan, *, upward: bool
+    ) -> None:
+        self._run = run
+        self._place = place
+        self._session = session
+        self._todo = todo
+        self._upward = upward
+        self._vault = run.cloud.vault(place.name, place.address)
+        self._recorder = Recorder(
+            trigger=run.request.trigger.value,
+            request_id=run.request_id,
+            checksums=run.revisions.checksums,
+        )
+        self._begun: list[str] = []
+        self._tries = 0
+        self._is_stopped = False
+
+    def carry_out(self) -> bool:
+        """Carry out the plan; a revision that meets a lock is tried again."""
+        blockers = ""
+        for pause in pauses(0.2, 3.0):
+            watch = self._watch() if self._tries else nullcontext()
+            try:
+                with watch:
+                    self._run.revisions.run(
+                        self._session,
+                        self._todo.revisions[max(0, len(self._begun) - 1) :],
+                        upward=self._upward,
+                        recorder=self._recorder,
+                        before=self._before,
+                        attributes={"vault": self._vault},
+                    )
+            except RevisionFailed as error:
+                if isinstance(watch, Watch):
+                    blockers = watch.found() or blockers
+                if not self._may_try_again(error, pause):
+                    raise self._with_blockers(error, blockers) from error
+                logger.info("%s: met a lock (%s), trying again", error.revision, error.sqlstate)
+                self._run.budget.sleep(pause)
+            else:
+                break
+        if not self._is_stopped:
+            self._committed()
+        return not self._is_stopped
+
+    def _before(self, identifier: str) -> str | None:
+        """Prepare the session for a revision, or say that there is no time left for it."""
+        settings, left = self._run.settings, self._run.budget.left()
+        if identifier not in self._begun:
+            if self._begun:
+                self._committed()
+                if left < settings.minimum_slice_seconds:
+                    self._is_stopped = True
+                    return None
+            self._begun.append(identifier)
+            self._tries = 0
+        self._tries += 1
+        return session_settings(self._session, statement_timeout_seconds=left)
+
+    def _committed(self) -> None:
+        """Note that the revision begun last is committed."""
+        settle(self._vault)
+        logger.info("%s: %s", self._begun[-1], "applied" if self._upward else "rolled back")
+
+    def _may_try_again(self, error: RevisionFailed, pause: float) -> bool:
+        """Say whether somebody else's lock was in the way, and time and tries are left."""
+        settings = self._run.settings
+        return (
+            error.sqlstate in (_LOCK_NOT_AVAILABLE, _DEADLOCK_DETECTED)
+            and self._tries < settings.revision_tries
+            and self._run.budget.left() > pause + settings.relation_lock_timeout_ms / 1000
+        )
+
+    def _with_blockers(self, error: RevisionFailed, blockers: str) -> RevisionFailed:
+        """Return *error* saying how often it was tried, and who was in the way."""
+        if error.sqlstate != _LOCK_NOT_AVAILABLE:
+            return error
+        who = blockers or "who holds the lock could not be seen"
+        return RevisionFailed(
+            f"{error}; {who}; tried {self._tries} time(s): end that session, or try again later",
+            revision=error.revision,
+            sqlstate=error.sqlstate,
+        )
+
+    def _watch(self) -> Watch:
+        pid = self._session.info.backend_pid
+        return Watch(lambda: connect_to(self._place, self._run), pid)
+
+
+def settle(vault: Vault) -> None:
+    """Settle the passwords of a committed revision; the next run does it where this fails."""
+    try:
+        vault.settle()
+    except MigrationError:
+        logger.exception("a login's secret stays tagged as unset: its password is set once more")
+
+
+def reconcile_logins(run: Run, place: Place, session: Session) -> None:
+    """
+    Make the password of every promised login that of its secret, where that is in doubt.
+
+    A database restored from another instance's snapshot has the roles with the other's
+    passwords, and none of the secrets. A run that died right after its commit leaves a
+    secret that is tagged as unset. A login whose secret is settled is never touched.
+    """
+    applied = run.revisions.up_to(run.report.final_revision)
+    vault = run.cloud.vault(place.name, place.address)
+    with translating(place.database):
+        for login in run.promises.up_to(applied).password_logins:
+            if vault.needs_setting(login) and role_exists(session, login):
+                known = vault.password(login, role_exists=True)
+                set_password(session, login, known.password)
+                logger.info("login %s has the password of its secret now", login)
+        vault.settle()
+
+
+def _read_back(run: Run, session: Session, todo: Plan, last_row: int) -> None:
+    """Read what was committed by this run: Alembic's own word is given before the commit."""
+    query(session, session_settings(session, statement_timeout_seconds=30))
+    at = history.position(session)
+    run.report.final_revision = at.current
+    run.report.applied = [
+        row.revision
+        for row in history.rows(session, after=last_row)
+        if row.request_id == run.request_id and row.revision is not None
+    ]
+    run.report.pending = [one for one in todo.revisions if one not in run.report.applied]
+
+
+def _read_back_anew(run: Run, place: Place, todo: Plan, last_row: int) -> None:
+    """Read back over a new connection, if there is one to be had; else nothing is claimed."""
+    try:
+        with closing(connect_to(place, run)) as session, translating(place.database):
+            _read_back(run, session, todo, last_row)
+    except MigrationError as error:
+        run.report.final_revision = None
+        run.report.details["unknown"] = f"what was committed could not be read back: {error}"

@@ -1,0 +1,74 @@
+"""Who holds the lock that a revision waits for: looked up while it waits."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from core.database import query
+from core.errors import MigrationError
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import connection as Session
+
+logger = logging.getLogger(__name__)
+
+_INTERVAL_SECONDS = 0.2
+_BLOCKERS = """
+SELECT coalesce(lock.relation::regclass::text, lock.locktype), blocker.pid
+FROM pg_locks AS lock, unnest(pg_blocking_pids(lock.pid)) AS blocker (pid)
+WHERE lock.pid = %s AND NOT lock.granted
+"""
+
+
+class Watch:
+    """
+    Looks, over a session of its own, at what another session waits for.
+
+    The error of a lock timeout names neither the relation nor who holds it, and a moment
+    later both may be gone. So this looks while the wait lasts.
+
+    Args:
+        connect: Opens the session to look with.
+        pid: The server process to look at.
+    """
+
+    def __init__(self, connect: Callable[[], Session], pid: int) -> None:
+        self._connect = connect
+        self._pid = pid
+        self._is_over = threading.Event()
+        self._seen: dict[str, set[int]] = {}
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._is_over.set()
+        self._thread.join()
+
+    def found(self) -> str:
+        """Return a clause that names each relation waited for and who holds it; or nothing."""
+        return "; ".join(
+            f"{relation} is held by server process {', '.join(map(str, sorted(pids)))}"
+            for relation, pids in sorted(self._seen.items())
+        )
+
+    def _look(self) -> None:
+        try:
+            with closing(self._connect()) as session:
+                while not self._is_over.wait(_INTERVAL_SECONDS):
+                    for relation, pid in query(session, _BLOCKERS, (self._pid,)):
+                        self._seen.setdefault(relation, set()).add(pid)
+        except MigrationError as error:
+            logger.info("cannot look who holds the lock: %s", error)

@@ -1,0 +1,230 @@
+"""
+What only a person may ask for: going back, and saying where a database stands.
+
+Each is a direct request, refused unless the function's parameter AllowRollback is set, and
+names the revision that it starts from, so that it does what its sender saw and no more.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from core import history
+from core.apply import apply
+from core.database import acquire_lock, query, set_password, translating
+from core.entry import enter
+from core.errors import InvalidField, Outcome, Rejected, UnknownRevision
+from core.history import Position
+from core.locate import Place
+from core.model import HEAD, Result, TargetSource
+from core.plan import declared_target, known_current, plan_rollback
+from core.run import Run
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import connection as Session
+
+logger = logging.getLogger(__name__)
+
+BASE = "base"
+
+
+def rollback(run: Run) -> Result:
+    """Go back to an exact earlier revision, one downgrade and one transaction each."""
+    target = _checked(run)
+    place, session = enter(run)
+    with closing(session), translating(place.database):
+        at = _exclusively(run, session)
+        todo = plan_rollback(run.revisions.identifiers, at.current, target)
+        _check_declared(run, place, target)
+        run.report.pending = list(todo.revisions)
+        for identifier in todo.revisions:
+            description = run.revisions.descriptions[identifier]
+            logger.info("%s: will be rolled back (%s)", identifier, description)
+        is_done = apply(run, place, session, todo, last_row=at.last_row, upward=False)
+    if not is_done:
+        message = (
+            f"Rolled back {len(run.report.applied)} migration(s), to {run.report.final_revision};"
+            " the time budget ended: send the request again with that from_revision"
+        )
+        return Result(Outcome.INCOMPLETE, message, run.report)
+    message = f"Rolled back {len(run.report.applied)} migration(s) to {target}"
+    logger.info("%s: %s", message, ", ".join(run.report.applied))
+    return Result(Outcome.APPLIED, message, run.report)
+
+
+def stamp(run: Run) -> Result:
+    """
+    Record that the database is at a revision, without running anything.
+
+    Stamping the current revision records its file's checksum anew: the way out where a
+    file was changed on purpose.
+    """
+    target = _checked(run)
+    place, session = enter(run)
+    with closing(session), translating(place.database):
+        at = _exclusively(run, session)
+        if target not in run.revisions.identifiers:
+            raise UnknownRevision(target, run.revisions.identifiers)
+        _check_declared(run, place, target)
+        if at.last_row == 0:
+            history.create(session)
+        # Every file up to there is vouched for by whoever stamps.
+        _record(run, session, run.revisions.up_to(target), "stamp", at)
+        run.report.final_revision = history.position(session).current
+    message = f"Stamped {place.name}: it was at {at.current or BASE}, and is at {target}"
+    logger.info(message)
+    return Result(Outcome.APPLIED, message, run.report)
+
+
+def adopt(run: Run) -> Result:
+    """
+    Take over a database that an older tool migrated with revisions of the same names.
+
+    What ``public.alembic_version`` says is copied and never moved; the logins get new
+    passwords, since theirs were in the older tool's files.
+    """
+    target = _checked(run)
+    place, session = enter(run)
+    with closing(session), translating(place.database):
+        at = _exclusively(run, session)
+        if at.current is not None:
+            raise Rejected(f"{place.name} is managed already, at {at.current}: nothing to adopt")
+        found = _foreign_revision(run, session, place)
+        if found != target:
+            raise InvalidField(
+                "target_revision", f"public.alembic_version says {found}", "name that revision"
+            )
+        _check_declared(run, place, target, may_be_newer=True)
+        applied = run.revisions.up_to(target)
+        _check_objects(run, session, applied)
+        history.create(session)
+        vault = run.cloud.vault(place.name, place.address)
+        for login in run.promises.up_to(applied).password_logins:
+            known = vault.password(login, role_exists=True)
+            set_password(session, login, known.password)
+            logger.info("login %s has a password of its own now", login)
+        vault.settle()
+        _record(run, session, applied, "adopt", at)
+        run.report.final_revision = history.position(session).current
+    message = f"Adopted {place.name} at {target}; its logins have new passwords in Secrets Manager"
+    logger.info(message)
+    return Result(Outcome.APPLIED, message, run.report)
+
+
+def _checked(run: Run) -> str:
+    """Return the exact target of a request that is allowed and complete."""
+    request = run.request
+    if not run.settings.allow_rollback:
+        raise Rejected(
+            f"action: {request.action.value} is not allowed by this function: "
+            "set its parameter AllowRollback to true for as long as you need it"
+        )
+    if request.target is None or request.target == HEAD:
+        raise InvalidField("target_revision", "is no exact revision", "name one exact revision")
+    if request.from_revision is None:
+        raise InvalidField(
+            "from_revision", "is missing", f"name the revision you saw by status, or {BASE!r}"
+        )
+    run.report.target_revision = request.target
+    run.report.target_source = TargetSource.REQUEST
+    return request.target
+
+
+def _exclusively(run: Run, session: Session) -> Position:
+    """Take the lock, and check that the database is where the request says it is."""
+    acquire_lock(session, run.budget, wait_seconds=run.settings.lock_wait_seconds)
+    at = history.position(session)
+    run.report.previous_revision = run.report.final_revision = at.current
+    known_current(run.revisions.identifiers, at.current)
+    if run.request.from_revision != (at.current or BASE):
+        raise InvalidField(
+            "from_revision",
+            f"the database is at {at.current or BASE}, not at {run.request.from_revision}",
+            "look again by status",
+        )
+    return at
+
+
+def _check_declared(run: Run, place: Place, target: str, *, may_be_newer: bool = False) -> None:
+    """Refuse a change that the next sweep would undo: the declared target must agree."""
+    if place.instance is None:
+        return
+    declared = run.cloud.parameters(place.name).declared
+    goal = declared_target(declared).target if declared else None
+    identifiers = run.revisions.identifiers
+    agrees = goal == target or (
+        may_be_newer and (goal in (None, HEAD) or goal in identifiers[identifiers.index(target) :])
+    )
+    if not agrees:
+        raise Rejected(
+            f"target_revision: the declared target of {place.name} is {goal or 'not set'}, and a "
+            f"sweep would bring it back: write {target} to "
+            f"/{run.settings.prefix}/{place.name}/target-revision first"
+        )
+
+
+def _foreign_revision(run: Run, session: Session, place: Place) -> str:
+    """Return the one revision in ``public.alembic_version``, if it can only be ours."""
+    if query(session, "SELECT to_regclass('public.alembic_version')")[0][0] is None:
+        raise Rejected(f"{place.name} has no public.alembic_version: there is nothing to adopt")
+    rows = query(session, "SELECT version_num FROM public.alembic_version")
+    if len(rows) != 1:
+        raise Rejected(
+            f"public.alembic_version of {place.name} holds {len(rows)} revisions, not one: "
+            "it is no history of ours"
+        )
+    found = str(rows[0][0])
+    if found not in run.revisions.identifiers:
+        raise UnknownRevision(found, run.revisions.identifiers)
+    # An application's Alembic makes its tables as the role that owns its version table.
+    others = query(
+        session,
+        "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace"
+        " AND relkind IN ('r', 'p') AND relname <> 'alembic_version' AND relowner ="
+        " (SELECT relowner FROM pg_class WHERE oid = 'public.alembic_version'::regclass)"
+        " ORDER BY relname LIMIT 3",
+    )
+    if others:
+        names = ", ".join(name for (name,) in others)
+        raise Rejected(
+            f"public.alembic_version of {place.name} may be an application's own: its owner has "
+            f"{names} there too; stamp the database instead, if you know better"
+        )
+    return found
+
+
+def _check_objects(run: Run, session: Session, applied: tuple[str, ...]) -> None:
+    """Refuse to adopt a database that lacks what the revisions promise."""
+    promised = run.promises.up_to(applied)
+    missing = [
+        f"{kind} {thing.name}"
+        for kind, lookup, things in (
+            ("role", "to_regrole", promised.roles),
+            ("schema", "to_regnamespace", promised.schemas),
+            ("table", "to_regclass", promised.tables),
+        )
+        for thing in things
+        if query(session, f"SELECT {lookup}(%s)", (thing.name,))[0][0] is None
+    ]
+    if missing:
+        raise Rejected(
+            f"the database lacks {', '.join(missing)}, which revision {applied[-1]} promises: "
+            "it was not migrated by this history"
+        )
+
+
+def _record(
+    run: Run, session: Session, applied: tuple[str, ...], direction: str, at: Position
+) -> None:
+    """Write the current revision and the history rows that say how it came, in one transaction."""
+    history.record_by_hand(
+        session,
+        [(one, run.revisions.descriptions[one], run.revisions.checksums[one]) for one in applied],
+        direction=direction,
+        previous=at.current,
+        trigger=run.request.trigger.value,
+        request_id=run.request_id,
+    )
+    run.report.applied = [] if direction == "stamp" else list(applied)

@@ -1,0 +1,64 @@
+"""Getting into a database: found, waited for, and entered with a password that fits."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from core.budget import pauses
+from core.database import connect
+from core.errors import NotReady, WrongPassword
+from core.locate import Place, locate, with_password_at
+from core.run import Run
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import connection as Session
+
+logger = logging.getLogger(__name__)
+
+
+def enter(run: Run) -> tuple[Place, Session]:
+    """
+    Find the database and connect, waiting for what is not there yet.
+
+    Raises:
+        NotReady: The budget ended first, less the slice that a revision needs.
+    """
+    for pause in pauses(0.2, 15.0):
+        try:
+            place = locate(run.request, run.cloud, run.settings)
+            run.report.instance = place.name
+            run.report.database = place.database.name
+            if place.instance is not None:
+                run.report.dbi_resource_id = place.instance.dbi_resource_id
+            return place, connect_to(place, run)
+        except NotReady as error:
+            if run.budget.left() < pause + run.settings.minimum_slice_seconds:
+                raise
+            logger.info("not ready yet, trying again in %.1f s: %s", pause, error)
+            run.budget.sleep(pause)
+    raise AssertionError("pauses never end")
+
+
+def connect_to(place: Place, run: Run) -> Session:
+    """Connect; with a password that was just rotated away, try the current and the next one."""
+
+    def attempt(there: Place) -> Session:
+        return connect(
+            there.database,
+            relation_lock_timeout_ms=run.settings.relation_lock_timeout_ms,
+            timeout_seconds=run.budget.left(),
+        )
+
+    try:
+        return attempt(place)
+    except WrongPassword:
+        for stage in ("AWSCURRENT", "AWSPENDING"):
+            other = with_password_at(place, run.cloud, stage)
+            if other is None:
+                continue
+            try:
+                return attempt(other)
+            except WrongPassword:
+                continue
+        raise

@@ -1,0 +1,39 @@
+"""One carrying-out of one request, and what it needs of AWS."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from core.budget import Budget
+from core.locate import Directory
+from core.model import Parameters, Report, Request
+from core.promises import Promises
+from core.settings import Settings
+from core.vault import Vault
+
+if TYPE_CHECKING:
+    from core.revisions import Revisions
+
+
+class Cloud(Directory, Protocol):
+    """What a run needs of AWS; ``core.aws`` has the real one, tests have a small one."""
+
+    def parameters(self, instance: str) -> Parameters: ...
+    def put_events(self, detail_type: str, details: Sequence[Mapping[str, object]]) -> None: ...
+    def vault(self, name: str, address: Mapping[str, object]) -> Vault: ...
+
+
+@dataclass(slots=True)
+class Run:
+    """One carrying-out of one request, and what is known of it so far."""
+
+    request: Request
+    cloud: Cloud
+    revisions: Revisions
+    settings: Settings
+    budget: Budget
+    request_id: str
+    promises: Promises = field(default_factory=Promises.load)
+    report: Report = field(default_factory=Report)
