@@ -9,7 +9,8 @@ LOCKS := $(basename $(notdir $(wildcard infra/requirements/*.in)))
 
 .PHONY: package
 package: ## Build the zips of the function and its layer for Lambda, with its own Python (PYTHON_FOR_LAMBDA=…)
-	@$(PYTHON) -m infra.package --python $(LAMBDA_PYTHON) --architecture $(ARCHITECTURE)
+	$(call needs,dev)
+	@$(DEV) -m infra.package --python $(LAMBDA_PYTHON) --architecture $(ARCHITECTURE)
 
 .PHONY: deploy
 deploy: package ## Deploy on AWS: make deploy BUCKET=name [STACK=day2] [PARAMETERS="Name=value …"]

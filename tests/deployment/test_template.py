@@ -380,6 +380,7 @@ def test_the_alarms_ring_for_what_matters(all_resources: dict[str, Any]) -> None
         if "MetricName" in alarm
     }
     assert watched == {
+        ("day2", "InstancesBehind", "day2"),
         ("day2", "InstancesBlocked", "day2"),
         ("day2", "MigrationFailures", "day2"),
         ("day2", "OldestBehindSeconds", "day2"),
