@@ -32,12 +32,14 @@ def up(aws: LocalAws, arguments: argparse.Namespace) -> int:
 
 def down(aws: LocalAws, arguments: argparse.Namespace) -> int:
     """Stop the local AWS and every process it started."""
+    aws.clean_abandoned()
     aws.down()
     return 0
 
 
 def clean(aws: LocalAws, arguments: argparse.Namespace) -> int:
     """Stop it and remove all it keeps."""
+    aws.clean_abandoned()
     aws.clean()
     return 0
 

@@ -26,6 +26,14 @@ class Certificate:
     certificate: bytes
     key: bytes = field(repr=False)
 
+    def write(self, folder: Path) -> tuple[Path, Path]:
+        """Write both into *folder* and return the two files, certificate first."""
+        certificate_file, key_file = folder / "server.crt", folder / "server.key"
+        key_file.touch(mode=0o600)
+        key_file.write_bytes(self.key)
+        certificate_file.write_bytes(self.certificate)
+        return certificate_file, key_file
+
     def expires_within(self, time: datetime.timedelta) -> bool:
         """Tell whether the certificate ends sooner than *time* from now."""
         end = x509.load_pem_x509_certificate(self.certificate).not_valid_after_utc
@@ -100,9 +108,7 @@ def ensure(folder: Path) -> Certificate:
     folder.mkdir(mode=0o711, parents=True, exist_ok=True)
     authority = Authority.create()
     made = authority.issue()
-    key_file.touch(mode=0o600)
-    key_file.write_bytes(made.key)
-    certificate_file.write_bytes(made.certificate)
+    made.write(folder)
     ca_file.write_bytes(authority.pem)
     return made
 

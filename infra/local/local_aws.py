@@ -1,5 +1,6 @@
 """The local AWS as a whole: LocalStack started and stopped, and clients for it."""
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -105,22 +106,13 @@ class LocalAws:
             certificates.ensure(self.state.tls)
             port = port or (USUAL_PORT if port_is_free(USUAL_PORT) else free_port())
             self.state.port_file.write_text(str(port))
-            with self.state.log.open("wb") as log:
-                process = subprocess.Popen(
-                    [
-                        str(interpreter("localstack")),
-                        "-P",
-                        "-m",
-                        "infra.local.localstack.launch",
-                        str(self.state.folder),
-                    ],
-                    cwd=self.state.folder,
-                    env=self._localstack_environment(port),
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                )
+            self.state.log.unlink(missing_ok=True)
+            command = [str(interpreter("localstack")), "-P", "-m", "infra.local.localstack.launch"]
+            process = processes.start(
+                [*command, self.state.folder],
+                log=self.state.log,
+                environment=self._localstack_environment(port),
+            )
             (self.state.pids / "localstack").write_text(str(process.pid))
             self._wait_until_it_answers(process, f"http://127.0.0.1:{port}/_localstack/health")
         return True
@@ -134,6 +126,12 @@ class LocalAws:
         """Stop it and remove its state."""
         self.down()
         self.state.remove()
+
+    @classmethod
+    def clean_abandoned(cls) -> None:
+        """Clean what killed test runs of this checkout have left."""
+        for state in State.abandoned():
+            cls(state).clean()
 
     def _sweep(self) -> None:
         """
@@ -189,10 +187,21 @@ class LocalAws:
             "DISABLE_EVENTS": "1",
             # For our plugins.
             "DAY2_LOCAL_STATE": str(self.state.folder),
+            "DAY2_LOCAL_CACHE": str(_cache()),
             "DAY2_STATE": str(State.of_checkout().folder),
             "DAY2_LAMBDA_PYTHON": str(interpreter("lambda")),
             "PG_BIN": str(postgres.find_programs().folder),
         }
+
+
+def _cache() -> Path:
+    """Return the folder of what LocalStack finds out about itself, one for each state of its code."""
+    digest = hashlib.sha256()
+    for file in (interpreter("localstack").parents[1] / "made-from", *PLUGINS.glob("*/*")):
+        digest.update(file.read_bytes())
+    folder = State.of_checkout().folder / f"cache-{digest.hexdigest()[:8]}"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 def _without_surprises(environment: Mapping[str, str]) -> dict[str, str]:

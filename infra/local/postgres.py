@@ -22,14 +22,14 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import psycopg2
 from psycopg2 import sql
 from psycopg2.extensions import encrypt_password
 
 from infra.local import processes
-from infra.local.state import CHECKOUT, free_port, port_is_free, shared_folder
+from infra.local.state import CHECKOUT, State, free_port, port_is_free, shared_folder
 
 OLDEST_MAJOR = 15
 LOCK_FILE = CHECKOUT / "infra" / "requirements" / "postgres.txt"
@@ -208,7 +208,7 @@ class Server:
         """
         server = cls(
             programs or find_programs(),
-            folder or Path(tempfile.mkdtemp(prefix="s", dir=_servers_folder())),
+            folder or _new_folder(),
             port or free_port(),
             certificate,
             dict(settings or {}),
@@ -391,21 +391,18 @@ class Server:
         """Start PostgreSQL itself; False when an earlier one is not quite gone."""
         if self.pid:
             return True
-        (self.folder / "log").touch(mode=0o600)
-        with (self.folder / "log").open("ab") as log:
-            begin = log.tell()
-            process = _start(
-                [
-                    self.programs.folder / "postgres",
-                    f"--config-file={self.folder / 'postgresql.conf'}",
-                    "-D",
-                    self.data,
-                ],
-                log,
-            )
+        log = self.folder / "log"
+        log.touch(mode=0o600)
+        begin = log.stat().st_size
+        configuration = f"--config-file={self.folder / 'postgresql.conf'}"
+        process = processes.start(
+            [self.programs.folder / "postgres", configuration, "-D", self.data],
+            log=log,
+            user=_server_user(),
+        )
         while time.monotonic() < deadline:
             if process.poll() is not None:
-                tail = self.log[begin:]
+                tail = log.read_bytes()[begin:].decode(errors="replace")
                 if "already exists" in tail or "still in use" in tail:
                     return False
                 raise ServerError(f"PostgreSQL {self.version} did not start: {tail[-2000:]}")
@@ -426,14 +423,8 @@ class Server:
         front = Path(__file__).with_name("tls_front.py")
         socket = self.folder / f".s.PGSQL.{self.port}"
         files = [self.folder / "server.crt", self.folder / "server.key"]
-        with (self.folder / "log").open("ab") as log:
-            process = subprocess.Popen(
-                [str(part) for part in (sys.executable, front, self.port, socket, *files)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        command = [sys.executable, front, str(self.port), socket, *files]
+        process = processes.start(command, log=self.folder / "log")
         self._write("front.pid", str(process.pid))
         while port_is_free(self.port):
             if process.poll() is not None or time.monotonic() > deadline:
@@ -461,11 +452,10 @@ def remove_servers(folder: Path) -> None:
 def _template(programs: Programs) -> Path:
     """Return the data folder of an empty server that has RDS's roles, made once for *programs*."""
     name = hashlib.sha256(f"{programs}{RDS_ROLES}".encode()).hexdigest()[:8]
-    templates = _servers_folder("templates")
-    template = templates / f"{programs.major}-{name}"
+    template = _templates() / f"{programs.major}-{name}"
     if template.exists():
         return template
-    with tempfile.TemporaryDirectory(dir=templates) as temporary:
+    with tempfile.TemporaryDirectory(dir=_templates()) as temporary:
         made = Path(temporary) / "data"
         _give(Path(temporary))
         _run(
@@ -483,7 +473,7 @@ def _template(programs: Programs) -> Path:
 
 def _superuser_password_file() -> Path:
     """Return the file with the password of every server's ``rdsadmin``, made once a checkout."""
-    path = _servers_folder("templates") / "superuser"
+    path = _templates() / "superuser"
     if not path.exists():
         with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
             file.write(secrets.token_urlsafe(24))
@@ -514,11 +504,18 @@ def _single_user(programs: Programs, data: Path, statements: str) -> None:
         raise ServerError(output[-2000:])
 
 
-def _servers_folder(name: str = "pg") -> Path:
-    """Return a folder in the checkout's state that the servers' user can enter."""
-    folder = shared_folder() / name
+def _templates() -> Path:
+    """Return the folder of what all servers of this checkout start from."""
+    folder = shared_folder() / "templates"
     folder.mkdir(mode=0o711, exist_ok=True)
     return folder
+
+
+def _new_folder() -> Path:
+    """Return a new folder for a server of this process."""
+    state = State.of_process()
+    state.make()
+    return Path(tempfile.mkdtemp(prefix="s", dir=state.servers))
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -541,20 +538,6 @@ def _run(command: list[Any], *, as_server: bool = False, given: str = "") -> str
     if done.returncode:
         raise ServerError(f"{Path(str(command[0])).name} failed: {done.stdout[-2000:]}")
     return done.stdout
-
-
-def _start(command: list[Any], log: IO[bytes]) -> subprocess.Popen[bytes]:
-    """Start a process of the server's user that outlives us."""
-    return subprocess.Popen(
-        [str(part) for part in command],
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=log,
-        cwd="/",
-        # Not in our terminal's group: Ctrl-C is for us alone.
-        start_new_session=True,
-        **_server_user(),
-    )
 
 
 def _server_user() -> dict[str, Any]:

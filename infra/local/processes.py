@@ -9,7 +9,37 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+
+# Popen warns about a process that still runs when its object goes.  Ours are meant to.
+_started: "list[subprocess.Popen[bytes]]" = []
+
+
+def start(
+    command: Sequence[str | Path],
+    *,
+    log: Path,
+    environment: Mapping[str, str] | None = None,
+    user: Mapping[str, Any] | None = None,
+) -> "subprocess.Popen[bytes]":
+    """Start *command*, which outlives us and writes to the end of *log*."""
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [str(part) for part in command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=environment,
+            cwd="/",
+            # Not in our terminal's group: Ctrl-C is for us alone.
+            start_new_session=True,
+            **(user or {}),
+        )
+    _started.append(process)
+    return process
 
 
 def command_line(pid: int) -> str:

@@ -10,12 +10,15 @@ import fcntl
 import hashlib
 import os
 import random
+import re
 import shutil
 import socket
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from infra.local.processes import command_line
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -73,9 +76,15 @@ class State:
         return cls(shared_folder())
 
     @classmethod
-    def throw_away(cls) -> "State":
-        """Return a new state beside the one of the checkout, for tests."""
-        return cls(shared_folder() / f"t{os.getpid():x}{random.randrange(256):02x}")
+    def of_process(cls, name: str = "") -> "State":
+        """Return a state of this process alone, for tests; *name* tells several apart."""
+        return cls(shared_folder() / f"t{os.getpid()}{name and '-'}{name}")
+
+    @classmethod
+    def abandoned(cls) -> "list[State]":
+        """Return the states of processes that are gone."""
+        found = [(cls(folder), re.match(r"t(\d+)", folder.name)) for folder in shared_folder().iterdir()]
+        return [state for state, pid in found if pid and not command_line(int(pid[1]))]
 
     @property
     def pids(self) -> Path:

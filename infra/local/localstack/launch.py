@@ -36,12 +36,16 @@ def _import_with_lock_as_a_class() -> None:
 
 def main() -> None:
     """Run LocalStack until it is told to stop."""
+    kept = Path(os.environ["DAY2_LOCAL_CACHE"])
     # Found plugins are cached by the times of files, in the user's own cache folder: a stale entry
     # there hides ours.
-    temporary = Path(os.environ["TMPDIR"])
-    cache.get_user_cache_dir = lambda: temporary
+    cache.get_user_cache_dir = lambda: kept
     if sys.version_info < (3, 13):
         _import_with_lock_as_a_class()
+    from localstack import config
+
+    # The index of all of AWS's API takes 8 s to make.
+    config.dirs.cache = str(kept)
     from localstack.runtime.main import main as run
 
     run()

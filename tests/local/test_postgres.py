@@ -1,0 +1,191 @@
+"""The PostgreSQL servers of tests and instances, on every PostgreSQL found."""
+
+import contextlib
+import datetime as dt
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pytest
+from infra.local import certificates, postgres
+from infra.local.certificates import Authority
+from infra.local.postgres import Programs, Server, ServerError
+
+PASSWORD = "b0ss's"
+
+MakeServer = Callable[..., Server]
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    """A CA; its certificate is in ``ca.pem`` of the test's folder."""
+    made = Authority.create()
+    (tmp_path / "ca.pem").write_bytes(made.pem)
+    return made
+
+
+@pytest.fixture(params=postgres.available_programs(), ids=lambda programs: programs.version)
+def make_server(
+    request: pytest.FixtureRequest, tmp_path: Path, authority: Authority
+) -> Iterator[MakeServer]:
+    """Make a server with a certificate for localhost, or a given one, or None."""
+    made: list[Server] = []
+
+    def make(*, certificate: certificates.Certificate | None = authority.issue(), **more: Any) -> Server:
+        files = certificate.write(tmp_path) if certificate else None
+        server = Server.create(
+            certificate=files,
+            master="boss",
+            master_password=PASSWORD,
+            database="app",
+            programs=request.param,
+            **more,
+        )
+        made.append(server)
+        return server
+
+    yield make
+    for server in made:
+        server.remove()
+
+
+def connect(server: Server, tmp_path: Path, **more: Any) -> Any:
+    """Connect as the master, verify-full."""
+    return psycopg2.connect(
+        **{
+            "host": server.host,
+            "port": server.port,
+            "user": "boss",
+            "password": PASSWORD,
+            "dbname": "app",
+            "sslmode": "verify-full",
+            "sslrootcert": str(tmp_path / "ca.pem"),
+            **more,
+        }
+    )
+
+
+def ask(connection: Any, query: str) -> Any:
+    """Return the first row of *query*, committed, and close the connection."""
+    with contextlib.closing(connection), connection, connection.cursor() as cursor:
+        cursor.execute(query)
+        return cursor.fetchone() if cursor.description else None
+
+
+def test_both_an_installed_and_a_pinned_postgresql_are_found() -> None:
+    """The pinned one is always there, so that there is one wherever pip works."""
+    assert postgres.pip_programs() in postgres.available_programs()
+    assert postgres.pip_programs().major == 18
+
+
+def test_folder_without_a_server_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A PG_BIN that holds none must not be passed over in silence."""
+    monkeypatch.setenv("PG_BIN", str(tmp_path))
+
+    with pytest.raises(ServerError, match="holds no PostgreSQL"):
+        postgres.find_programs()
+
+
+def test_master_is_no_superuser(make_server: MakeServer, tmp_path: Path) -> None:
+    """What RDS refuses its master is refused."""
+    server = make_server()
+
+    for statement in (
+        "ALTER SYSTEM SET work_mem = '1GB'",
+        "COPY (SELECT 1) TO PROGRAM 'true'",
+        "SELECT * FROM pg_authid",
+        "CREATE ROLE another SUPERUSER",
+    ):
+        connection = connect(server, tmp_path)
+        connection.autocommit = True
+        with contextlib.closing(connection), connection.cursor() as cursor:
+            with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+                cursor.execute(statement)
+
+
+def test_server_comes_back_as_it_was_after_stop_and_kill(
+    make_server: MakeServer, tmp_path: Path
+) -> None:
+    """What was committed is there."""
+    server = make_server()
+    ask(connect(server, tmp_path), "CREATE TABLE kept AS SELECT 42 AS answer")
+
+    for end in (server.stop, server.kill):
+        end()
+        assert server.pid is None
+        server.start()
+        assert ask(connect(server, tmp_path), "SELECT answer FROM kept") == (42,)
+
+
+def test_reset_server_is_empty_and_at_the_same_address(
+    make_server: MakeServer, tmp_path: Path
+) -> None:
+    """Roles are gone too, which dropping a database would leave."""
+    server = make_server()
+    ask(connect(server, tmp_path), "CREATE ROLE left_over")
+    ask(connect(server, tmp_path), "CREATE TABLE left_over ()")
+
+    server.reset()
+
+    query = "SELECT to_regclass('left_over'), to_regrole('left_over')"
+    assert ask(connect(server, tmp_path), query) == (None, None)
+
+
+def test_no_password_is_in_the_servers_log(make_server: MakeServer, tmp_path: Path) -> None:
+    """Only verifiers travel, so a log of all statements has none."""
+    server = make_server(settings={"log_statement": "all"})
+
+    server.set_password("boss", "n3w&secret")
+
+    assert ask(connect(server, tmp_path, password="n3w&secret"), "SELECT 'seen'") == ("seen",)
+    assert "SELECT 'seen'" in server.log
+    assert "ALTER ROLE" in server.log
+    assert PASSWORD not in server.log
+    assert "n3w&secret" not in server.log
+
+
+def test_member_of_rds_iam_cannot_log_in_with_a_password(
+    make_server: MakeServer, tmp_path: Path
+) -> None:
+    """As on RDS, where that locks out a master to whom somebody granted it."""
+    server = make_server()
+    with contextlib.closing(server.superuser()) as connection, connection.cursor() as cursor:
+        cursor.execute("GRANT rds_iam TO boss")
+
+    with pytest.raises(psycopg2.OperationalError, match="rejects connection"):
+        connect(server, tmp_path)
+
+
+def test_superuser_has_no_way_in_but_the_socket(make_server: MakeServer, tmp_path: Path) -> None:
+    """Not even with a guess at its password."""
+    server = make_server()
+
+    with pytest.raises(psycopg2.OperationalError, match="rdsadmin"):
+        connect(server, tmp_path, user="rdsadmin", password=PASSWORD)
+
+
+def test_wrong_certificates_are_told_apart(
+    make_server: MakeServer, tmp_path: Path, authority: Authority
+) -> None:
+    """Another CA, another name, expired: each as libpq says it."""
+    for certificate, refusal in (
+        (Authority.create().issue(), "certificate verify failed"),
+        (authority.issue(["elsewhere.example"]), "does not match host name"),
+        (authority.issue(lifetime=dt.timedelta(seconds=-1)), "certificate verify failed"),
+    ):
+        server = make_server(certificate=certificate)
+
+        with pytest.raises(psycopg2.OperationalError, match=refusal):
+            connect(server, tmp_path)
+
+
+def test_server_without_tls_can_be_made(make_server: MakeServer, tmp_path: Path) -> None:
+    """To see it refused."""
+    server = make_server(certificate=None)
+
+    with pytest.raises(psycopg2.OperationalError, match="does not support SSL"):
+        connect(server, tmp_path)
+    assert ask(connect(server, tmp_path, sslmode="disable"), "SELECT 1") == (1,)

@@ -1,0 +1,295 @@
+"""An RDS instance of the local AWS is a real PostgreSQL server, and RDS's events are told."""
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg2
+import pytest
+from infra.local import workflow
+from infra.local.local_aws import LocalAws
+from tests.local_aws import Bus
+
+PASSWORD = "%p4ss'w0rd\"/@"
+
+
+@pytest.fixture
+def rds(local_aws: LocalAws) -> Iterator[Any]:
+    """A client; the instances that a test leaves are deleted."""
+    client = local_aws.client("rds")
+    yield client
+    for instance in client.describe_db_instances()["DBInstances"]:
+        workflow.remove_instance(local_aws, instance["DBInstanceIdentifier"])
+
+
+def create(rds: Any, name: str, **more: Any) -> dict[str, Any]:
+    """Create an instance and return RDS's answer."""
+    request = {
+        "DBInstanceIdentifier": name,
+        "Engine": "postgres",
+        "DBInstanceClass": "db.t4g.micro",
+        "AllocatedStorage": 20,
+        "MasterUsername": "boss",
+        **({} if "ManageMasterUserPassword" in more else {"MasterUserPassword": PASSWORD}),
+        **more,
+    }
+    return dict(rds.create_db_instance(**request)["DBInstance"])
+
+
+def managed_login(aws: LocalAws, instance: dict[str, Any]) -> tuple[str, str]:
+    """Return user and password of the managed master secret of *instance*."""
+    secret = aws.client("secretsmanager").get_secret_value(
+        SecretId=instance["MasterUserSecret"]["SecretArn"]
+    )
+    login = json.loads(secret["SecretString"])
+    assert set(login) == {"username", "password"}
+    return login["username"], login["password"]
+
+
+def connect(
+    aws: LocalAws, instance: dict[str, Any], user: str = "boss", password: str = PASSWORD, **more: str
+) -> Any:
+    """Connect to *instance*, verify-full."""
+    return psycopg2.connect(
+        **{
+            "host": instance["Endpoint"]["Address"],
+            "port": instance["Endpoint"]["Port"],
+            "user": user,
+            "password": password,
+            "dbname": instance.get("DBName", "postgres"),
+            "sslmode": "verify-full",
+            "sslrootcert": str(aws.state.ca_file),
+            **more,
+        }
+    )
+
+
+def ask(connection: Any, query: str) -> Any:
+    """Return the first row of *query*, and close the connection."""
+    with contextlib.closing(connection), connection, connection.cursor() as cursor:
+        cursor.execute(query)
+        return cursor.fetchone() if cursor.description else None
+
+
+def test_instance_becomes_available_with_what_it_was_asked_for(
+    local_aws: LocalAws, rds: Any, bus: Callable[..., Bus]
+) -> None:
+    """Creating without an endpoint, then available with one, and AWS's event on the bus."""
+    events = bus({"source": ["aws.rds"]})
+    tags = [{"Key": "day2", "Value": "enabled"}]
+
+    asked = create(rds, "Orders", DBName="app", ManageMasterUserPassword=True, Tags=tags)
+    instance = workflow.wait_for_instance(local_aws, "orders")
+    event = events.next()
+
+    assert asked["DBInstanceStatus"] == "creating"
+    assert "Endpoint" not in asked
+    assert instance["DBInstanceIdentifier"] == "orders"
+    assert instance["TagList"] == tags
+    assert instance["Endpoint"]["Address"] == "localhost"
+    assert instance["DbiResourceId"] == asked["DbiResourceId"]
+    user, password = managed_login(local_aws, instance)
+    row = ask(
+        connect(local_aws, instance, user, password),
+        "SELECT current_user, current_database(), rolsuper, rolcreaterole, rolcreatedb,"
+        " pg_has_role('rds_superuser', 'MEMBER'), pg_get_userbyid(datdba)"
+        " FROM pg_roles, pg_database WHERE rolname = current_user AND datname = current_database()",
+    )
+    assert row == ("boss", "app", False, True, True, True, "boss")
+    date = event["detail"].pop("Date")
+    assert time.strptime(date, "%Y-%m-%dT%H:%M:%S.%fZ")
+    assert event["detail-type"] == "RDS DB Instance Event"
+    assert event["account"] == "000000000000"
+    assert event["resources"] == [instance["DBInstanceArn"]]
+    assert event["detail"] == {
+        "EventCategories": ["creation"],
+        "SourceType": "DB_INSTANCE",
+        "SourceArn": instance["DBInstanceArn"],
+        "Message": "DB instance created",
+        "SourceIdentifier": "orders",
+        "EventID": "RDS-EVENT-0005",
+    }
+
+
+def test_two_instances_share_nothing(local_aws: LocalAws, rds: Any) -> None:
+    """Each has a server, and so roles, of its own; and an identity of its own."""
+    names = ("left", "right")
+    for name in names:
+        create(rds, name)
+    left, right = (workflow.wait_for_instance(local_aws, name) for name in names)
+
+    ask(connect(local_aws, left), "CREATE ROLE only_left")
+
+    query = "SELECT count(*) FROM pg_roles WHERE rolname = 'only_left'"
+    assert ask(connect(local_aws, left), query) == (1,)
+    assert ask(connect(local_aws, right), query) == (0,)
+    assert left["DbiResourceId"] != right["DbiResourceId"]
+    assert left["Endpoint"]["Port"] != right["Endpoint"]["Port"]
+
+
+@pytest.mark.parametrize(
+    ("engine_version", "refusal"),
+    [(None, "no encryption"), ("18", "no encryption")],
+    ids=["usual PostgreSQL", "PostgreSQL behind the TLS front"],
+)
+def test_only_verified_tls_gets_in(
+    local_aws: LocalAws, rds: Any, engine_version: str | None, refusal: str
+) -> None:
+    """Plain connections and wrong names are refused, and a wrong password too."""
+    create(rds, "orders", **({"EngineVersion": engine_version} if engine_version else {}))
+    instance = workflow.wait_for_instance(local_aws, "orders")
+
+    assert ask(connect(local_aws, instance), "SELECT 1") == (1,)
+    with pytest.raises(psycopg2.OperationalError, match=refusal):
+        connect(local_aws, instance, sslmode="disable")
+    with pytest.raises(psycopg2.OperationalError, match="does not match host name"):
+        connect(local_aws, instance, host="elsewhere", hostaddr="127.0.0.1")
+    with pytest.raises(psycopg2.OperationalError, match="certificate verify failed"):
+        connect(local_aws, instance, sslrootcert="system")
+    with pytest.raises(psycopg2.OperationalError, match="password authentication failed"):
+        connect(local_aws, instance, password="another")
+
+
+def test_new_passwords_are_the_servers_too(local_aws: LocalAws, rds: Any) -> None:
+    """Given, managed, rotated: each time the new one logs in and the old one no longer does."""
+    create(rds, "orders")
+    instance = workflow.wait_for_instance(local_aws, "orders")
+    logins = [("boss", PASSWORD)]
+
+    def modify(**change: Any) -> None:
+        changed = rds.modify_db_instance(
+            DBInstanceIdentifier="orders", ApplyImmediately=True, **change
+        )["DBInstance"]
+        given = change.get("MasterUserPassword")
+        logins.append(("boss", given) if given else managed_login(local_aws, changed))
+
+    modify(MasterUserPassword="brand-new-1")
+    modify(ManageMasterUserPassword=True)
+    modify(RotateMasterUserPassword=True)
+
+    assert len(set(logins)) == 4
+    assert ask(connect(local_aws, instance, *logins[-1]), "SELECT 1") == (1,)
+    for login in logins[:-1]:
+        with pytest.raises(psycopg2.OperationalError, match="password authentication failed"):
+            connect(local_aws, instance, *login)
+
+
+def test_stopped_instance_keeps_its_data_and_port(
+    local_aws: LocalAws, rds: Any, bus: Callable[..., Bus]
+) -> None:
+    """Stop, start: refused meanwhile, the same afterwards, and both told on the bus."""
+    create(rds, "orders")
+    instance = workflow.wait_for_instance(local_aws, "orders")
+    ask(connect(local_aws, instance), "CREATE TABLE kept AS SELECT 42 AS answer")
+    events = bus({"source": ["aws.rds"], "detail": {"EventCategories": ["notification"]}})
+
+    rds.stop_db_instance(DBInstanceIdentifier="orders")
+    stopped = events.next()
+    with pytest.raises(psycopg2.OperationalError, match="refused"):
+        connect(local_aws, instance)
+    rds.start_db_instance(DBInstanceIdentifier="orders")
+    started = events.next()
+
+    assert [stopped["detail"]["EventID"], started["detail"]["EventID"]] == [
+        "RDS-EVENT-0087",
+        "RDS-EVENT-0088",
+    ]
+    again = workflow.wait_for_instance(local_aws, "orders")
+    assert again["Endpoint"] == instance["Endpoint"]
+    assert ask(connect(local_aws, again), "SELECT answer FROM kept") == (42,)
+
+
+def test_restored_instance_has_the_data_and_a_secret_of_its_own(
+    local_aws: LocalAws, rds: Any, bus: Callable[..., Bus]
+) -> None:
+    """From a snapshot and to a point in time; its events are not those of a new instance."""
+    create(rds, "orders", ManageMasterUserPassword=True)
+    instance = workflow.wait_for_instance(local_aws, "orders")
+    login = managed_login(local_aws, instance)
+    ask(connect(local_aws, instance, *login), "CREATE TABLE kept AS SELECT 42 AS answer")
+    events = bus({"source": ["aws.rds"], "detail": {"EventCategories": ["restoration"]}})
+
+    rds.create_db_snapshot(DBInstanceIdentifier="orders", DBSnapshotIdentifier="before")
+    ask(connect(local_aws, instance, *login), "UPDATE kept SET answer = 43")
+    rds.restore_db_instance_from_db_snapshot(
+        DBInstanceIdentifier="restored", DBSnapshotIdentifier="before"
+    )
+    rds.restore_db_instance_to_point_in_time(
+        SourceDBInstanceIdentifier="orders",
+        TargetDBInstanceIdentifier="copied",
+        UseLatestRestorableTime=True,
+    )
+    told = {event["detail"]["SourceIdentifier"]: event["detail"]["EventID"] for event in (events.next(), events.next())}
+
+    assert told == {"restored": "RDS-EVENT-0043", "copied": "RDS-EVENT-0019"}
+    for name, answer in (("restored", 42), ("copied", 43)):
+        restored = workflow.wait_for_instance(local_aws, name)
+        own = managed_login(local_aws, restored)
+        assert own != login
+        assert restored["DbiResourceId"] != instance["DbiResourceId"]
+        assert ask(connect(local_aws, restored, *own), "SELECT answer FROM kept") == (answer,)
+
+
+def test_deleted_instance_is_gone_with_its_server(
+    local_aws: LocalAws, rds: Any, bus: Callable[..., Bus]
+) -> None:
+    """Its port is closed and its folder removed when the event says so."""
+    create(rds, "orders")
+    instance = workflow.wait_for_instance(local_aws, "orders")
+    events = bus({"source": ["aws.rds"], "detail": {"EventCategories": ["deletion"]}})
+
+    rds.delete_db_instance(DBInstanceIdentifier="orders", SkipFinalSnapshot=True)
+
+    assert events.next()["detail"]["EventID"] == "RDS-EVENT-0003"
+    with pytest.raises(psycopg2.OperationalError, match="refused"):
+        connect(local_aws, instance)
+    assert not (local_aws.state.servers / instance["DbiResourceId"]).exists()
+    with pytest.raises(rds.exceptions.DBInstanceNotFoundFault):
+        rds.describe_db_instances(DBInstanceIdentifier="orders")
+
+
+def test_instance_can_be_held_in_creating(local_aws: LocalAws, rds: Any) -> None:
+    """By a tag, for those who test what waits for an instance."""
+    held = [{"Key": "day2-local:creating-seconds", "Value": "2"}]
+
+    begin = time.monotonic()
+    create(rds, "orders", Tags=held)
+    time.sleep(1)
+    meanwhile = rds.describe_db_instances(DBInstanceIdentifier="orders")["DBInstances"][0]
+    workflow.wait_for_instance(local_aws, "orders")
+
+    assert meanwhile["DBInstanceStatus"] == "creating"
+    assert "Endpoint" not in meanwhile
+    assert time.monotonic() - begin >= 2
+
+
+def test_replicas_members_and_other_engines_have_no_server(local_aws: LocalAws, rds: Any) -> None:
+    """They can be described, and nobody listens at their endpoints."""
+    create(rds, "orders")
+    workflow.wait_for_instance(local_aws, "orders")
+    rds.create_db_instance_read_replica(
+        DBInstanceIdentifier="replica", SourceDBInstanceIdentifier="orders"
+    )
+    create(rds, "mysql", Engine="mysql")
+    rds.create_db_cluster(
+        DBClusterIdentifier="cluster",
+        Engine="aurora-postgresql",
+        MasterUsername="boss",
+        ManageMasterUserPassword=True,
+    )
+    rds.create_db_instance(
+        DBInstanceIdentifier="member",
+        Engine="aurora-postgresql",
+        DBInstanceClass="db.r6g.large",
+        DBClusterIdentifier="cluster",
+    )
+
+    found = {name: workflow.wait_for_instance(local_aws, name) for name in ("replica", "mysql", "member")}
+
+    assert found["replica"]["ReadReplicaSourceDBInstanceIdentifier"] == "orders"
+    assert found["member"]["DBClusterIdentifier"] == "cluster"
+    for instance in found.values():
+        with pytest.raises(psycopg2.OperationalError, match="refused"):
+            connect(local_aws, instance)
