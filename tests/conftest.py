@@ -1,0 +1,34 @@
+"""What all tests share: the sample events, and comparison with golden files."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest_plugins = ["tests.local_aws"]
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def load_event() -> Callable[[str], Any]:
+    """Return the sample of a name in ``events/``."""
+    return lambda name: json.loads((ROOT / "events" / f"{name}.json").read_text())
+
+
+@pytest.fixture
+def check_golden() -> Callable[[str, str], None]:
+    """Compare a text with the golden file of a name; ``make golden`` writes that file anew."""
+
+    def check(name: str, text: str) -> None:
+        file = ROOT / "tests" / "golden" / name
+        if os.environ.get("DAY2_WRITE_GOLDEN") == "1":
+            file.write_text(text)
+        assert text == file.read_text()
+
+    return check

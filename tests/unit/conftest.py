@@ -1,0 +1,32 @@
+"""What the unit tests share: one instance, of which each test changes what it is about."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from core.model import Instance, ManagedSecret
+
+
+@pytest.fixture
+def orders() -> Instance:
+    """An instance that is opted in, usable, and whose master secret RDS keeps."""
+    return Instance(
+        identifier="orders",
+        arn="arn:aws:rds:us-east-1:123456789012:db:orders",
+        dbi_resource_id="db-ORDERS",
+        engine="postgres",
+        status="available",
+        host="orders.abc.us-east-1.rds.amazonaws.com",
+        port=5432,
+        db_name="shop",
+        master_username="master",
+        managed_secret=ManagedSecret(
+            "arn:aws:secretsmanager:us-east-1:123456789012:secret:rds!db-1-AbCdEf", "active"
+        ),
+        vpc_id="vpc-1",
+        security_groups=("sg-1",),
+        created_at=datetime(2026, 1, 1, tzinfo=UTC),
+        tags={"day2": "enabled"},
+    )

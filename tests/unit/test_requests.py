@@ -1,0 +1,270 @@
+"""What each event asks for; every sample in ``events/`` has its expectation here."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from core.errors import Rejected
+from core.model import Action, FleetBump, Ignored, Request, Sweep, Trigger
+from handlers.requests import Asked, is_event, parse
+from tests.conftest import ROOT
+
+FIELDS = "secret_name, instance, action, target_revision, from_revision, raise_on_failure"
+ACTIONS = "migrate, status, plan, rollback, stamp, adopt"
+
+ACCEPTED: dict[str, Asked] = {
+    "instance_created": Request(Trigger.INSTANCE, instance="orders"),
+    "instance_restored_from_snapshot": Request(Trigger.INSTANCE, instance="orders"),
+    "instance_restored_to_point_in_time": Request(Trigger.INSTANCE, instance="orders"),
+    "instance_started": Request(Trigger.INSTANCE, instance="orders"),
+    "instance_started_after_longest_stop": Request(Trigger.INSTANCE, instance="orders"),
+    "parameter_created": Request(Trigger.PARAMETER, instance="orders"),
+    "parameter_created_localstack": Request(Trigger.PARAMETER, instance="orders"),
+    "parameter_updated": Request(Trigger.PARAMETER, instance="orders"),
+    "fleet_parameter_updated": FleetBump(),
+    "direct_instance": Request(Trigger.DIRECT, instance="orders"),
+    "direct_instance_status": Request(Trigger.DIRECT, Action.STATUS, instance="orders"),
+    "direct_migrate": Request(Trigger.DIRECT, secret_name="orders-master", target="head"),
+    "direct_migrate_to_revision": Request(
+        Trigger.DIRECT, secret_name="orders-master", target="002"
+    ),
+    "direct_plan": Request(Trigger.DIRECT, Action.PLAN, instance="orders", target="head"),
+    "direct_raise_on_failure": Request(
+        Trigger.DIRECT, instance="orders", target="003", raise_on_failure=True
+    ),
+    "direct_secret_only": Request(Trigger.DIRECT, secret_name="orders-master"),
+    "direct_status": Request(Trigger.DIRECT, Action.STATUS, secret_name="orders-master"),
+    "requested": Request(Trigger.REQUEST, instance="orders"),
+    "requested_status": Request(Trigger.REQUEST, Action.STATUS, instance="orders"),
+    "requested_until": Request(
+        Trigger.REQUEST, instance="orders", wait_until=datetime(2026, 5, 4, 17, tzinfo=UTC)
+    ),
+    "requested_with_target": Request(Trigger.REQUEST, instance="orders", target="003"),
+    "sweep_scheduled": Sweep(),
+    "sweep_scheduled_full": Sweep(full=True),
+    "sweep_continued": Sweep(after="orders"),
+}
+IGNORED = {
+    "ignored_instance_deleted": Ignored(
+        "other-rds-event", "RDS event RDS-EVENT-0003 of orders is none that wakes us"
+    ),
+    "ignored_instance_event_without_id": Ignored(
+        "other-rds-event", "RDS event None of orders is none that wakes us"
+    ),
+    "ignored_instance_failover": Ignored(
+        "other-rds-event", "RDS event RDS-EVENT-0049 of rds:orders is none that wakes us"
+    ),
+    "ignored_snapshot_restored": Ignored(
+        "other-rds-event",
+        "RDS event RDS-EVENT-0043 of orders-before-release is none that wakes us",
+    ),
+    "ignored_observed_state": Ignored(
+        "other-parameter", "parameter /day2/orders/observed-state declares no target of ours"
+    ),
+    "ignored_other_parameter": Ignored(
+        "other-parameter", "parameter /shop/orders/log-level declares no target of ours"
+    ),
+    "ignored_parameter_deleted": Ignored(
+        "parameter-not-written",
+        "Delete of parameter /day2/orders/target-revision moves nothing",
+        "orders",
+    ),
+    "ignored_parameter_labelled": Ignored(
+        "parameter-not-written",
+        "LabelParameterVersion of parameter /day2/orders/target-revision moves nothing",
+        "orders",
+    ),
+    "ignored_parameter_refused": Ignored(
+        "parameter-unset",
+        "parameter /day2/orders/target-revision was not changed: AWS refused it",
+    ),
+}
+REJECTED = {
+    "rejected_detail_text": "detail: is no JSON object: send the event as AWS sends it",
+    "rejected_empty_instance": (
+        "instance: '' is no DB instance identifier: give letters, digits and hyphens"
+    ),
+    "rejected_empty_secret_name": "secret_name: is no text, or empty: give text, or leave it out",
+    "rejected_empty_target": "target_revision: is no text, or empty: give text, or leave it out",
+    "rejected_heads_target": (
+        "target_revision: 'heads' is no target: give 'head' or one exact revision identifier"
+    ),
+    "rejected_instance_arn": (
+        "instance: 'arn:aws:rds:us-east-1:123456789012:db:orders' is no DB instance identifier: "
+        "give letters, digits and hyphens"
+    ),
+    "rejected_instance_without_name": (
+        "detail.SourceIdentifier: None is no DB instance identifier: "
+        "give letters, digits and hyphens"
+    ),
+    "rejected_list": "event: is no JSON object: send a request or an event",
+    "rejected_nothing": (
+        "secret_name: is missing: name the master secret, or give instance instead"
+    ),
+    "rejected_number_as_instance": (
+        "instance: 7 is no DB instance identifier: give letters, digits and hyphens"
+    ),
+    "rejected_number_as_target": (
+        "target_revision: is no text, or empty: give text, or leave it out"
+    ),
+    "rejected_relative_target": (
+        "target_revision: '+1' is no target: give 'head' or one exact revision identifier"
+    ),
+    "rejected_requested_by_secret": (
+        "detail.secret_name: is unknown: "
+        "the fields are instance, action, target_revision, wait_until"
+    ),
+    "rejected_requested_relative_target": (
+        "detail.target_revision: '+1' is no target: give 'head' or one exact revision identifier"
+    ),
+    "rejected_requested_rollback": (
+        "detail.action: 'rollback' is for direct requests only: invoke the function"
+    ),
+    "rejected_requested_until_no_zone": (
+        "detail.wait_until: '2026-05-04T17:00:00' is no time with a zone: "
+        "write 2026-11-22T10:00:00+00:00"
+    ),
+    "rejected_requested_without_instance": (
+        "detail.instance: None is no DB instance identifier: give letters, digits and hyphens"
+    ),
+    "rejected_result_event": (
+        "source, detail-type: 'day2', 'Migration Succeeded' is no event that wakes us"
+    ),
+    "rejected_sweep_full_text": "detail.full: 'yes' is no boolean: give true or false",
+    "rejected_sweep_unknown_field": "detail.everything: is unknown: the fields are full, after",
+    "rejected_text_as_flag": "raise_on_failure: 'true' is no boolean: give true or false",
+    "rejected_unknown_action": f"action: 'upgrade' is no action: give one of {ACTIONS}",
+    "rejected_unknown_field": f"revision: is unknown: the fields are {FIELDS}",
+    "rejected_unknown_source": (
+        "source, detail-type: 'somebody.else', 'Migration Requested' is no event that wakes us"
+    ),
+}
+SAMPLES = sorted(file.stem for file in (ROOT / "events").iterdir())
+
+# One of each kind that JSON knows, and what a text field may be spoilt with.
+ODD_VALUES = (
+    None,
+    True,
+    7,
+    -0.5,
+    "",
+    " ",
+    "odd",
+    "a\0b",
+    "é",
+    "x" * 5000,
+    [],
+    ["orders"],
+    {},
+    {"a": 1},
+)
+
+
+def test_every_sample_has_an_expectation_and_every_expectation_a_sample() -> None:
+    """``events/`` and the three tables above name the same shapes."""
+    assert sorted([*ACCEPTED, *IGNORED, *REJECTED]) == SAMPLES
+
+
+@pytest.mark.parametrize(("name", "asked"), [*ACCEPTED.items(), *IGNORED.items()])
+def test_a_sample_asks_for_this(name: str, asked: Asked, load_event: Callable[[str], Any]) -> None:
+    """A known event is parsed to exactly this."""
+    assert parse(load_event(name), "day2") == asked
+
+
+@pytest.mark.parametrize(("name", "message"), REJECTED.items())
+def test_a_wrong_sample_is_rejected_by_field(
+    name: str, message: str, load_event: Callable[[str], Any]
+) -> None:
+    """A wrong event is refused with the field, the problem and the remedy."""
+    with pytest.raises(Rejected) as caught:
+        parse(load_event(name), "day2")
+
+    assert str(caught.value) == message
+
+
+def test_the_names_of_samples_say_what_becomes_of_them() -> None:
+    """Ignored and rejected samples are named so, and no others."""
+    assert {name.partition("_")[0] for name in IGNORED} == {"ignored"}
+    assert {name.partition("_")[0] for name in REJECTED} == {"rejected"}
+    assert {name.partition("_")[0] for name in ACCEPTED} & {"ignored", "rejected"} == set()
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_only_what_comes_over_the_bus_is_an_event(
+    name: str, load_event: Callable[[str], Any]
+) -> None:
+    """A failure is raised for what EventBridge delivers, and answered for all else."""
+    raw = load_event(name)
+
+    assert is_event(raw) == (isinstance(raw, dict) and "detail" in raw)
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_no_odd_value_surprises_the_parser(name: str, load_event: Callable[[str], Any]) -> None:
+    """Whatever stands in whichever field, a request comes out, or an error that says why not."""
+    surprises = []
+    for odd in spoilt(load_event(name)):
+        try:
+            parse(odd, "day2")
+        except Rejected:
+            continue
+        except Exception as error:  # noqa: BLE001 - that none is raised is what we test
+            surprises.append((odd, error))
+
+    assert surprises == []
+
+
+@pytest.mark.parametrize("name", ["parameter_updated", "fleet_parameter_updated"])
+def test_another_stacks_parameter_is_left_alone(
+    name: str, load_event: Callable[[str], Any]
+) -> None:
+    """Two stacks in one account do not meet: the prefix is the stack's."""
+    assert isinstance(parse(load_event(name), "day2-test"), Ignored)
+
+
+@pytest.mark.parametrize("name", ["requested", "sweep_scheduled", "sweep_continued"])
+def test_another_stacks_request_is_rejected(name: str, load_event: Callable[[str], Any]) -> None:
+    """A request's source is the stack's prefix, exactly."""
+    with pytest.raises(Rejected):
+        parse(load_event(name), "day2-test")
+
+
+def test_an_instance_is_named_in_lower_case() -> None:
+    """RDS stores identifiers in lower case, whatever case they are given in."""
+    asked = parse({"instance": "Orders-EU"}, "day2")
+
+    assert asked == Request(Trigger.DIRECT, instance="orders-eu")
+
+
+def spoilt(raw: Any) -> Iterator[Any]:
+    """Yield *raw* with each field, at every depth, in turn missing or holding an odd value."""
+    for path in paths(raw):
+        *way, last = path
+        for odd in ODD_VALUES:
+            changed = copy.deepcopy(raw)
+            place = changed
+            for step in way:
+                place = place[step]
+            place[last] = odd
+            yield changed
+        del place[last]
+        yield changed
+
+
+def paths(value: Any) -> Iterator[tuple[Any, ...]]:
+    """Yield the path of each field and item in *value*."""
+    items = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
+    for key, inner in items:
+        yield (key,)
+        yield from ((key, *path) for path in paths(inner))
