@@ -20,7 +20,7 @@ from typing import Any
 import psycopg2
 from psycopg2 import _psycopg, extensions
 
-from core.errors import MigrationError, NotReady, RunFailed, UntrustedServer
+from core.errors import MigrationError, NotReady, RunFailed, Unreachable, UntrustedServer
 from core.model import Database
 
 # PostgreSQL documentation, "Message Formats": SSLRequest.
@@ -63,14 +63,14 @@ def _way_there(database: Database, timeout_seconds: float) -> MigrationError | N
     except socket.gaierror:
         return NotReady(f"the name {database.host} does not resolve yet")
     except TimeoutError:
-        return NotReady(
+        return Unreachable(
             f"{where} did not answer within {timeout_seconds:.0f} s: "
             "check routes and security groups"
         )
     except ConnectionRefusedError:
         return NotReady(f"{where} refuses connections: the server is not up yet")
     except OSError as error:
-        return NotReady(f"{where} cannot be reached (errno {error.errno})")
+        return Unreachable(f"{where} cannot be reached (errno {error.errno})")
 
 
 def _tls(plain: socket.socket, database: Database) -> MigrationError | None:

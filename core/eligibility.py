@@ -48,6 +48,22 @@ _UNUSABLE = frozenset(
 _GREEN = re.compile(r".+-green-[0-9a-z]{6}")
 
 
+# The reason codes of SKIP.
+SKIPPED = frozenset(
+    {
+        "name-prefix",
+        "not-opted-in",
+        "cluster-member",
+        "not-postgresql",
+        "green-copy",
+        "read-replica",
+        "other-vpc",
+        "stopped",
+        "unusable",
+    }
+)
+
+
 def is_opted_in(instance: Instance, settings: Settings) -> bool:
     """Say whether events and sweeps may touch *instance*."""
     return settings.manage_all or instance.tags.get(settings.prefix) == "enabled"

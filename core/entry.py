@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from core.budget import pauses
 from core.database import connect
-from core.errors import NotReady, WrongPassword
+from core.errors import NotReady, Unreachable, WrongPassword
 from core.locate import Place, locate, with_password_at
 from core.run import Run
 
@@ -31,13 +31,28 @@ def enter(run: Run) -> tuple[Place, Session]:
             run.report.database = place.database.name
             if place.instance is not None:
                 run.report.dbi_resource_id = place.instance.dbi_resource_id
-            return place, connect_to(place, run)
+            return place, _connect_naming_groups(place, run)
         except NotReady as error:
             if run.budget.left() < pause + run.settings.minimum_slice_seconds:
                 raise
             logger.info("not ready yet, trying again in %.1f s: %s", pause, error)
             run.budget.sleep(pause)
     raise AssertionError("pauses never end")
+
+
+def _connect_naming_groups(place: Place, run: Run) -> Session:
+    """Connect; where nothing answers, say whose security groups are in the way."""
+    try:
+        return connect_to(place, run)
+    except Unreachable as error:
+        groups = place.instance.security_groups if place.instance else ()
+        if not groups:
+            raise
+        ours = run.settings.security_group_ids or "the function's"
+        raise Unreachable(
+            f"{error}; {place.name} is {place.instance and place.instance.status}, so let its "
+            f"security group {', '.join(groups)} admit {ours} on port {place.database.port}"
+        ) from error
 
 
 def connect_to(place: Place, run: Run) -> Session:

@@ -15,7 +15,8 @@ MigrationError
 ├── UntrustedServer        UNTRUSTED_SERVER   correct the certificate, the name or the CA file
 ├── Incomplete             INCOMPLETE         nothing, or send the same request again
 └── NotReady               NOT_READY          wait; the same request will succeed later
-    └── InstanceNotReady                      … by itself, once RDS has made the instance
+    ├── InstanceNotReady                      … by itself, once RDS has made the instance
+    └── Unreachable                           … once routes and security groups let us through
 """
 
 from __future__ import annotations
@@ -203,3 +204,7 @@ class NotReady(MigrationError):
 
 class InstanceNotReady(NotReady):
     """RDS is still making the instance, its endpoint or its secret."""
+
+
+class Unreachable(NotReady):
+    """Nothing answers at the server's address."""

@@ -15,6 +15,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from core.aws import Aws
 from core.budget import Budget
+from core.eligibility import SKIPPED
 from core.errors import Incomplete, MigrationError, Outcome, RunFailed
 from core.migrate import carry_out
 from core.model import Action, FleetBump, Ignored, Report, Request, Result, Sweep
@@ -161,6 +162,8 @@ def _note(asked: Asked | None, answer: Result | MigrationError, body: dict[str, 
     metrics.add_dimension("Outcome", answer.outcome.value)
     metrics.add_metric("Runs", MetricUnit.Count, 1)
     metrics.add_metric("RunDuration", MetricUnit.Milliseconds, body["duration_ms"])
+    if isinstance(answer, Result) and answer.reason in SKIPPED:
+        metrics.add_metric("InstancesSkipped", MetricUnit.Count, 1)
     if answer.report is not None:
         changed = len(answer.report.changed_files)
         metrics.add_metric("RevisionFilesChanged", MetricUnit.Count, changed)
