@@ -11,7 +11,7 @@ from core.model import Instance, ManagedSecret
 
 @pytest.fixture
 def orders() -> Instance:
-    """An instance that is opted in, usable, and whose master secret RDS keeps."""
+    """The instance ``orders``: opted in, usable, with a master secret that RDS keeps."""
     return Instance(
         identifier="orders",
         arn="arn:aws:rds:us-east-1:123456789012:db:orders",

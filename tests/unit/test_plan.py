@@ -100,7 +100,7 @@ def test_an_empty_history_has_nothing_to_apply() -> None:
 @pytest.mark.parametrize("declared", [DECLARED, None])
 @pytest.mark.parametrize("instance", ["orders", None])
 def test_the_requests_own_target_wins(
-    instance: str | None, declared: Declared | None, at_base: bool, follow_head: bool
+    instance: str | None, declared: Declared | None, *, at_base: bool, follow_head: bool
 ) -> None:
     """What the caller asks for is what is done, whatever anybody declared."""
     request = Request(Trigger.DIRECT, instance=instance, secret_name="master", target="002")
@@ -113,7 +113,7 @@ def test_the_requests_own_target_wins(
 @pytest.mark.parametrize(("at_base", "follow_head"), FLAGS)
 @pytest.mark.parametrize("declared", [DECLARED, None])
 def test_a_bare_secret_means_head(
-    declared: Declared | None, at_base: bool, follow_head: bool
+    declared: Declared | None, *, at_base: bool, follow_head: bool
 ) -> None:
     """With a secret alone, no target is head: the contract of the seed tool."""
     request = Request(Trigger.DIRECT, secret_name="master")
@@ -127,7 +127,7 @@ def test_a_bare_secret_means_head(
 @pytest.mark.parametrize("source", [TargetSource.PARAMETER, TargetSource.FLEET])
 @pytest.mark.parametrize("trigger", Trigger)
 def test_a_declared_target_is_taken(
-    trigger: Trigger, source: TargetSource, at_base: bool, follow_head: bool
+    trigger: Trigger, source: TargetSource, *, at_base: bool, follow_head: bool
 ) -> None:
     """What a parameter declares goes before every default, whoever asks."""
     request = Request(trigger, instance="orders")
@@ -141,7 +141,7 @@ def test_a_declared_target_is_taken(
 @pytest.mark.parametrize(("at_base", "follow_head"), FLAGS)
 @pytest.mark.parametrize("trigger", Trigger)
 def test_without_a_declared_target_only_base_moves(
-    trigger: Trigger, at_base: bool, follow_head: bool
+    trigger: Trigger, *, at_base: bool, follow_head: bool
 ) -> None:
     """Deploying a build moves nobody past base, unless FollowHead says so."""
     request = Request(trigger, instance="orders")

@@ -1,0 +1,139 @@
+"""Whether an instance is ours to migrate: each reason code, for an event and when named."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from core.eligibility import Eligibility, Verdict, eligibility, is_opted_in, refusal
+from core.errors import AccessDenied, InstanceNotReady, MigrationError, NotReady, Rejected
+from core.model import Instance, ManagedSecret
+from core.settings import Settings
+
+SOURCE = "arn:aws:rds:us-east-1:123456789012:db:orders"
+USE, WAIT, SKIP, REFUSE = Verdict.USE, Verdict.WAIT, Verdict.SKIP, Verdict.REFUSE
+
+# What is changed of an instance that is fine, and what an event then finds.
+CASES: list[tuple[dict[str, Any], Verdict, str]] = [
+    ({}, USE, "eligible"),
+    ({"identifier": "billing"}, SKIP, "name-prefix"),
+    ({"tags": {}}, SKIP, "not-opted-in"),
+    ({"tags": {"day2": "disabled"}}, SKIP, "not-opted-in"),
+    ({"tags": {"day2-test": "enabled"}}, SKIP, "not-opted-in"),
+    ({"cluster": "orders-cluster"}, SKIP, "cluster-member"),
+    ({"engine": "aurora-postgresql"}, SKIP, "not-postgresql"),
+    ({"engine": "mysql"}, SKIP, "not-postgresql"),
+    ({"replica_of": "orders"}, SKIP, "read-replica"),
+    ({"identifier": "orders-green-ab12cd", "replica_of": SOURCE}, SKIP, "green-copy"),
+    ({"identifier": "orders-green-ab12cd"}, USE, "eligible"),
+    ({"vpc_id": "vpc-2"}, SKIP, "other-vpc"),
+    ({"vpc_id": None}, USE, "eligible"),
+    ({"status": "stopped"}, SKIP, "stopped"),
+    ({"status": "stopping"}, SKIP, "stopped"),
+    ({"status": "deleting"}, SKIP, "unusable"),
+    ({"status": "delete-precheck"}, SKIP, "unusable"),
+    ({"status": "failed"}, SKIP, "unusable"),
+    ({"status": "restore-error"}, SKIP, "unusable"),
+    ({"status": "incompatible-network"}, SKIP, "unusable"),
+    ({"status": "incompatible-parameters"}, SKIP, "unusable"),
+    ({"status": "inaccessible-encryption-credentials"}, SKIP, "unusable"),
+    ({"status": "creating", "host": None}, WAIT, "being-made"),
+    ({"status": "starting"}, WAIT, "being-made"),
+    ({"host": None}, WAIT, "being-made"),
+    ({"status": "backing-up"}, USE, "eligible"),
+    ({"status": "modifying"}, USE, "eligible"),
+    ({"status": "storage-optimization"}, USE, "eligible"),
+    ({"status": "a-status-of-tomorrow"}, USE, "eligible"),
+    ({"managed_secret": ManagedSecret("arn", "creating")}, WAIT, "secret-creating"),
+    ({"managed_secret": ManagedSecret("arn", "impaired")}, REFUSE, "secret-impaired"),
+    ({"managed_secret": ManagedSecret("arn", "rotating")}, USE, "eligible"),
+    ({"managed_secret": None}, USE, "eligible"),
+]
+SETTINGS = Settings(instance_name_prefix="orders", vpc_id="vpc-1")
+
+
+@pytest.mark.parametrize(("changes", "verdict", "reason"), CASES)
+def test_an_event_finds(
+    changes: dict[str, Any], verdict: Verdict, reason: str, orders: Instance
+) -> None:
+    """An instance that differs in this is used, waited for, skipped or refused so."""
+    found = eligibility(replace(orders, **changes), SETTINGS, uses_managed_secret=True)
+
+    assert (found.verdict, found.reason) == (verdict, reason)
+
+
+@pytest.mark.parametrize(("changes", "verdict", "reason"), CASES)
+def test_a_direct_request_differs_in_the_tag_alone(
+    changes: dict[str, Any], verdict: Verdict, reason: str, orders: Instance
+) -> None:
+    """Whoever names an instance needs no tag on it; all else holds for them too."""
+    if reason == "not-opted-in":
+        verdict, reason = USE, "eligible"
+
+    found = eligibility(
+        replace(orders, **changes), SETTINGS, is_direct=True, uses_managed_secret=True
+    )
+
+    assert (found.verdict, found.reason) == (verdict, reason)
+
+
+@pytest.mark.parametrize("status", ["creating", "impaired"])
+def test_the_state_of_an_unused_managed_secret_does_not_count(
+    status: str, orders: Instance
+) -> None:
+    """Where the password comes from elsewhere, RDS's own secret may be in any state."""
+    instance = replace(orders, managed_secret=ManagedSecret("arn", status))
+
+    found = eligibility(instance, Settings())
+
+    assert found == Eligibility(Verdict.USE, "eligible", "orders is available")
+
+
+def test_all_instances_can_be_opted_in(orders: Instance) -> None:
+    """With ManageAll an instance needs no tag."""
+    untagged = replace(orders, tags={})
+
+    assert is_opted_in(untagged, Settings(manage_all=True))
+    assert not is_opted_in(untagged, Settings())
+
+
+def test_the_tag_is_the_stacks(orders: Instance) -> None:
+    """Another stack's tag opts in for that stack."""
+    assert is_opted_in(replace(orders, tags={"day2-test": "enabled"}), Settings(prefix="day2-test"))
+
+
+@pytest.mark.parametrize(
+    ("found", "error", "message"),
+    [
+        (Eligibility(USE, "eligible", "fine"), None, None),
+        (
+            Eligibility(WAIT, "being-made", "it is young"),
+            InstanceNotReady,
+            "it is young (being-made)",
+        ),
+        (
+            Eligibility(REFUSE, "secret-impaired", "no key"),
+            AccessDenied,
+            "no key (secret-impaired)",
+        ),
+        (
+            Eligibility(SKIP, "stopped", "it is stopped"),
+            NotReady,
+            "it is stopped (stopped): start the instance",
+        ),
+        (
+            Eligibility(SKIP, "read-replica", "it is a replica"),
+            Rejected,
+            "instance: it is a replica (read-replica): name another instance",
+        ),
+    ],
+)
+def test_who_names_an_instance_is_told_why_not(
+    found: Eligibility, error: type[MigrationError] | None, message: str | None
+) -> None:
+    """A skipped instance that somebody asked for is an error, with the reason code in it."""
+    refused = refusal(found)
+
+    assert (type(refused), str(refused)) == (error or type(None), message or "None")

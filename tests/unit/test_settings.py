@@ -1,0 +1,80 @@
+"""The function's variables: each field has one, and a wrong one is refused by name."""
+
+from __future__ import annotations
+
+import pytest
+
+from core.errors import InvalidField
+from core.settings import RDS_CA_BUNDLE, Settings
+
+BUILD = {"DAY2_BUILD": "0123456789ab"}
+
+
+def test_the_defaults_are_the_designs() -> None:
+    """A function without variables behaves as the design says."""
+    assert Settings.from_env(BUILD).as_dict() == {
+        "prefix": "day2",
+        "master_secret_name": "",
+        "follow_head": False,
+        "manage_all": False,
+        "instance_name_prefix": "",
+        "lock_wait_seconds": 60,
+        "ready_deadline_seconds": 7200,
+        "margin_seconds": 10,
+        "minimum_slice_seconds": 30,
+        "relation_lock_timeout_ms": 2000,
+        "revision_tries": 5,
+        "strict_checksums": False,
+        "allow_rollback": False,
+        "iam_authentication": False,
+        "ca_file": RDS_CA_BUNDLE,
+        "vpc_id": "",
+        "security_group_ids": "",
+        "sweep_minutes": 60,
+        "result_topic_arn": "",
+        "secret_kms_key_id": "",
+        "build": "0123456789ab",
+    }
+
+
+@pytest.mark.parametrize("name", Settings().as_dict())
+def test_each_setting_is_read_from_its_variable(name: str) -> None:
+    """``DAY2_`` and the field's name in capitals is the variable."""
+    default = getattr(Settings(), name)
+    text, value = {bool: ("true", True), int: (" 7 ", 7), str: ("other", "other")}[type(default)]
+
+    found = Settings.from_env(BUILD | {f"DAY2_{name.upper()}": text})
+
+    assert found.as_dict() == Settings(build=BUILD["DAY2_BUILD"]).as_dict() | {name: value}
+
+
+def test_an_empty_variable_keeps_its_default() -> None:
+    """CloudFormation passes an empty parameter as an empty variable."""
+    empty = {f"DAY2_{name.upper()}": " " for name in Settings().as_dict()} | BUILD
+
+    assert Settings.from_env(empty) == Settings.from_env(BUILD)
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "message"),
+    [
+        ("DAY2_FOLLOW_HEAD", "yes", "DAY2_FOLLOW_HEAD: 'yes' is no boolean: give true or false"),
+        ("DAY2_MANAGE_ALL", "True", "DAY2_MANAGE_ALL: 'True' is no boolean: give true or false"),
+        (
+            "DAY2_MARGIN_SECONDS",
+            "-1",
+            "DAY2_MARGIN_SECONDS: '-1' is no number: give a whole number",
+        ),
+        (
+            "DAY2_SWEEP_MINUTES",
+            "1.5",
+            "DAY2_SWEEP_MINUTES: '1.5' is no number: give a whole number",
+        ),
+    ],
+)
+def test_a_wrong_variable_is_refused_by_name(variable: str, text: str, message: str) -> None:
+    """A typing error in the template does not become a default."""
+    with pytest.raises(InvalidField) as caught:
+        Settings.from_env({variable: text})
+
+    assert str(caught.value) == message
