@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
-from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools import Logger, Metrics, single_metric
 from aws_lambda_powertools.metrics import MetricUnit
 
 from core.aws import Aws
@@ -27,8 +27,11 @@ from handlers.reporting import report_run
 from handlers.requests import Asked, is_event, parse
 from handlers.responses import render
 
-logger = Logger(service="day2")
-metrics = Metrics(namespace="day2", service="day2")
+NAMESPACE = "day2"
+
+# The service is the stack, by POWERTOOLS_SERVICE_NAME.
+logger = Logger()
+metrics = Metrics(namespace=NAMESPACE)
 
 
 @dataclass(frozen=True)
@@ -159,8 +162,10 @@ def _note(asked: Asked | None, answer: Result | MigrationError, body: dict[str, 
         metrics.add_metric("MigrationFailures", MetricUnit.Count, 1)
     else:
         logger.info("run finished", extra=line)
-    metrics.add_dimension("Outcome", answer.outcome.value)
-    metrics.add_metric("Runs", MetricUnit.Count, 1)
+    # The one metric with a dimension more; on all of them it would blind the alarms.
+    with single_metric("Runs", MetricUnit.Count, 1, namespace=NAMESPACE) as runs:
+        runs.add_dimension("service", metrics.service or logger.service)
+        runs.add_dimension("Outcome", answer.outcome.value)
     metrics.add_metric("RunDuration", MetricUnit.Milliseconds, body["duration_ms"])
     if isinstance(answer, Result) and answer.reason in SKIPPED:
         metrics.add_metric("InstancesSkipped", MetricUnit.Count, 1)
