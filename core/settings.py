@@ -74,8 +74,9 @@ class Settings:
                 values[name] = int(text)
             else:
                 values[name] = text
+        # Not exists(): macOS takes the checkout's own folder build for it.
         build_file = ROOT / "BUILD"
-        if "build" not in values and build_file.exists():
+        if "build" not in values and build_file.is_file():
             values["build"] = build_file.read_text().strip()
         return cls(**values)  # type: ignore[arg-type]
 

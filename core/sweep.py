@@ -133,8 +133,10 @@ def sweep(
         name = instance.identifier
         if asked.after is not None and name <= asked.after:
             continue
-        if budget.left() < settings.minimum_slice_seconds / 2:
+        # One at least is looked at, so that the chain of continuations makes progress.
+        if found.resumes_after is not None and budget.left() < settings.minimum_slice_seconds / 2:
             break
+        found.resumes_after = name
         if not _is_ours(instance, settings, found):
             continue
         its = parameters.get(name, fallback)
@@ -155,7 +157,6 @@ def sweep(
             logger.info("passed over: %s is blocked", name, extra={"reason": "blocked"})
         elif wants is Need.BEHIND or asked.full:
             wanted.append(name)
-        found.resumes_after = name
     else:
         found.resumes_after = None
     _request(wanted, fleet, found)

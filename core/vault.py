@@ -73,7 +73,7 @@ class LoginVault:
             fields = _fields(self._store.secret(name))
         except NotFound:
             return LoginPassword(self._make(login), must_be_set=True)
-        if self._address.items() - fields.items():
+        if any(fields.get(key) != value for key, value in self._address.items()):
             # Another instance of the same name, or one that moved.
             self._store.put_secret(name, json.dumps(fields | self._address))
         if not role_exists:
