@@ -1,0 +1,75 @@
+"""Every PostgreSQL found, one server each, which each test finds empty and leaves as it likes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from infra.local.certificates import Authority
+from infra.local.postgres import Programs, Server, available_programs
+from tests.integration.bench import Bench, make_empty
+
+# What the tests look into afterwards: the log of every statement, and transaction numbers.
+SERVER_SETTINGS = {
+    "log_statement": "all",
+    "log_min_duration_statement": "0",
+    "autovacuum": "off",
+}
+
+
+@pytest.fixture(scope="session", params=available_programs(), ids=lambda found: found.version)
+def programs(request: pytest.FixtureRequest) -> Programs:
+    """One installed PostgreSQL."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def authority() -> Authority:
+    """The CA that signs what the servers show."""
+    return Authority.create()
+
+
+@pytest.fixture(scope="session")
+def ca_file(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file with the CA's own certificate."""
+    path = tmp_path_factory.mktemp("tls") / "ca.pem"
+    path.write_bytes(authority.pem)
+    return path
+
+
+@pytest.fixture(scope="session")
+def server(
+    programs: Programs, authority: Authority, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """One server a PostgreSQL, certified as ``localhost`` and nothing else."""
+    made = authority.issue(["localhost"])
+    folder = tmp_path_factory.mktemp("server-tls")
+    files = (folder / "server.crt", folder / "server.key")
+    for file, content in zip(files, (made.certificate, made.key), strict=True):
+        file.write_bytes(content)
+    server = Server.create(
+        certificate=files,
+        master_password="master's p%ss@word:/?#",
+        settings=SERVER_SETTINGS,
+        programs=programs,
+    )
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def bench(server: Server, ca_file: Path) -> Bench:
+    """An instance whose database is empty."""
+    make_empty(server)
+    return Bench(server, ca_file)
+
+
+@pytest.fixture(scope="module")
+def at_head(server: Server, ca_file: Path) -> Bench:
+    """An instance at head, shared by a module whose tests do not need it untouched."""
+    make_empty(server)
+    bench = Bench(server, ca_file)
+    bench.run()
+    return bench

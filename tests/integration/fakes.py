@@ -1,0 +1,100 @@
+"""AWS as the integration tests need it: one instance and its secrets, kept in memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from core.errors import NoSuchInstance, NotFound
+from core.model import Instance, Parameters, Secret
+from core.vault import LoginVault
+
+
+@dataclass
+class FakeCloud:
+    """
+    The ``Cloud`` of a run: instances, parameters and secrets by name, and what was sent.
+
+    Attributes:
+        secrets: Each secret's JSON fields.
+        tags: Each secret's tags.
+        events: Detail type and detail of every event that was put on the bus.
+    """
+
+    known: dict[str, Instance] = field(default_factory=dict)
+    declared: dict[str, Parameters] = field(default_factory=dict)
+    secrets: dict[str, dict[str, object]] = field(default_factory=dict)
+    tags: dict[str, dict[str, str]] = field(default_factory=dict)
+    events: list[tuple[str, Mapping[str, object]]] = field(default_factory=list)
+
+    def instance(self, identifier: str) -> Instance:
+        """Return the instance *identifier*."""
+        if identifier not in self.known:
+            raise NoSuchInstance(f"no instance {identifier}")
+        return self.known[identifier]
+
+    def instances(self) -> Iterator[Instance]:
+        """Yield every instance."""
+        yield from self.known.values()
+
+    def parameters(self, instance: str) -> Parameters:
+        """Return what is declared for *instance*."""
+        return self.declared.get(instance, Parameters())
+
+    def put_events(self, detail_type: str, details: Sequence[Mapping[str, object]]) -> None:
+        """Remember the events."""
+        self.events += [(detail_type, detail) for detail in details]
+
+    def vault(self, name: str, address: Mapping[str, object]) -> LoginVault:
+        """Return the vault of instance *name*."""
+        return LoginVault(self, f"day2/{name}", "day2", address)
+
+    def auth_token(self, host: str, port: int, user: str) -> str:
+        """Refuse: the local servers know no IAM."""
+        raise NotFound(f"no token for {user} at {host}:{port}")
+
+    def owner_of_secret(self, secret: Secret) -> str | None:
+        """Return no owner: no secret here is one that RDS keeps."""
+        return self.tags.get(secret.name, {}).get("owner")
+
+    def secret(self, name: str, *, stage: str = "AWSCURRENT") -> Secret:
+        """Return the secret *name*, which has a current value only."""
+        if stage != "AWSCURRENT":
+            raise NotFound(f"secret {name} has no {stage}")
+        self._check(name)
+        return Secret(name, name, json.dumps(self.secrets[name]))
+
+    def secret_tags(self, name: str) -> dict[str, str]:
+        """Return a copy of the tags of the secret *name*."""
+        self._check(name)
+        return dict(self.tags[name])
+
+    def create_secret(
+        self, name: str, text: str, *, description: str, tags: Mapping[str, str]
+    ) -> None:
+        """Keep a new secret."""
+        assert description
+        assert name not in self.secrets
+        self.secrets[name] = json.loads(text)
+        self.tags[name] = dict(tags)
+
+    def put_secret(self, name: str, text: str) -> None:
+        """Replace the text of the secret *name*."""
+        self._check(name)
+        self.secrets[name] = json.loads(text)
+
+    def tag_secret(self, name: str, tags: Mapping[str, str]) -> None:
+        """Put *tags* on the secret *name*."""
+        self._check(name)
+        self.tags[name] |= tags
+
+    def untag_secret(self, name: str, tag: str) -> None:
+        """Take *tag* from the secret *name*."""
+        self._check(name)
+        self.tags[name].pop(tag, None)
+
+    def _check(self, name: str) -> None:
+        if name not in self.secrets:
+            raise NotFound(f"no secret {name}")
+        self.tags.setdefault(name, {})

@@ -1,0 +1,77 @@
+"""
+The catalogue at head, word for word, and that each revision can be taken back.
+
+``make golden`` writes the golden files anew, each of the versions that is there; review them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from infra.local.postgres import OLDEST_MAJOR
+from tests.integration.bench import DATABASE, REVISIONS, Bench
+from tests.integration.catalog import catalogue
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+
+
+def golden_file(major: int) -> Path:
+    """Return the file for *major*: that of the newest version that is not newer."""
+    files = {int(path.stem.removeprefix("catalog_")): path for path in GOLDEN.glob("catalog_*.txt")}
+    return files[max(found for found in files if found <= major)]
+
+
+def write_golden(major: int, found: str) -> None:
+    """Write the file for *major*, unless it would say what an older version's says."""
+    own = GOLDEN / f"catalog_{major}.txt"
+    own.unlink(missing_ok=True)
+    if major == OLDEST_MAJOR or golden_file(major).read_text() != found:
+        own.write_text(found)
+
+
+def test_catalogue_at_head_is_the_golden_one(bench: Bench, request: pytest.FixtureRequest) -> None:
+    """Roles, memberships, objects and privileges at head are exactly those on file."""
+    bench.run()
+
+    found = catalogue(bench.server, DATABASE)
+    major = bench.server.programs.major
+    if request.config.getoption("golden"):
+        write_golden(major, found)
+    assert found == golden_file(major).read_text()
+
+
+@pytest.mark.parametrize("revision", REVISIONS.identifiers)
+def test_revision_can_be_taken_back_and_applied_again(bench: Bench, revision: str) -> None:
+    """A downgrade leaves what was there before the upgrade, and a second upgrade the same."""
+    earlier = REVISIONS.identifiers[: REVISIONS.identifiers.index(revision)]
+    if earlier:
+        bench.run(target=earlier[-1])
+    before = catalogue(bench.server, DATABASE, without=("day2",))
+
+    bench.run(target=revision)
+    after = catalogue(bench.server, DATABASE)
+    bench.downgrade(revision)
+    back = catalogue(bench.server, DATABASE, without=("day2",))
+    result = bench.run(target=revision)
+    again = catalogue(bench.server, DATABASE)
+
+    assert back == before
+    assert again == after
+    assert result.report.applied == [revision]
+
+
+def test_whole_history_can_be_taken_back_and_applied_again(bench: Bench) -> None:
+    """From head all the way back to base, the catalogue is the one of an empty database."""
+    before = catalogue(bench.server, DATABASE, without=("day2",))
+    bench.run()
+    at_head = catalogue(bench.server, DATABASE)
+
+    bench.downgrade(*reversed(REVISIONS.identifiers))
+    back = catalogue(bench.server, DATABASE, without=("day2",))
+    result = bench.run()
+
+    assert back == before
+    assert result.report.applied == ["001", "002", "003", "004"]
+    assert catalogue(bench.server, DATABASE) == at_head
