@@ -11,7 +11,7 @@ from core.model import Instance, ManagedSecret
 
 @pytest.fixture
 def orders() -> Instance:
-    """The instance ``orders``: opted in, usable, with a master secret that RDS keeps."""
+    """Return an instance: opted in, usable, with a master secret that RDS keeps."""
     return Instance(
         identifier="orders",
         arn="arn:aws:rds:us-east-1:123456789012:db:orders",

@@ -1,0 +1,300 @@
+"""Which instances a sweep requests, passes over and leaves alone, and in which order."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from itertools import count
+
+import pytest
+
+from core.budget import Budget
+from core.errors import NotReady, Outcome
+from core.model import (
+    Declared,
+    Instance,
+    ObservedState,
+    Parameters,
+    Report,
+    Result,
+    Sweep,
+    TargetSource,
+)
+from core.settings import Settings
+from core.sweep import Findings, Need, bump_fleet, need, retry_after, sweep
+
+HISTORY = ("001", "002", "003", "004")
+NOW = datetime(2026, 5, 4, 10, tzinfo=UTC)
+SETTINGS = Settings(build="new")
+FLEET_TARGET = Declared("004", TargetSource.FLEET, "/day2/_fleet/target-revision")
+
+
+@dataclass
+class FakeFleet:
+    """Instances and parameters as given, and what was put on the bus."""
+
+    known: Sequence[Instance]
+    parameters: Mapping[str, Parameters] = field(default_factory=dict)
+    events: list[tuple[str, Mapping[str, object]]] = field(default_factory=list)
+
+    def instances(self) -> Iterator[Instance]:
+        """Yield every instance."""
+        yield from self.known
+
+    def all_parameters(self) -> dict[str, Parameters]:
+        """Return the parameters of those that have any."""
+        return dict(self.parameters)
+
+    def put_events(self, detail_type: str, details: Sequence[Mapping[str, object]]) -> None:
+        """Remember the events."""
+        self.events += [(detail_type, detail) for detail in details]
+
+
+def declared(value: str) -> Declared:
+    """Return *value* as an instance's own parameter declares it."""
+    return Declared(value, TargetSource.PARAMETER, "/day2/orders/target-revision")
+
+
+def observed(
+    outcome: str = "APPLIED",
+    revision: str | None = "003",
+    target: str | None = "003",
+    age: timedelta = timedelta(minutes=5),
+    **changes: object,
+) -> ObservedState:
+    """Return what a run *age* ago left behind."""
+    state = ObservedState("db-ORDERS", "shop", revision, outcome, target, "new", NOW - age, "7f2c")
+    return replace(state, **changes)  # type: ignore[arg-type]
+
+
+def what(own: Declared | None, state: ObservedState | None, orders: Instance) -> Need:
+    """Return what ``orders`` needs."""
+    return need(
+        orders,
+        Parameters(own, state),
+        identifiers=HISTORY,
+        build="new",
+        now=NOW,
+        follow_head=False,
+    )
+
+
+def run(asked: Sweep, fleet: FakeFleet, budget: Budget | None = None) -> tuple[Result, Findings]:
+    """Carry out *asked* with plenty of time, or with *budget*."""
+    return sweep(asked, fleet, HISTORY, SETTINGS, budget=budget or Budget.of(900), now=lambda: NOW)
+
+
+HOURS = timedelta(hours=1)
+
+NEEDS: list[tuple[str, Declared | None, ObservedState | None, Need]] = [
+    ("never seen", declared("003"), None, Need.BEHIND),
+    ("never seen, nothing declared", None, None, Need.BEHIND),
+    ("at its target", declared("003"), observed(), Need.AT_TARGET),
+    ("at its target, written with space", declared(" 003\n"), observed(), Need.AT_TARGET),
+    ("bumped", declared("004"), observed(), Need.BEHIND),
+    ("at head", declared("head"), observed(revision="004", target="head"), Need.AT_TARGET),
+    ("a build brought a revision", declared("head"), observed(target="head"), Need.BEHIND),
+    ("at its target, by another build", declared("003"), observed(build="old"), Need.AT_TARGET),
+    ("another database", declared("003"), observed(dbi_resource_id="db-X"), Need.BEHIND),
+    ("nothing declared, past base", None, observed("IGNORED", target=None), Need.UNDECLARED),
+    ("nothing declared, at base", None, observed("FAILED", None, "head", 2 * HOURS), Need.BEHIND),
+    ("interrupted", declared("003"), observed("INCOMPLETE", "002"), Need.BEHIND),
+    ("locked", declared("003"), observed("LOCK_BUSY", "002"), Need.BEHIND),
+    ("not ready", declared("003"), observed("NOT_READY", "002"), Need.BEHIND),
+    ("failed just now", declared("003"), observed("FAILED", "002"), Need.BLOCKED),
+    ("failed an hour ago", declared("003"), observed("FAILED", "002", age=HOURS), Need.BEHIND),
+    (
+        "failed twice, an hour ago",
+        declared("003"),
+        observed("FAILED", "002", age=HOURS, attempts=2),
+        Need.BLOCKED,
+    ),
+    ("failed, then bumped", declared("004"), observed("FAILED", "002"), Need.BEHIND),
+    ("failed, then deployed", declared("003"), observed("FAILED", "002", build="old"), Need.BEHIND),
+    (
+        "failed, of another database",
+        declared("003"),
+        observed("FAILED", "002", dbi_resource_id="db-X"),
+        Need.BEHIND,
+    ),
+    ("denied before it knew", declared("003"), observed("ACCESS_DENIED", None, None), Need.BLOCKED),
+    ("a malformed target", declared("+1"), observed("REJECTED", "002", None), Need.BLOCKED),
+    ("ahead of it", declared("002"), observed("BEHIND_CURRENT", target="002"), Need.BLOCKED),
+    ("an unknown target", declared("005"), observed("REJECTED", "002", "005"), Need.BLOCKED),
+    ("an outcome of another build", declared("004"), observed("SUPERB", "002", "004"), Need.BEHIND),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("own", "state", "expected"), [case[1:] for case in NEEDS], ids=[case[0] for case in NEEDS]
+)
+def test_an_instance_needs(
+    own: Declared | None, state: ObservedState | None, expected: Need, orders: Instance
+) -> None:
+    """Parameters alone say what an instance needs; a doubt is a run, which decides."""
+    assert what(own, state, orders) is expected
+
+
+@pytest.mark.parametrize(("revision", "expected"), [("003", Need.BEHIND), ("004", Need.AT_TARGET)])
+def test_with_follow_head_nothing_declared_means_head(
+    revision: str, expected: Need, orders: Instance
+) -> None:
+    """FollowHead makes head the target of whoever has none."""
+    parameters = Parameters(None, observed(revision=revision, target="head"))
+
+    found = need(orders, parameters, identifiers=HISTORY, build="new", now=NOW, follow_head=True)
+
+    assert found is expected
+
+
+def test_a_blocked_instance_is_tried_at_growing_intervals() -> None:
+    """The sweep does not knock for ever: 1, 2, 4, … hours, and at least once a day."""
+    hours = [retry_after(attempts) / timedelta(hours=1) for attempts in range(8)]
+
+    assert hours == [1, 1, 2, 4, 8, 16, 24, 24]
+    assert retry_after(10**9) == timedelta(days=1)
+
+
+def test_a_sweep_requests_whoever_is_behind(orders: Instance) -> None:
+    """Each instance is requested, passed over, or skipped with its reason, in order of name."""
+    fleet = FakeFleet(
+        [
+            replace(orders, identifier=name, **changes)
+            for name, changes in {
+                "zebra": {},
+                "at-target": {},
+                "blocked": {},
+                "undeclared": {},
+                "new": {},
+                "replica": {"replica_of": "orders"},
+                "untagged": {"tags": {}},
+                "stopped": {"status": "stopped"},
+            }.items()
+        ],
+        {
+            "at-target": Parameters(declared("003"), observed()),
+            "blocked": Parameters(declared("004"), observed("FAILED", target="004")),
+            "undeclared": Parameters(None, observed("IGNORED", target=None)),
+            "zebra": Parameters(declared("004"), observed(age=timedelta(hours=3))),
+        },
+    )
+
+    result, found = run(Sweep(), fleet)
+
+    assert fleet.events == [
+        ("Migration Requested", {"instance": "new", "action": "migrate"}),
+        ("Migration Requested", {"instance": "zebra", "action": "migrate"}),
+    ]
+    skipped = {"read-replica": 1, "not-opted-in": 1, "stopped": 1}
+    assert found == Findings(
+        requested=["new", "zebra"],
+        blocked=["blocked"],
+        behind=2,
+        oldest_behind_seconds=10800.0,
+        skipped=Counter(skipped),
+    )
+    assert result == Result(
+        Outcome.REQUESTED,
+        "Requested 2 run(s); 1 blocked, 3 skipped",
+        Report(details={"requested": ["new", "zebra"], "blocked": ["blocked"], "skipped": skipped}),
+    )
+
+
+def test_a_full_sweep_requests_all_but_the_blocked(orders: Instance) -> None:
+    """A full sweep opens every managed database, however fresh its observed state."""
+    fleet = FakeFleet(
+        [replace(orders, identifier=name) for name in ("a", "b", "c")],
+        {
+            "a": Parameters(declared("003"), observed()),
+            "b": Parameters(declared("004"), observed("FAILED", target="004")),
+            "c": Parameters(None, observed("IGNORED", target=None)),
+        },
+    )
+
+    _, found = run(Sweep(full=True), fleet)
+
+    assert (found.requested, found.blocked) == (["a", "c"], ["b"])
+
+
+def test_an_instance_without_parameters_follows_the_fleet(orders: Instance) -> None:
+    """Who has no parameter of any kind is held to the fleet's target."""
+    fleet = FakeFleet([orders], {"_fleet": Parameters(FLEET_TARGET)})
+
+    _, found = run(Sweep(), fleet)
+
+    assert found.requested == ["orders"]
+
+
+def test_a_quiet_fleet_is_up_to_date(orders: Instance) -> None:
+    """A sweep that finds nothing to do says so, and puts nothing on the bus."""
+    fleet = FakeFleet([orders], {"orders": Parameters(declared("003"), observed())})
+
+    result, _ = run(Sweep(), fleet)
+
+    assert (result.outcome, fleet.events) == (Outcome.UP_TO_DATE, [])
+
+
+def test_a_sweep_that_runs_out_of_time_carries_on_behind_the_last(orders: Instance) -> None:
+    """What was seen is requested, and the rest is another sweep's, with the same reach."""
+    fleet = FakeFleet([replace(orders, identifier=name) for name in ("a", "b", "c", "d")])
+    ticks = count(30, -10)
+
+    _, found = run(Sweep(full=True, after="a"), fleet, Budget(lambda: next(ticks), 10))
+
+    assert found.requested == ["b", "c"]
+    assert fleet.events == [
+        ("Migration Requested", {"instance": "b", "action": "migrate"}),
+        ("Migration Requested", {"instance": "c", "action": "migrate"}),
+        ("Sweep Requested", {"after": "c", "full": True}),
+    ]
+
+
+def test_a_sweep_without_any_time_still_makes_progress(orders: Instance) -> None:
+    """One instance is looked at in each link of the chain, a skipped one included."""
+    fleet = FakeFleet([replace(orders, identifier="a", tags={}), replace(orders, identifier="b")])
+
+    run(Sweep(), fleet, Budget(lambda: 0, 10))
+
+    assert fleet.events == [("Sweep Requested", {"after": "a", "full": False})]
+
+
+def test_a_refusing_bus_fails_the_sweep(orders: Instance) -> None:
+    """What could not be requested is an error, never a quiet success."""
+
+    class RefusingFleet(FakeFleet):
+        def put_events(self, detail_type: str, details: Sequence[Mapping[str, object]]) -> None:
+            raise NotReady(f"the event bus refused {len(details)} {detail_type}")
+
+    with pytest.raises(NotReady):
+        run(Sweep(), RefusingFleet([orders]))
+
+
+def test_a_bump_of_the_fleet_moves_those_who_follow_it(orders: Instance) -> None:
+    """Whoever has a parameter of its own, or is not ours, is left where it is."""
+    fleet = FakeFleet(
+        [
+            replace(orders, identifier=name, **changes)
+            for name, changes in {
+                "follows": {},
+                "follows-and-was-seen": {},
+                "has-its-own": {},
+                "untagged": {"tags": {}},
+            }.items()
+        ],
+        {
+            "_fleet": Parameters(FLEET_TARGET),
+            "follows-and-was-seen": Parameters(FLEET_TARGET, observed()),
+            "has-its-own": Parameters(declared("002"), observed(revision="001")),
+        },
+    )
+
+    result, found = bump_fleet(fleet, SETTINGS)
+
+    assert fleet.events == [
+        ("Migration Requested", {"instance": "follows", "action": "migrate"}),
+        ("Migration Requested", {"instance": "follows-and-was-seen", "action": "migrate"}),
+    ]
+    assert found.skipped == Counter({"not-opted-in": 1})
+    assert result.message == "Requested 2 run(s); 0 blocked, 1 skipped"

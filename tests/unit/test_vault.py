@@ -1,0 +1,263 @@
+"""The passwords of logins: one secret each, and safe whenever a run dies."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from core.errors import InvalidField, NotFound
+from core.model import LoginPassword, Secret
+from core.vault import LoginVault
+
+NAME = "day2/orders/app_user"
+ADDRESS = {
+    "host": "orders.example",
+    "port": 5432,
+    "dbname": "shop",
+    "dbInstanceIdentifier": "orders",
+}
+
+
+@dataclass
+class FakeSecrets:
+    """Secrets Manager in memory: texts, tags, and every call that changed something."""
+
+    texts: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, dict[str, str]] = field(default_factory=dict)
+    changes: list[str] = field(default_factory=list)
+
+    def secret(self, name: str, *, stage: str = "AWSCURRENT") -> Secret:
+        """Return the secret *name*."""
+        if name not in self.texts or stage != "AWSCURRENT":
+            raise NotFound(f"secret {name} does not exist")
+        return Secret(name, name, self.texts[name])
+
+    def secret_tags(self, name: str) -> dict[str, str]:
+        """Return the tags of the secret *name*."""
+        self.secret(name)
+        return dict(self.tags[name])
+
+    def create_secret(
+        self, name: str, text: str, *, description: str, tags: Mapping[str, str]
+    ) -> None:
+        """Make the secret *name*."""
+        assert name not in self.texts
+        self.changes.append(f"create {name}: {description}")
+        self.texts[name], self.tags[name] = text, dict(tags)
+
+    def put_secret(self, name: str, text: str) -> None:
+        """Replace the text of the secret *name*."""
+        self.changes.append(f"put {name}")
+        self.secret(name)
+        self.texts[name] = text
+
+    def tag_secret(self, name: str, tags: Mapping[str, str]) -> None:
+        """Add *tags* to the secret *name*."""
+        self.secret(name)
+        self.tags[name] |= tags
+
+    def untag_secret(self, name: str, tag: str) -> None:
+        """Take *tag* from the secret *name*."""
+        self.secret(name)
+        self.tags[name].pop(tag, None)
+
+    def fields(self, name: str = NAME) -> dict[str, Any]:
+        """Return what the secret *name* holds."""
+        return dict(json.loads(self.texts[name]))
+
+
+def vault(store: FakeSecrets, address: Mapping[str, object] = ADDRESS) -> LoginVault:
+    """Return the vault of ``orders``, as each run makes one of its own."""
+    return LoginVault(store, "day2/orders", "day2", address)
+
+
+@pytest.fixture
+def store() -> FakeSecrets:
+    """Return an empty Secrets Manager."""
+    return FakeSecrets()
+
+
+@pytest.fixture
+def settled(store: FakeSecrets) -> FakeSecrets:
+    """Return one where the login's secret was made and its revision committed."""
+    run = vault(store)
+    run.password("app_user", role_exists=False)
+    run.settle()
+    store.changes.clear()
+    return store
+
+
+def test_a_new_login_gets_a_secret_in_rotation_format(store: FakeSecrets) -> None:
+    """AWS's own rotation functions can read it, and it is tagged until the commit."""
+    given = vault(store).password("app_user", role_exists=False)
+
+    assert given.must_be_set
+    assert store.fields() == {
+        "engine": "postgres",
+        "username": "app_user",
+        "password": given.password,
+        **ADDRESS,
+    }
+    assert store.tags == {NAME: {"day2:unset": "true"}}
+    assert store.changes == [f"create {NAME}: Login app_user of day2/orders"]
+
+
+def test_passwords_are_long_and_never_the_same(store: FakeSecrets) -> None:
+    """Each has 256 random bits, and no character that a URL or a shell would mistake."""
+    run = vault(store)
+    passwords = {run.password(f"user_{number}", role_exists=False).password for number in range(50)}
+
+    assert len(passwords) == 50
+    assert all(
+        len(one) >= 43 and one.replace("-", "").replace("_", "").isalnum() for one in passwords
+    )
+
+
+def test_a_committed_revision_settles_its_logins(store: FakeSecrets) -> None:
+    """After the commit the server has the secret's password, and the tag goes."""
+    run = vault(store)
+    run.password("app_user", role_exists=False)
+    run.password("analytics_user", role_exists=False)
+
+    run.settle()
+
+    assert store.tags == {NAME: {}, "day2/orders/analytics_user": {}}
+
+
+def test_a_known_login_is_never_reset(settled: FakeSecrets) -> None:
+    """The password of a role that exists together with its secret stays what it is."""
+    before = settled.fields()
+
+    given = vault(settled).password("app_user", role_exists=True)
+
+    assert given == LoginPassword(before["password"], must_be_set=False)
+    assert (settled.fields(), settled.changes) == (before, [])
+
+
+def test_a_run_that_died_before_its_commit_is_taken_up(store: FakeSecrets) -> None:
+    """The secret is there and the role is not: the next run uses the secret's password."""
+    first = vault(store).password("app_user", role_exists=False)
+
+    second = vault(store).password("app_user", role_exists=False)
+
+    assert second == LoginPassword(first.password, must_be_set=True)
+
+
+def test_a_run_that_died_after_its_commit_sets_the_password_once_more(store: FakeSecrets) -> None:
+    """The role is there and the tag is too: which password it has is not known, so it is set."""
+    run = vault(store)
+    first = run.password("app_user", role_exists=False)
+
+    again = vault(store)
+    second = again.password("app_user", role_exists=True)
+    again.settle()
+
+    assert second == LoginPassword(first.password, must_be_set=True)
+    assert not vault(store).password("app_user", role_exists=True).must_be_set
+
+
+def test_a_failed_revision_settles_nothing_of_a_later_run(store: FakeSecrets) -> None:
+    """What a run that died gave out is not settled by the next one, unless it gives it out too."""
+    vault(store).password("app_user", role_exists=False)
+    later = vault(store)
+    later.password("analytics_user", role_exists=False)
+
+    later.settle()
+
+    assert store.tags == {NAME: {"day2:unset": "true"}, "day2/orders/analytics_user": {}}
+
+
+def test_a_role_without_its_secret_gets_a_new_password(store: FakeSecrets) -> None:
+    """Somebody deleted the secret, or made the role: nobody knows the password, so it is set."""
+    given = vault(store).password("app_user", role_exists=True)
+
+    assert given == LoginPassword(store.fields()["password"], must_be_set=True)
+
+
+def test_a_secret_without_its_role_keeps_its_password(settled: FakeSecrets) -> None:
+    """Somebody dropped the role: it is made anew with the password that applications have."""
+    before = settled.fields()
+
+    given = vault(settled).password("app_user", role_exists=False)
+
+    assert given == LoginPassword(before["password"], must_be_set=True)
+    assert settled.fields() == before
+
+
+def test_a_retired_secret_is_kept_and_taken_up_again(settled: FakeSecrets) -> None:
+    """A downgrade deletes no password; the next upgrade takes the tag away."""
+    before = settled.fields()
+
+    vault(settled).retire("app_user")
+    assert datetime.fromisoformat(settled.tags[NAME]["day2:retired"]).tzinfo is not None
+
+    given = vault(settled).password("app_user", role_exists=False)
+    assert given == LoginPassword(before["password"], must_be_set=True)
+    assert (settled.fields(), settled.tags) == (before, {NAME: {}})
+
+
+def test_retiring_what_is_not_there_is_no_error(store: FakeSecrets) -> None:
+    """A downgrade works also where somebody deleted the secret."""
+    vault(store).retire("app_user")
+
+    assert store == FakeSecrets()
+
+
+def test_a_login_that_is_retired_again_is_not_settled(store: FakeSecrets) -> None:
+    """A run that goes up and down again leaves the secret marked as not set."""
+    run = vault(store)
+    run.password("app_user", role_exists=False)
+    run.retire("app_user")
+
+    run.settle()
+
+    assert set(store.tags[NAME]) == {"day2:unset", "day2:retired"}
+
+
+def test_a_moved_database_is_written_into_the_secret(settled: FakeSecrets) -> None:
+    """A new endpoint replaces the old one; the password and foreign fields stay."""
+    settled.texts[NAME] = json.dumps(settled.fields() | {"owners": ["shop"], "host": "old"})
+    before = settled.fields()
+
+    given = vault(settled).password("app_user", role_exists=True)
+
+    assert given == LoginPassword(before["password"], must_be_set=False)
+    assert settled.fields() == before | ADDRESS
+    assert settled.changes == [f"put {NAME}"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "s3cr3t", '["s3cr3t"]', "{}", '{"password": ""}', '{"password": 7}']
+)
+def test_a_secret_without_a_password_is_refused_and_not_shown(
+    text: str, settled: FakeSecrets
+) -> None:
+    """Somebody stored something else: it is neither used nor overwritten nor quoted."""
+    settled.texts[NAME] = text
+
+    with pytest.raises(InvalidField) as caught:
+        vault(settled).password("app_user", role_exists=True)
+
+    assert str(caught.value) == (
+        f"secret {NAME}: holds no password: store rotation JSON, or delete it"
+    )
+    assert settled.texts[NAME] == text
+
+
+@pytest.mark.parametrize(
+    ("tags", "expected"), [({}, False), ({"day2:unset": "true"}, True), (None, True)]
+)
+def test_a_login_needs_setting_while_its_password_may_differ(
+    store: FakeSecrets, tags: dict[str, str] | None, *, expected: bool
+) -> None:
+    """An unset tag or a missing secret means that the server may have another password."""
+    if tags is not None:
+        store.create_secret(NAME, '{"password": "x"}', description="", tags=tags)
+
+    assert vault(store).needs_setting("app_user") is expected
