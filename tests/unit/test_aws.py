@@ -1,0 +1,559 @@
+"""The door to AWS, against botocore's own stubs: what is asked, read and translated."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from botocore.exceptions import (
+    BotoCoreError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    NoRegionError,
+)
+from botocore.stub import Stubber
+
+from core.aws import Aws, _calling
+from core.errors import (
+    AccessDenied,
+    InvalidField,
+    MigrationError,
+    NoSuchInstance,
+    NotFound,
+    NotReady,
+    Rejected,
+    RunFailed,
+)
+from core.model import (
+    Declared,
+    Instance,
+    ManagedSecret,
+    ObservedState,
+    Parameters,
+    Secret,
+    TargetSource,
+)
+from core.settings import Settings
+
+ARN = "arn:aws:secretsmanager:us-east-1:123456789012:secret:orders-master-AbCdEf"
+AT = datetime(2026, 5, 4, 10, tzinfo=UTC)
+STATE = ObservedState("db-ORDERS", "shop", "003", "APPLIED", "003", "build-1", AT, "7f2c")
+STATE_TEXT = json.dumps(
+    {
+        "dbi_resource_id": "db-ORDERS",
+        "database": "shop",
+        "revision": "003",
+        "outcome": "APPLIED",
+        "target": "003",
+        "build": "build-1",
+        "at": "2026-05-04T10:00:00+00:00",
+        "request_id": "7f2c",
+        "attempts": 1,
+    }
+)
+
+# As the RDS API documents it; what day2 does not read is left out.
+DB_INSTANCE = {
+    "DBInstanceIdentifier": "orders",
+    "DBInstanceArn": "arn:aws:rds:us-east-1:123456789012:db:orders",
+    "DbiResourceId": "db-ORDERS",
+    "Engine": "postgres",
+    "DBInstanceStatus": "available",
+    "Endpoint": {"Address": "orders.abc.us-east-1.rds.amazonaws.com", "Port": 5432},
+    "DBName": "shop",
+    "MasterUsername": "master",
+    "MasterUserSecret": {
+        "SecretArn": "arn:aws:secretsmanager:us-east-1:123456789012:secret:rds!db-1-AbCdEf",
+        "SecretStatus": "active",
+    },
+    "DBSubnetGroup": {"VpcId": "vpc-1"},
+    "VpcSecurityGroups": [{"VpcSecurityGroupId": "sg-1", "Status": "active"}],
+    "InstanceCreateTime": datetime(2026, 1, 1, tzinfo=UTC),
+    "TagList": [{"Key": "day2", "Value": "enabled"}],
+}
+
+
+@pytest.fixture(scope="module")
+def environment() -> Iterator[None]:
+    """Give botocore a region and credentials of nobody, so that it looks for none."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
+        patch.delenv("AWS_PROFILE", raising=False)
+        yield
+
+
+@pytest.fixture(scope="module")
+def shared(environment: None) -> Aws:  # noqa: ARG001 - wanted for what it sets
+    """Return the AWS of a whole module: its clients are slow to make."""
+    return Aws(Settings())
+
+
+@pytest.fixture
+def aws(shared: Aws) -> Aws:
+    """Return the AWS under test, whose every call must be stubbed."""
+    return shared
+
+
+@pytest.fixture
+def stub(shared: Aws) -> Iterator[Callable[[str], Stubber]]:
+    """Stub a service until the test ends, when all that was expected must have been asked."""
+    with ExitStack() as stack:
+        stubs: dict[str, Stubber] = {}
+
+        def of(service: str) -> Stubber:
+            if service not in stubs:
+                stubs[service] = stack.enter_context(Stubber(shared._client(service)))
+            return stubs[service]
+
+        yield of
+        for used in stubs.values():
+            used.assert_no_pending_responses()
+
+
+Stub = Callable[[str], Stubber]
+
+
+def parameter(name: str, value: str, kind: str = "String") -> dict[str, str]:
+    """Return a parameter as SSM answers it."""
+    return {"Name": name, "Value": value, "Type": kind}
+
+
+# Instances
+
+
+def test_an_instance_is_read(aws: Aws, stub: Stub, orders: Instance) -> None:
+    """Every field that a decision needs comes from DescribeDBInstances."""
+    stub("rds").add_response(
+        "describe_db_instances",
+        {"DBInstances": [DB_INSTANCE]},
+        {"DBInstanceIdentifier": "orders"},
+    )
+
+    assert aws.instance("orders") == orders
+
+
+def test_an_instance_that_is_being_made_has_little(aws: Aws, stub: Stub) -> None:
+    """No endpoint, no secret, no tags: what RDS does not say yet is None or empty."""
+    young = {"DBInstanceIdentifier": "orders", "Engine": "postgres", "DBInstanceStatus": "creating"}
+    stub("rds").add_response("describe_db_instances", {"DBInstances": [young]})
+
+    assert aws.instance("orders") == Instance("orders", "", "", "postgres", "creating")
+
+
+def test_a_cluster_member_and_a_replica_are_told(aws: Aws, stub: Stub) -> None:
+    """What makes an instance not ours is read, and a secret's state with it."""
+    both = DB_INSTANCE | {
+        "DBClusterIdentifier": "cluster",
+        "ReadReplicaSourceDBInstanceIdentifier": "source",
+        "MasterUserSecret": {"SecretArn": "arn"},
+    }
+    stub("rds").add_response("describe_db_instances", {"DBInstances": [both]})
+
+    found = aws.instance("orders")
+
+    assert (found.cluster, found.replica_of) == ("cluster", "source")
+    assert found.managed_secret == ManagedSecret("arn", "active")
+
+
+def test_all_instances_are_read_page_by_page(aws: Aws, stub: Stub) -> None:
+    """A fleet larger than one page is read to its end."""
+    second = DB_INSTANCE | {"DBInstanceIdentifier": "billing"}
+    stub("rds").add_response(
+        "describe_db_instances", {"DBInstances": [DB_INSTANCE], "Marker": "next"}
+    )
+    stub("rds").add_response("describe_db_instances", {"DBInstances": [second]}, {"Marker": "next"})
+
+    assert [one.identifier for one in aws.instances()] == ["orders", "billing"]
+
+
+# Parameters
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ([], Parameters()),
+        (
+            [parameter("/day2/orders/target-revision", "003\n")],
+            Parameters(Declared("003\n", TargetSource.PARAMETER, "/day2/orders/target-revision")),
+        ),
+        (
+            [parameter("/day2/_fleet/target-revision", "head")],
+            Parameters(Declared("head", TargetSource.FLEET, "/day2/_fleet/target-revision")),
+        ),
+        (
+            [
+                parameter("/day2/_fleet/target-revision", "head"),
+                parameter("/day2/orders/target-revision", "003", "SecureString"),
+                parameter("/day2/orders/observed-state", STATE_TEXT),
+            ],
+            Parameters(
+                Declared(
+                    "003", TargetSource.PARAMETER, "/day2/orders/target-revision", "SecureString"
+                ),
+                STATE,
+            ),
+        ),
+    ],
+)
+def test_the_parameters_of_an_instance_are_one_call(
+    found: list[dict[str, str]], expected: Parameters, aws: Aws, stub: Stub
+) -> None:
+    """The instance's own target goes before the fleet's; the state comes with it."""
+    names = [
+        "/day2/orders/target-revision",
+        "/day2/_fleet/target-revision",
+        "/day2/orders/observed-state",
+    ]
+    stub("ssm").add_response("get_parameters", {"Parameters": found}, {"Names": names})
+
+    assert aws.parameters("orders") == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "no JSON", "[]", "7", "{}", '{"at": 7}', STATE_TEXT.replace("shop", 'x", "new": "y'),
+     STATE_TEXT.replace("2026", "MMXXVI")],
+)  # fmt: skip
+def test_a_state_that_somebody_else_wrote_is_no_state(text: str, aws: Aws, stub: Stub) -> None:
+    """A state is a hint; one that cannot be read means that nothing is known."""
+    entry = parameter("/day2/orders/observed-state", text)
+    stub("ssm").add_response("get_parameters", {"Parameters": [entry]})
+
+    assert aws.parameters("orders") == Parameters()
+
+
+def test_all_parameters_are_read_page_by_page(aws: Aws, stub: Stub) -> None:
+    """Each instance under the prefix is told with its target, else the fleet's."""
+    path = {"Path": "/day2/", "Recursive": True}
+    pages = [
+        [
+            parameter("/day2/orders/target-revision", "003"),
+            parameter("/day2/orders/observed-state", STATE_TEXT),
+            parameter("/day2/orders/deeper/target-revision", "001"),
+        ],
+        [
+            parameter("/day2/_fleet/target-revision", "002"),
+            parameter("/day2/billing/observed-state", STATE_TEXT),
+        ],
+    ]
+    stub("ssm").add_response(
+        "get_parameters_by_path", {"Parameters": pages[0], "NextToken": "next"}, path
+    )
+    stub("ssm").add_response(
+        "get_parameters_by_path", {"Parameters": pages[1]}, path | {"NextToken": "next"}
+    )
+
+    fleet = Declared("002", TargetSource.FLEET, "/day2/_fleet/target-revision")
+    assert aws.all_parameters() == {
+        "_fleet": Parameters(fleet),
+        "billing": Parameters(fleet, STATE),
+        "orders": Parameters(
+            Declared("003", TargetSource.PARAMETER, "/day2/orders/target-revision"), STATE
+        ),
+    }
+
+
+def test_a_state_is_written_as_it_is_read(aws: Aws, stub: Stub) -> None:
+    """What is kept is the JSON that the next run understands."""
+    stub("ssm").add_response(
+        "put_parameter",
+        {"Version": 1},
+        {
+            "Name": "/day2/orders/observed-state",
+            "Type": "String",
+            "Overwrite": True,
+            "Value": STATE_TEXT,
+        },
+    )
+
+    aws.write_observed("orders", STATE)
+
+
+# Secrets
+
+
+def test_a_secret_is_read_at_its_stage(aws: Aws, stub: Stub) -> None:
+    """The name and ARN are the secret's own, whichever of them was asked for."""
+    stub("secretsmanager").add_response(
+        "get_secret_value",
+        {"Name": "orders-master", "ARN": ARN, "SecretString": "{}"},
+        {"SecretId": ARN, "VersionStage": "AWSPENDING"},
+    )
+
+    assert aws.secret(ARN, stage="AWSPENDING") == Secret("orders-master", ARN, "{}")
+
+
+def test_a_binary_secret_is_refused(aws: Aws, stub: Stub) -> None:
+    """Master secrets are JSON text."""
+    stub("secretsmanager").add_response(
+        "get_secret_value", {"Name": "orders-master", "ARN": ARN, "SecretBinary": b"x"}
+    )
+
+    with pytest.raises(InvalidField) as caught:
+        aws.secret("orders-master")
+
+    assert str(caught.value) == ("secret orders-master: is binary: store JSON as its SecretString")
+
+
+@pytest.mark.parametrize(
+    ("tags", "owner"),
+    [
+        ([], None),
+        ([{"Key": "team", "Value": "shop"}], None),
+        (
+            [
+                {
+                    "Key": "aws:rds:primaryDBInstanceArn",
+                    "Value": "arn:aws:rds:us-east-1:123456789012:db:orders",
+                }
+            ],
+            "orders",
+        ),
+    ],
+)
+def test_the_owner_of_a_secret_is_in_the_tag_that_rds_puts_on_it(
+    tags: list[dict[str, str]], owner: str | None, aws: Aws, stub: Stub
+) -> None:
+    """The instance's identifier is the end of its ARN."""
+    stub("secretsmanager").add_response("describe_secret", {"Tags": tags}, {"SecretId": ARN})
+
+    assert aws.owner_of_secret(Secret("orders-master", ARN, "{}")) == owner
+
+
+@pytest.mark.parametrize(("key", "extra"), [("", {}), ("arn:key", {"KmsKeyId": "arn:key"})])
+def test_a_secret_is_made_under_the_stacks_key(
+    key: str,
+    extra: dict[str, str],
+    environment: None,  # noqa: ARG001
+) -> None:
+    """Without a key of its own the stack uses that of Secrets Manager."""
+    aws = Aws(Settings(secret_kms_key_id=key))
+    with Stubber(aws._client("secretsmanager")) as stubber:
+        stubber.add_response(
+            "create_secret",
+            {},
+            {
+                "Name": "day2/orders/app_user",
+                "Description": "a login",
+                "SecretString": "{}",
+                "Tags": [{"Key": "day2:unset", "Value": "true"}],
+                **extra,
+            },
+        )
+
+        aws.create_secret(
+            "day2/orders/app_user", "{}", description="a login", tags={"day2:unset": "true"}
+        )
+
+        stubber.assert_no_pending_responses()
+
+
+def test_a_secret_is_changed_and_tagged(aws: Aws, stub: Stub) -> None:
+    """Each change is the one call that the role allows."""
+    of = {"SecretId": "day2/orders/app_user"}
+    stub("secretsmanager").add_response("put_secret_value", {}, of | {"SecretString": "{}"})
+    stub("secretsmanager").add_response(
+        "tag_resource", {}, of | {"Tags": [{"Key": "day2:retired", "Value": "now"}]}
+    )
+    stub("secretsmanager").add_response("untag_resource", {}, of | {"TagKeys": ["day2:unset"]})
+
+    aws.put_secret("day2/orders/app_user", "{}")
+    aws.tag_secret("day2/orders/app_user", {"day2:retired": "now"})
+    aws.untag_secret("day2/orders/app_user", "day2:unset")
+
+
+def test_an_authentication_token_names_who_and_where(aws: Aws) -> None:
+    """The token is signed here; nothing is sent."""
+    token = aws.auth_token("orders.example", 5432, "master")
+
+    assert token.startswith("orders.example:5432/?Action=connect&DBUser=master&")
+
+
+# Events
+
+
+def entries(*numbers: int) -> dict[str, list[dict[str, str]]]:
+    """Return a batch of requests as PutEvents takes it."""
+    return {
+        "Entries": [
+            {
+                "Source": "day2",
+                "DetailType": "Migration Requested",
+                "Detail": json.dumps({"instance": f"db-{number}"}),
+            }
+            for number in numbers
+        ]
+    }
+
+
+def answer(*codes: str | None) -> dict[str, Any]:
+    """Return what PutEvents answers, by each entry's error code."""
+    return {
+        "FailedEntryCount": sum(code is not None for code in codes),
+        "Entries": [{"ErrorCode": code} if code else {"EventId": "1"} for code in codes],
+    }
+
+
+def details(count: int) -> list[dict[str, object]]:
+    """Return that many requests."""
+    return [{"instance": f"db-{number}"} for number in range(count)]
+
+
+def test_events_are_put_in_batches_of_ten(aws: Aws, stub: Stub) -> None:
+    """EventBridge takes ten entries a call."""
+    stub("events").add_response("put_events", answer(*[None] * 10), entries(*range(10)))
+    stub("events").add_response("put_events", answer(None, None), entries(10, 11))
+
+    aws.put_events("Migration Requested", details(12))
+
+
+def test_no_events_are_no_call(aws: Aws, stub: Stub) -> None:
+    """A quiet sweep puts nothing on the bus."""
+    stub("events")
+
+    aws.put_events("Migration Requested", [])
+
+
+def test_a_refused_entry_is_put_again_alone(
+    aws: Aws, stub: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PutEvents does not raise: its answer counts what it refused, and only that is repeated."""
+    pauses: list[float] = []
+    monkeypatch.setattr("time.sleep", pauses.append)
+    codes = (None, "ThrottlingException", "InternalFailure")
+    stub("events").add_response("put_events", answer(*codes), entries(0, 1, 2))
+    stub("events").add_response("put_events", answer(None, "InternalFailure"), entries(1, 2))
+    stub("events").add_response("put_events", answer(None), entries(2))
+
+    aws.put_events("Migration Requested", details(3))
+
+    assert len(pauses) == 2
+
+
+def test_entries_refused_for_good_are_an_error(
+    aws: Aws, stub: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request that is not on the bus is never taken for one that is."""
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    for _ in range(5):
+        stub("events").add_response("put_events", answer("InternalFailure", "InternalFailure"))
+
+    with pytest.raises(NotReady) as caught:
+        aws.put_events("Migration Requested", details(2))
+
+    assert str(caught.value) == "the event bus refused 2 event(s): try again later"
+
+
+def test_a_topics_subject_is_cut_to_what_sns_takes(aws: Aws, stub: Stub) -> None:
+    """SNS refuses a subject of more than 100 characters."""
+    stub("sns").add_response(
+        "publish",
+        {"MessageId": "1"},
+        {"TopicArn": "arn:topic", "Subject": "x" * 100, "Message": "what went wrong"},
+    )
+
+    aws.publish("arn:topic", "x" * 101, "what went wrong")
+
+
+# Errors
+
+CALL = "secretsmanager:GetSecretValue"
+NAME = "secret orders-master"
+DENIED = (
+    f"{CALL} is denied for {NAME}: allow it to the function's role, "
+    "and kms:Decrypt where a customer key is used (because)"
+)
+DELETED = f"{NAME} cannot be used (because): restore it if it is scheduled for deletion"
+CODES = [
+    ("AccessDeniedException", AccessDenied, DENIED),
+    ("AccessDenied", AccessDenied, DENIED),
+    ("ResourceNotFoundException", NotFound, f"{NAME} does not exist ({CALL}): check its name"),
+    ("ThrottlingException", NotReady, f"{CALL} is busy (ThrottlingException): try again later"),
+    ("InternalServiceError", NotReady, f"{CALL} is busy (InternalServiceError): try again later"),
+    ("InvalidRequestException", Rejected, DELETED),
+    ("ValidationException", Rejected, f"{NAME} is no valid name for {CALL} (ValidationException)"),
+    ("SomethingNew", RunFailed, f"{CALL} for {NAME} failed: SomethingNew"),
+]
+
+
+@pytest.mark.parametrize(("code", "kind", "message"), CODES)
+def test_what_aws_refuses_is_translated(
+    code: str, kind: type[MigrationError], message: str, aws: Aws, stub: Stub
+) -> None:
+    """The error says which call on which thing, and what would help."""
+    stub("secretsmanager").add_client_error("get_secret_value", code, "because", 400)
+
+    with pytest.raises(kind) as caught:
+        aws.secret("orders-master")
+
+    assert (type(caught.value), str(caught.value)) == (kind, message)
+
+
+@pytest.mark.parametrize("code", ["DBInstanceNotFound", "DBInstanceNotFoundFault"])
+def test_an_unknown_instance_is_its_own_error(code: str, aws: Aws, stub: Stub) -> None:
+    """An event for it is left alone; a direct request is told."""
+    stub("rds").add_client_error("describe_db_instances", code, "because", 404)
+
+    with pytest.raises(NoSuchInstance) as caught:
+        aws.instance("orders")
+
+    assert str(caught.value) == (
+        "instance orders does not exist (rds:DescribeDBInstances): check its name"
+    )
+
+
+def test_a_denial_in_the_middle_of_pages_is_translated(aws: Aws, stub: Stub) -> None:
+    """A generator's later pages fail as its first does."""
+    stub("rds").add_response(
+        "describe_db_instances", {"DBInstances": [DB_INSTANCE], "Marker": "next"}
+    )
+    stub("rds").add_client_error("describe_db_instances", "AccessDenied", "because", 403)
+    found = aws.instances()
+    next(found)
+
+    with pytest.raises(AccessDenied):
+        next(found)
+
+
+def test_a_name_that_botocore_itself_refuses_is_rejected(aws: Aws) -> None:
+    """A malformed name is the caller's mistake, found before AWS is asked."""
+    with pytest.raises(Rejected) as caught:
+        aws.secret("")
+
+    assert str(caught.value) == "secret  is no valid name for secretsmanager:GetSecretValue"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        (
+            EndpointConnectionError(endpoint_url="https://rds.us-east-1.amazonaws.com"),
+            NotReady,
+            "rds:X cannot be reached: in a VPC without NAT, add the interface endpoint",
+        ),
+        (
+            ConnectTimeoutError(endpoint_url="https://rds.us-east-1.amazonaws.com"),
+            NotReady,
+            "rds:X cannot be reached: in a VPC without NAT, add the interface endpoint",
+        ),
+        (NoCredentialsError(), AccessDenied, "rds:X: there are no AWS credentials"),
+        (NoRegionError(), RunFailed, "rds:X for orders failed: NoRegionError"),
+    ],
+)
+def test_what_botocore_cannot_do_is_translated(
+    error: BotoCoreError, kind: type[MigrationError], message: str
+) -> None:
+    """No network, no credentials, no region: each says what to set up."""
+    with pytest.raises(kind) as caught, _calling("rds:X", "orders"):
+        raise error
+
+    assert (type(caught.value), str(caught.value)) == (kind, message)
+    assert caught.value.__cause__ is error

@@ -1,0 +1,334 @@
+"""Where the database of a request is: each order of precedence, and each way it is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from core.errors import (
+    AccessDenied,
+    InstanceNotReady,
+    InvalidField,
+    NoSuchInstance,
+    NotFound,
+    NotReady,
+    Rejected,
+)
+from core.locate import NotEligible, Place, locate, master_secret_name, with_password_at
+from core.model import Database, Instance, ManagedSecret, Request, Secret, Trigger
+from core.settings import Settings
+
+SETTINGS = Settings(ca_file="/ca.pem")
+DIRECT = Request(Trigger.DIRECT, instance="orders")
+EVENT = Request(Trigger.INSTANCE, instance="orders")
+BARE = Request(Trigger.DIRECT, secret_name="orders-master")
+HOST = "orders.abc.us-east-1.rds.amazonaws.com"
+
+
+@dataclass
+class FakeDirectory:
+    """Instances and secrets by name; a secret's fields, its stages, and whom RDS tagged."""
+
+    known: Sequence[Instance] = ()
+    secrets: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    owners: Mapping[str, str] = field(default_factory=dict)
+
+    def instance(self, identifier: str) -> Instance:
+        """Return the instance *identifier*."""
+        for one in self.known:
+            if one.identifier == identifier:
+                return one
+        raise NoSuchInstance(f"instance {identifier} does not exist")
+
+    def instances(self) -> Iterator[Instance]:
+        """Yield every instance."""
+        yield from self.known
+
+    def secret(self, name: str, *, stage: str = "AWSCURRENT") -> Secret:
+        """Return the secret *name*; at another stage it is kept as ``name@stage``."""
+        key = name if stage == "AWSCURRENT" else f"{name}@{stage}"
+        if key not in self.secrets:
+            raise NotFound(f"secret {name} does not exist")
+        fields = {"username": "master", "password": f"of {key}"} | self.secrets[key]
+        return Secret(name, name, json.dumps(fields))
+
+    def owner_of_secret(self, secret: Secret) -> str | None:
+        """Return the instance that RDS tagged *secret* with."""
+        return self.owners.get(secret.name)
+
+    def auth_token(self, host: str, port: int, user: str) -> str:
+        """Return a token that says what it is for."""
+        return f"token for {user} at {host}:{port}"
+
+
+def managed(orders: Instance) -> str:
+    """Return the ARN of the master secret that RDS keeps for *orders*."""
+    assert orders.managed_secret is not None
+    return orders.managed_secret.arn
+
+
+def where(place: Place) -> tuple[str, str, int, str, str]:
+    """Return the name, address and password of *place*."""
+    database = place.database
+    return (place.name, database.host, database.port, database.name, database.password)
+
+
+def test_an_instance_is_entered_at_its_own_endpoint(orders: Instance) -> None:
+    """RDS's managed secret has a user and a password; all else comes from RDS."""
+    directory = FakeDirectory([orders], {managed(orders): {}})
+
+    place = locate(EVENT, directory, SETTINGS)
+
+    assert place == Place(
+        "orders",
+        Database(HOST, 5432, "shop", "master", f"of {managed(orders)}", "/ca.pem"),
+        orders,
+        directory.secret(managed(orders)),
+    )
+    assert place.address == {
+        "host": HOST,
+        "port": 5432,
+        "dbname": "shop",
+        "dbInstanceIdentifier": "orders",
+    }
+
+
+# Which secret is used, while the better ones before it are taken away one by one.
+SECRETS = [
+    (
+        Request(Trigger.DIRECT, instance="orders", secret_name="asked"),
+        True,
+        "{instance}-x",
+        "asked",
+    ),
+    (DIRECT, True, "{instance}-x", "tagged"),
+    (DIRECT, False, "{instance}-x", "orders-x"),
+    (DIRECT, False, "shared", "shared"),
+]
+
+
+@pytest.mark.parametrize(("request_", "is_tagged", "pattern", "expected"), SECRETS)
+def test_the_master_secret_is_found_in_order(
+    request_: Request, pattern: str, expected: str, orders: Instance, *, is_tagged: bool
+) -> None:
+    """The request's secret, then the tag's, then the pattern's, then RDS's own."""
+    instance = replace(orders, tags=orders.tags | ({"day2:secret": "tagged"} if is_tagged else {}))
+    names = ("asked", "tagged", "orders-x", "shared", managed(orders))
+    directory = FakeDirectory([instance], {name: {} for name in names})
+
+    place = locate(request_, directory, replace(SETTINGS, master_secret_name=pattern))
+
+    assert where(place) == ("orders", HOST, 5432, "shop", f"of {expected}")
+
+
+def test_an_instance_without_any_secret_has_no_secrets_name(orders: Instance) -> None:
+    """Not tagged, no pattern, not managed by RDS: there is nothing to read."""
+    assert master_secret_name(replace(orders, managed_secret=None), SETTINGS) is None
+
+
+@pytest.mark.parametrize(
+    ("tag", "dbname", "db_name", "expected"),
+    [
+        ("tagged", "of_secret", "of_instance", "tagged"),
+        (None, "of_secret", "of_instance", "of_secret"),
+        (None, None, "of_instance", "of_instance"),
+        (None, None, None, "postgres"),
+    ],
+)
+def test_the_database_is_found_in_order(
+    tag: str | None, dbname: str | None, db_name: str | None, expected: str, orders: Instance
+) -> None:
+    """The tag's name, then the secret's, then the instance's, then ``postgres``."""
+    tags = orders.tags | ({"day2:database": tag} if tag else {})
+    instance = replace(orders, tags=tags, db_name=db_name)
+    directory = FakeDirectory([instance], {managed(orders): {"dbname": dbname}})
+
+    assert locate(DIRECT, directory, SETTINGS).database.name == expected
+
+
+def test_the_secrets_own_address_does_not_count_for_a_known_instance(orders: Instance) -> None:
+    """A CNAME or a proxy in the secret would break TLS verification and the lock."""
+    fields = {"host": "proxy.example", "port": 6432, "dbInstanceIdentifier": "orders"}
+    directory = FakeDirectory([orders], {"orders-master": fields})
+
+    place = locate(BARE, directory, SETTINGS)
+
+    assert where(place) == ("orders", HOST, 5432, "shop", "of orders-master")
+    assert place.instance == orders
+
+
+def test_a_bare_secrets_owner_is_found_in_order(orders: Instance) -> None:
+    """``dbInstanceIdentifier``, then RDS's own tag, then the endpoint."""
+    by_field, by_tag, by_endpoint = (
+        replace(orders, identifier=name, host=f"{name}.example")
+        for name in ("by-field", "by-tag", "by-endpoint")
+    )
+    known = [by_field, by_tag, by_endpoint]
+    address = {"host": "by-endpoint.example"}
+    named = FakeDirectory(
+        known,
+        {"orders-master": address | {"dbInstanceIdentifier": "by-field"}},
+        {"orders-master": "by-tag"},
+    )
+    tagged = FakeDirectory(known, {"orders-master": address}, {"orders-master": "by-tag"})
+    placed = FakeDirectory(known, {"orders-master": address})
+
+    found = [locate(BARE, directory, SETTINGS).instance for directory in (named, tagged, placed)]
+
+    assert found == known
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"host": "db.example"}, ("db.example", "db.example", 5432, "postgres")),
+        (
+            {"host": HOST, "port": 6432, "dbname": "shop"},
+            (HOST, HOST, 6432, "shop"),
+        ),
+    ],
+)
+def test_an_unknown_host_is_used_as_it_stands(
+    fields: dict[str, object], expected: tuple[str, str, int, str], orders: Instance
+) -> None:
+    """A host that RDS does not know, at that port, stands for the instance in names."""
+    place = locate(BARE, FakeDirectory([orders], {"orders-master": fields}), SETTINGS)
+
+    assert where(place) == (*expected, "of orders-master")
+    assert place.instance is None
+    assert "dbInstanceIdentifier" not in place.address
+
+
+def test_a_secret_without_host_and_owner_leads_nowhere(orders: Instance) -> None:
+    """Who the secret belongs to cannot be told, so nothing is guessed."""
+    with pytest.raises(NotFound) as caught:
+        locate(BARE, FakeDirectory([orders], {"orders-master": {}}), SETTINGS)
+
+    assert str(caught.value) == (
+        "secret orders-master names no host, and belongs to no instance that RDS knows: "
+        "store host, or dbInstanceIdentifier"
+    )
+
+
+@pytest.mark.parametrize("fields", [{"dbInstanceIdentifier": "billing"}, {}])
+def test_another_instances_secret_is_refused(fields: dict[str, object], orders: Instance) -> None:
+    """By its field, or by RDS's tag: a secret of another instance is never tried here."""
+    name = "arn:aws:secretsmanager:us-east-1:123456789012:secret:rds!db-2-AbCdEf"
+    directory = FakeDirectory([orders], {name: fields}, {name: "billing"})
+    request = Request(Trigger.DIRECT, instance="orders", secret_name=name)
+
+    with pytest.raises(Rejected) as caught:
+        locate(request, directory, SETTINGS)
+
+    assert str(caught.value) == (
+        f"secret_name: {name} is for instance billing, not orders: name the instance's own secret"
+    )
+
+
+@pytest.mark.parametrize("request_", [DIRECT, EVENT])
+def test_a_young_instances_secret_may_still_come(request_: Request, orders: Instance) -> None:
+    """Who makes the instance and then its secret has an hour for it."""
+    young = replace(orders, managed_secret=None, created_at=minutes_ago(59))
+    settings = replace(SETTINGS, master_secret_name="{instance}-master")
+
+    with pytest.raises(InstanceNotReady) as caught:
+        locate(request_, FakeDirectory([young]), settings)
+
+    assert str(caught.value) == (
+        "secret orders-master does not exist; the instance is young, so it may still come"
+    )
+
+
+@pytest.mark.parametrize("made_at", [datetime(2026, 1, 1, tzinfo=UTC), None])
+def test_an_old_instances_secret_is_missing(made_at: datetime | None, orders: Instance) -> None:
+    """After that hour a missing secret is a mistake, and the error says what would help."""
+    old = replace(orders, managed_secret=None, created_at=made_at)
+
+    with pytest.raises(NotFound) as caught:
+        locate(EVENT, FakeDirectory([old]), SETTINGS)
+
+    assert str(caught.value) == (
+        "instance orders has no master secret: let RDS manage it, tag the instance day2:secret, "
+        "or set the parameter MasterSecretName"
+    )
+
+
+def test_an_event_leaves_what_is_not_ours(orders: Instance) -> None:
+    """An event's instance without the tag is left alone, for that reason."""
+    directory = FakeDirectory([replace(orders, tags={})], {managed(orders): {}})
+
+    with pytest.raises(NotEligible) as caught:
+        locate(EVENT, directory, SETTINGS)
+
+    assert caught.value.reason == "not-opted-in"
+    assert locate(DIRECT, directory, SETTINGS).name == "orders"
+
+
+@pytest.mark.parametrize("request_", [DIRECT, BARE])
+def test_a_named_instance_that_cannot_be_used_is_an_error(
+    request_: Request, orders: Instance
+) -> None:
+    """A direct request learns that the instance is stopped, by whichever way it named it."""
+    stopped = replace(orders, status="stopped")
+    fields = {"dbInstanceIdentifier": "orders"}
+    directory = FakeDirectory([stopped], {"orders-master": fields, managed(orders): {}})
+
+    with pytest.raises(NotReady):
+        locate(request_, directory, SETTINGS)
+
+
+def test_an_impaired_managed_secret_matters_only_if_it_is_used(orders: Instance) -> None:
+    """With a secret of the caller's own, the state of RDS's counts for nothing."""
+    impaired = replace(orders, managed_secret=ManagedSecret(managed(orders), "impaired"))
+    directory = FakeDirectory([impaired], {"mine": {}})
+
+    with pytest.raises(AccessDenied):
+        locate(DIRECT, directory, SETTINGS)
+    assert locate(replace(DIRECT, secret_name="mine"), directory, SETTINGS).name == "orders"
+
+
+def test_with_iam_authentication_no_secret_is_read(orders: Instance) -> None:
+    """The password is a token for the master at the instance's endpoint."""
+    place = locate(EVENT, FakeDirectory([orders]), replace(SETTINGS, iam_authentication=True))
+
+    token = f"token for master at {HOST}:5432"
+    assert place == Place(
+        "orders", Database(HOST, 5432, "shop", "master", token, "/ca.pem"), orders
+    )
+
+
+def test_a_request_that_names_nothing_is_refused() -> None:
+    """There is no database to guess."""
+    with pytest.raises(InvalidField):
+        locate(Request(Trigger.DIRECT), FakeDirectory(), SETTINGS)
+
+
+def test_a_rotated_password_is_read_at_its_stage(orders: Instance) -> None:
+    """The same place is entered with the password of another stage, if that is another one."""
+    directory = FakeDirectory(
+        [orders],
+        {
+            managed(orders): {},
+            f"{managed(orders)}@AWSPENDING": {"username": "master-2"},
+        },
+    )
+    place = locate(EVENT, directory, SETTINGS)
+
+    pending = with_password_at(place, directory, "AWSPENDING")
+
+    assert pending is not None
+    assert pending.database == replace(
+        place.database, user="master-2", password=f"of {managed(orders)}@AWSPENDING"
+    )
+    assert with_password_at(place, directory, "AWSCURRENT") is None
+    assert with_password_at(place, directory, "AWSPREVIOUS") is None
+    assert with_password_at(replace(place, secret=None), directory, "AWSPENDING") is None
+
+
+def minutes_ago(minutes: int) -> datetime:
+    """Return the time that many *minutes* ago."""
+    return datetime.now(UTC) - timedelta(minutes=minutes)
