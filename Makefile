@@ -89,6 +89,19 @@ test-lambda-to: up ## Have it apply them up to TARGET=002
 	$(if $(TARGET),,@echo "make test-lambda-to TARGET=002" >&2; exit 2)
 	$(LOCAL) migrate --target "$$TARGET"
 
+.PHONY: golden
+golden: ## Write the golden files of the tests anew; review them as a diff
+	$(call needs,$(TEST_ENVIRONMENTS))
+	@DAY2_WRITE_GOLDEN=1 $(DEV) -m pytest -q tests/unit tests/integration
+	@git diff --stat -- tests/golden
+
+.PHONY: lint
+lint: ## Check style and types
+	$(call needs,dev)
+	@$(DEV) -m ruff check .
+	@$(DEV) -m ruff format --check .
+	@$(DEV) -m mypy
+
 .PHONY: new-migration
 new-migration: ## Write the skeleton of the next revision: NAME="what it does"
 	$(call needs,dev)

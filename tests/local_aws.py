@@ -19,7 +19,7 @@ ROLE = "arn:aws:iam::000000000000:role/tests"
 
 @pytest.fixture(scope="session")
 def local_aws() -> Iterator[LocalAws]:
-    """A local AWS of this test run alone; no stack is deployed in it."""
+    """Start a local AWS of this test run alone; no stack is deployed in it."""
     LocalAws.clean_abandoned()
     aws = LocalAws(State.of_process())
     aws.up(port=free_port())
@@ -29,7 +29,7 @@ def local_aws() -> Iterator[LocalAws]:
 
 @pytest.fixture(scope="session")
 def deployed(local_aws: LocalAws) -> dict[str, str]:
-    """The stack's outputs, once infra/template.yaml is deployed with a package of this checkout."""
+    """Deploy infra/template.yaml with a package of this checkout; return the stack's outputs."""
     return stack.deploy(local_aws)
 
 

@@ -1,5 +1,7 @@
 """The command line of the local AWS; ``make help`` lists the same in a person's words."""
 
+# ruff: noqa: ARG001 - every command is called alike, whether it needs both or not.
+
 import argparse
 import json
 import shlex

@@ -4,7 +4,7 @@ Certificates of a CA of our own: what the local instances show, and wrong ones f
 Made to satisfy ``VERIFY_X509_STRICT`` (Python 3.13's default): key usages and key identifiers.
 """
 
-import datetime
+import datetime as dt
 import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 LOCAL_NAMES = ("localhost", "127.0.0.1")
-LIFETIME = datetime.timedelta(days=365)
+LIFETIME = dt.timedelta(days=365)
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ class Certificate:
         certificate_file.write_bytes(self.certificate)
         return certificate_file, key_file
 
-    def expires_within(self, time: datetime.timedelta) -> bool:
+    def expires_within(self, time: dt.timedelta) -> bool:
         """Tell whether the certificate ends sooner than *time* from now."""
         end = x509.load_pem_x509_certificate(self.certificate).not_valid_after_utc
-        return end < datetime.datetime.now(datetime.UTC) + time
+        return end < dt.datetime.now(dt.UTC) + time
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Authority:
         return self.certificate.public_bytes(serialization.Encoding.PEM)
 
     def issue(
-        self, names: Sequence[str] = LOCAL_NAMES, *, lifetime: datetime.timedelta = LIFETIME
+        self, names: Sequence[str] = LOCAL_NAMES, *, lifetime: dt.timedelta = LIFETIME
     ) -> Certificate:
         """Issue a server certificate for *names*; a negative *lifetime* gives an expired one."""
         key = ec.generate_private_key(ec.SECP256R1())
@@ -103,7 +103,7 @@ def ensure(folder: Path) -> Certificate:
     )
     if ca_file.exists() and certificate_file.exists() and key_file.exists():
         kept = Certificate(certificate_file.read_bytes(), key_file.read_bytes())
-        if not kept.expires_within(datetime.timedelta(days=1)):
+        if not kept.expires_within(dt.timedelta(days=1)):
             return kept
     folder.mkdir(mode=0o711, parents=True, exist_ok=True)
     authority = Authority.create()
@@ -118,10 +118,10 @@ def _builder(
     issuer: x509.Name,
     key: ec.EllipticCurvePrivateKey,
     issuer_key: ec.EllipticCurvePrivateKey,
-    lifetime: datetime.timedelta,
+    lifetime: dt.timedelta,
 ) -> x509.CertificateBuilder:
     """Return what certificates of an authority and of a server have in common."""
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     end = now + lifetime
     return (
         x509.CertificateBuilder()
@@ -130,7 +130,7 @@ def _builder(
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         # A day early, for clocks that differ.
-        .not_valid_before(min(now, end) - datetime.timedelta(days=1))
+        .not_valid_before(min(now, end) - dt.timedelta(days=1))
         .not_valid_after(end)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(

@@ -44,8 +44,9 @@ def run(aws: LocalAws) -> None:
         f"{aws.endpoint_url}. Try next:\n\n"
         '  eval "$(make -s env)"        then plain aws, boto3, Terraform\n'
         "  aws rds create-db-instance --db-instance-identifier invoices --engine postgres \\\n"
-        "      --db-instance-class db.t4g.micro --allocated-storage 20 --master-username postgres \\\n"
-        "      --manage-master-user-password --tags Key=day2,Value=enabled\n"
+        "      --db-instance-class db.t4g.micro --allocated-storage 20 \\\n"
+        "      --master-username postgres --manage-master-user-password \\\n"
+        "      --tags Key=day2,Value=enabled\n"
         '  make invoke PAYLOAD=\'{"instance": "invoices", "action": "status"}\'\n'
         "  make down                    stops it, and every process it started\n"
     )
@@ -97,9 +98,11 @@ def _the_parameter_is_bumped(aws: LocalAws, head: str) -> None:
 def _an_operator_invokes(aws: LocalAws, head: str) -> None:
     _title("3. An operator invokes")
     status = _invoke(aws, {"instance": INSTANCE, "action": "status"})
-    _expect(status["final_revision"] == head, f"status says {status['final_revision']}")
+    if status["final_revision"] != head:
+        raise LocalAwsError(f"status says {status['final_revision']}, not {head}")
     again = _invoke(aws, {"instance": INSTANCE, "target_revision": head})
-    _expect(again["outcome"] == "UP_TO_DATE", f"the second migrate says {again['outcome']}")
+    if again["outcome"] != "UP_TO_DATE":
+        raise LocalAwsError(f"the second migrate says {again['outcome']}, not UP_TO_DATE")
     _seen(again["message"])
 
 
@@ -108,7 +111,8 @@ def _invoke(aws: LocalAws, event: dict[str, Any]) -> dict[str, Any]:
     print(f"  lambda invoke {stack.FUNCTION} {json.dumps(event)}")
     call = stack.invoke(aws, event)
     print(_indented(json.dumps(call.response, indent=2)))
-    _expect(call.succeeded, f"it did not succeed\n{call.log}")
+    if not call.succeeded:
+        raise LocalAwsError(f"it did not succeed; its log:\n{call.log}")
     return dict(call.response["body"])
 
 
@@ -154,16 +158,14 @@ def _wait(condition: Callable[[], bool], what: str) -> None:
     begin = shown = time.monotonic()
     while not condition():
         now = time.monotonic()
-        _expect(now - begin < WAIT_SECONDS, f"no {what} within {WAIT_SECONDS} s")
+        if now - begin > WAIT_SECONDS:
+            raise LocalAwsError(
+                f"{what} was not seen within {WAIT_SECONDS} s: make down, try again"
+            )
         if now - shown > 2:
             print(f"  … waiting for {what} ({now - begin:.0f} s)", flush=True)
             shown = now
         time.sleep(0.1)
-
-
-def _expect(seen: bool, otherwise: str) -> None:
-    if not seen:
-        raise LocalAwsError(f"not as promised: {otherwise}")
 
 
 def _title(text: str) -> None:

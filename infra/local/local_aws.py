@@ -180,7 +180,7 @@ class LocalAws:
             "LOCALSTACK_HOST": address,
             "SQS_ENDPOINT_STRATEGY": "path",
             "LAMBDA_RUNTIME_EXECUTOR": "process",
-            # Seconds before the first retry of an asynchronous invoke; AWS's 60 is too long to watch.
+            # Seconds before an asynchronous invoke is tried again; AWS's 60 is too long.
             "LAMBDA_RETRY_BASE_DELAY": "0",
             # Nothing is fetched and nothing reported.
             "SKIP_SSL_CERT_DOWNLOAD": "1",
@@ -195,7 +195,7 @@ class LocalAws:
 
 
 def _cache() -> Path:
-    """Return the folder of what LocalStack finds out about itself, one for each state of its code."""
+    """Return the folder of what LocalStack finds out about itself, one for each set of pins."""
     digest = hashlib.sha256()
     for file in (interpreter("localstack").parents[1] / "made-from", *PLUGINS.glob("*/*")):
         digest.update(file.read_bytes())

@@ -41,9 +41,9 @@ STOP_SIGNALS = {
     "immediate": signal.SIGQUIT,
 }
 
-# What every RDS instance has before its master exists.  The grants are as wide as a test needs and no
-# wider: with pg_read_all_data the master could read the password hashes, and whether RDS grants it
-# is not known to us.
+# What every RDS instance has before its master exists.  The grants are as wide as a test needs and
+# no wider: with pg_read_all_data the master could read the password hashes, and whether RDS grants
+# it is not known to us.
 RDS_ROLES = """
 CREATE ROLE rds_superuser NOLOGIN;
 CREATE ROLE rds_password NOLOGIN;
@@ -54,8 +54,8 @@ GRANT {predefined} TO rds_superuser WITH ADMIN OPTION;
 PREDEFINED_ROLES = ("pg_monitor", "pg_signal_backend", "pg_checkpoint")
 PREDEFINED_ROLES_SINCE_16 = ("pg_use_reserved_connections", "pg_create_subscription")
 
-# Nothing here has to survive a crash of the machine.  A crash of the server is another matter: tests
-# kill it, so synchronous_commit stays on.
+# Nothing here has to survive a crash of the machine.  A crash of the server is another matter:
+# tests kill it, so synchronous_commit stays on.
 THROW_AWAY_SETTINGS = {
     "fsync": "off",
     "full_page_writes": "off",
@@ -262,7 +262,7 @@ class Server:
             self._start_front(deadline)
 
     def stop(self, mode: str = "fast") -> None:
-        """Stop the server: ``smart`` waits for clients, ``fast`` ends them, ``immediate`` crashes."""
+        """Stop it: ``smart`` waits for clients, ``fast`` ends them, ``immediate`` is a crash."""
         processes.stop_recorded(self.folder / "front.pid", self.folder)
         if pid := self.pid:
             processes.stop(pid, self.data, first=STOP_SIGNALS[mode], timeout_seconds=START_SECONDS)
@@ -384,7 +384,9 @@ class Server:
                 "ssl_cert_file": str(self.folder / "server.crt"),
                 "ssl_key_file": str(self.folder / "server.key"),
             }
-        quoted = {name: value.replace("'", "''") for name, value in {**settings, **self.settings}.items()}
+        quoted = {
+            name: value.replace("'", "''") for name, value in {**settings, **self.settings}.items()
+        }
         return "".join(f"{name} = '{value}'\n" for name, value in quoted.items())
 
     def _start_postmaster(self, deadline: float) -> bool:
@@ -459,9 +461,11 @@ def _template(programs: Programs) -> Path:
         made = Path(temporary) / "data"
         _give(Path(temporary))
         _run(
-            [programs.folder / "initdb", "-D", made, "-U", "rdsadmin", "-E", "UTF8", "--no-sync"]
-            + ["-A", "scram-sha-256", "--pwfile", _superuser_password_file()]
-            + [f"--locale={'C' if sys.platform == 'darwin' else 'C.UTF-8'}"],
+            [
+                *(programs.folder / "initdb", "--no-sync", "-D", made, "-E", "UTF8"),
+                *("-U", "rdsadmin", "-A", "scram-sha-256", "--pwfile", _superuser_password_file()),
+                f"--locale={'C' if sys.platform == 'darwin' else 'C.UTF-8'}",
+            ],
             as_server=True,
         )
         predefined = PREDEFINED_ROLES + (PREDEFINED_ROLES_SINCE_16 if programs.major >= 16 else ())

@@ -5,6 +5,7 @@ A pid alone proves nothing, since pids are used again.  Each of our processes ha
 in its command line, and only a process with that *marker* is ever signalled.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -12,7 +13,6 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
 
 # Popen warns about a process that still runs when its object goes.  Ours are meant to.
 _started: "list[subprocess.Popen[bytes]]" = []
@@ -45,13 +45,18 @@ def start(
 def command_line(pid: int) -> str:
     """Return the command line of process *pid*; empty when it is gone or a zombie."""
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        return (
+            Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        )
     except OSError:
         if Path("/proc/self").exists():
             return ""
     # macOS has no /proc.
     shown = subprocess.run(
-        ["ps", "-ww", "-o", "stat=,command=", "-p", str(pid)], capture_output=True, text=True
+        ["ps", "-ww", "-o", "stat=,command=", "-p", str(pid)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     status, _, command = shown.stdout.strip().partition(" ")
     return "" if status.startswith("Z") else command
@@ -74,10 +79,8 @@ def wait_gone(pid: int, marker: str | Path, timeout_seconds: float) -> bool:
     """Wait until *pid* has ended, reaping it when it is our child; False when it has not."""
     deadline = time.monotonic() + timeout_seconds
     while True:
-        try:
+        with contextlib.suppress(ChildProcessError):
             os.waitpid(pid, os.WNOHANG)
-        except ChildProcessError:
-            pass
         if not is_running(pid, marker):
             return True
         if time.monotonic() > deadline:

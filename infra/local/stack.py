@@ -1,4 +1,4 @@
-"""The stack on the local AWS: the real template with a package of this checkout, and its function."""
+"""The stack on the local AWS: the real template, a package of this checkout, its function."""
 
 import json
 import time

@@ -9,8 +9,8 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import random
 import re
+import secrets
 import shutil
 import socket
 import stat
@@ -30,7 +30,7 @@ PORTS = range(15_000, 32_000)
 def free_port() -> int:
     """Return a loopback port that nothing listens on."""
     while True:
-        port = random.choice(PORTS)
+        port = secrets.choice(PORTS)
         if port_is_free(port):
             return port
 
@@ -48,13 +48,14 @@ def port_is_free(port: int) -> bool:
 
 def shared_folder() -> Path:
     """
-    Return the state folder of this checkout, made when missing: ``DAY2_STATE``, else by user and path.
+    Return the state folder of this checkout, made when missing: ``DAY2_STATE``, else one in /tmp.
 
     Raises:
         PermissionError: Somebody else made a folder of that name first.
     """
     name = f"day2-{os.getuid()}-{hashlib.sha256(str(CHECKOUT).encode()).hexdigest()[:8]}"
-    folder = Path(os.environ.get("DAY2_STATE") or Path("/tmp") / name).absolute()
+    usual = Path("/tmp") / name  # noqa: S108 - it is checked below
+    folder = Path(os.environ.get("DAY2_STATE") or usual).absolute()
     folder.mkdir(mode=0o711, parents=True, exist_ok=True)
     # Names in /tmp can be guessed: never write into a folder or through a link of another user.
     found = folder.lstat()
@@ -83,7 +84,9 @@ class State:
     @classmethod
     def abandoned(cls) -> "list[State]":
         """Return the states of processes that are gone."""
-        found = [(cls(folder), re.match(r"t(\d+)", folder.name)) for folder in shared_folder().iterdir()]
+        found = [
+            (cls(folder), re.match(r"t(\d+)", folder.name)) for folder in shared_folder().iterdir()
+        ]
         return [state for state, pid in found if pid and not command_line(int(pid[1]))]
 
     @property
@@ -133,7 +136,7 @@ class State:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other commands on this state waiting: two ``make up`` at once start one LocalStack."""
+        """Keep other commands on this state waiting: two ``up`` at once start one LocalStack."""
         self.make()
         with (self.folder / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)

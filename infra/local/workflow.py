@@ -92,18 +92,14 @@ def wait_for_instance(
         if found["DBInstanceStatus"] == "available":
             return dict(found)
         if found["DBInstanceStatus"] == "failed" or time.monotonic() > deadline:
-            raise LocalAwsError(
-                f"{instance} is {found['DBInstanceStatus']}, see {aws.state.log}"
-            )
+            raise LocalAwsError(f"{instance} is {found['DBInstanceStatus']}, see {aws.state.log}")
         time.sleep(0.1)
 
 
 def remove_instance(aws: LocalAws, instance: str) -> None:
     """Delete *instance* if it exists."""
     try:
-        aws.client("rds").delete_db_instance(
-            DBInstanceIdentifier=instance, SkipFinalSnapshot=True
-        )
+        aws.client("rds").delete_db_instance(DBInstanceIdentifier=instance, SkipFinalSnapshot=True)
     except ClientError as error:
         if error.response["Error"]["Code"] not in ("DBInstanceNotFound", "DBInstanceNotFoundFault"):
             raise

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from infra.local import processes, workflow
 from infra.local.local_aws import LocalAws, interpreter
 from infra.local.state import State, free_port
 from tests.local_aws import Function
-
 
 # psutil comes with LocalStack, and is all that is wanted of it here.
 SHOW_PROCESSES = """
@@ -46,7 +46,7 @@ def processes_of(aws: LocalAws) -> dict[int, list[str]]:
 
 @pytest.fixture
 def another_aws() -> Iterator[LocalAws]:
-    """A second local AWS beside the one of the test run, with an instance and a function's process."""
+    """Start a second local AWS beside the one of the test run, with an instance in it."""
     aws = LocalAws(State.of_process("other"))
     aws.up(port=free_port())
     aws.client("rds").create_db_instance(

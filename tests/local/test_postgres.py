@@ -8,9 +8,10 @@ from typing import Any
 
 import psycopg2
 import pytest
+
 from infra.local import certificates, postgres
 from infra.local.certificates import Authority
-from infra.local.postgres import Programs, Server, ServerError
+from infra.local.postgres import Server, ServerError
 
 PASSWORD = "b0ss's"
 
@@ -19,7 +20,7 @@ MakeServer = Callable[..., Server]
 
 @pytest.fixture
 def authority(tmp_path: Path) -> Authority:
-    """A CA; its certificate is in ``ca.pem`` of the test's folder."""
+    """Make a CA; its certificate is in ``ca.pem`` of the test's folder."""
     made = Authority.create()
     (tmp_path / "ca.pem").write_bytes(made.pem)
     return made
@@ -31,8 +32,9 @@ def make_server(
 ) -> Iterator[MakeServer]:
     """Make a server with a certificate for localhost, or a given one, or None."""
     made: list[Server] = []
+    usual = authority.issue()
 
-    def make(*, certificate: certificates.Certificate | None = authority.issue(), **more: Any) -> Server:
+    def make(*, certificate: certificates.Certificate | None = usual, **more: Any) -> Server:
         files = certificate.write(tmp_path) if certificate else None
         server = Server.create(
             certificate=files,
@@ -101,9 +103,12 @@ def test_master_is_no_superuser(make_server: MakeServer, tmp_path: Path) -> None
     ):
         connection = connect(server, tmp_path)
         connection.autocommit = True
-        with contextlib.closing(connection), connection.cursor() as cursor:
-            with pytest.raises(psycopg2.errors.InsufficientPrivilege):
-                cursor.execute(statement)
+        with (
+            contextlib.closing(connection),
+            connection.cursor() as cursor,
+            pytest.raises(psycopg2.errors.InsufficientPrivilege),
+        ):
+            cursor.execute(statement)
 
 
 def test_server_comes_back_as_it_was_after_stop_and_kill(

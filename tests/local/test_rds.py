@@ -8,6 +8,7 @@ from typing import Any
 
 import psycopg2
 import pytest
+
 from infra.local import workflow
 from infra.local.local_aws import LocalAws
 from tests.local_aws import Bus
@@ -17,7 +18,7 @@ PASSWORD = "%p4ss'w0rd\"/@"
 
 @pytest.fixture
 def rds(local_aws: LocalAws) -> Iterator[Any]:
-    """A client; the instances that a test leaves are deleted."""
+    """Return a client; the instances that a test leaves are deleted."""
     client = local_aws.client("rds")
     yield client
     for instance in client.describe_db_instances()["DBInstances"]:
@@ -49,7 +50,11 @@ def managed_login(aws: LocalAws, instance: dict[str, Any]) -> tuple[str, str]:
 
 
 def connect(
-    aws: LocalAws, instance: dict[str, Any], user: str = "boss", password: str = PASSWORD, **more: str
+    aws: LocalAws,
+    instance: dict[str, Any],
+    user: str = "boss",
+    password: str = PASSWORD,
+    **more: str,
 ) -> Any:
     """Connect to *instance*, verify-full."""
     return psycopg2.connect(
@@ -221,7 +226,10 @@ def test_restored_instance_has_the_data_and_a_secret_of_its_own(
         TargetDBInstanceIdentifier="copied",
         UseLatestRestorableTime=True,
     )
-    told = {event["detail"]["SourceIdentifier"]: event["detail"]["EventID"] for event in (events.next(), events.next())}
+    told = {
+        event["detail"]["SourceIdentifier"]: event["detail"]["EventID"]
+        for event in (events.next(), events.next())
+    }
 
     assert told == {"restored": "RDS-EVENT-0043", "copied": "RDS-EVENT-0019"}
     for name, answer in (("restored", 42), ("copied", 43)):
@@ -286,7 +294,9 @@ def test_replicas_members_and_other_engines_have_no_server(local_aws: LocalAws, 
         DBClusterIdentifier="cluster",
     )
 
-    found = {name: workflow.wait_for_instance(local_aws, name) for name in ("replica", "mysql", "member")}
+    found = {
+        name: workflow.wait_for_instance(local_aws, name) for name in ("replica", "mysql", "member")
+    }
 
     assert found["replica"]["ReadReplicaSourceDBInstanceIdentifier"] == "orders"
     assert found["member"]["DBClusterIdentifier"] == "cluster"

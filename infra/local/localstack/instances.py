@@ -7,9 +7,11 @@ server, the way through ``creating`` to ``available``, and the event on the bus 
 Replicas, members of clusters and other engines exist without a server.
 """
 
+# ruff: noqa: SLF001 - moto has no public way to most of this, and its version is pinned.
+
 import atexit
 import base64
-import datetime
+import datetime as dt
 import json
 import logging
 import os
@@ -70,10 +72,10 @@ class Origin:
 
     event: Event = CREATED
     data: Path | None = None
-    tags: list[dict[str, str]] | None = None
 
 
-_origin: ContextVar[Origin] = ContextVar("origin", default=Origin())
+NEW = Origin()
+_origin: ContextVar[Origin] = ContextVar("origin", default=NEW)
 
 # By DbiResourceId, which survives a new name and is never used again.
 SERVERS: dict[str, Server] = {}
@@ -81,14 +83,16 @@ SERVERS: dict[str, Server] = {}
 
 def put_servers_behind_moto() -> None:
     """Change moto's classes, once."""
-    moto.DBInstance.address = property(lambda instance: Server.host)
-    moto.DBCluster.endpoint = property(lambda cluster: Server.host)
-    moto.DBCluster.reader_endpoint = property(lambda cluster: Server.host)
+    moto.DBInstance.address = Server.host
+    moto.DBCluster.endpoint = Server.host
+    moto.DBCluster.reader_endpoint = Server.host
     # AWS answers none before there is one.
     moto.DBInstance.endpoint = property(
-        lambda instance: None
-        if instance.status == "creating"
-        else {"Address": instance.address, "Port": instance.port}
+        lambda instance: (
+            None
+            if instance.status == "creating"
+            else {"Address": instance.address, "Port": instance.port}
+        )
     )
     for change in (
         _change_secrets,
@@ -139,7 +143,9 @@ def _change_snapshots() -> None:
         return snapshot
 
     @patch(moto.RDSBackend.copy_db_snapshot)
-    def _copy_snapshot(fn: Callable[..., Any], backend: Any, source: str, *args: Any, **kwargs: Any) -> Any:
+    def _copy_snapshot(
+        fn: Callable[..., Any], backend: Any, source: str, *args: Any, **kwargs: Any
+    ) -> Any:
         snapshot = fn(backend, source, *args, **kwargs)
         snapshot.data = backend.get_db_snapshot(source).data
         return snapshot
@@ -203,14 +209,14 @@ def _change_passwords() -> None:
 def _change_secrets() -> None:
     # A restore to a point in time copies the source's attributes deeply, private keys of KMS among
     # them, which cannot be copied.
-    moto.MasterUserSecret.__deepcopy__ = lambda secret, memo: secret
+    moto.MasterUserSecret.__deepcopy__ = lambda secret, _memo: secret
 
     @patch(moto.MasterUserSecret._generate_secret_string)
-    def _login(fn: Callable[..., str], secret: Any) -> str:
+    def _login(_fn: Callable[..., str], secret: Any) -> str:
         return _new_login(secret.resource)
 
     @patch(moto.MasterUserSecret.rotate_secret)
-    def _rotate(fn: Callable[..., None], secret: Any) -> None:
+    def _rotate(_fn: Callable[..., None], secret: Any) -> None:
         secret.secretsmanager.put_secret_value(
             secret.secret.arn,
             secret_string=_new_login(secret.resource),
@@ -352,7 +358,7 @@ def _made_from(origin: Origin) -> Iterator[None]:
 def _put_event(instance: Any, event: Event) -> None:
     """Put *event* on the account's default bus, as RDS does."""
     arn = instance.db_instance_arn
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+    now = dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")
     detail = {
         "EventCategories": [event.category],
         "SourceType": "DB_INSTANCE",

@@ -6,10 +6,14 @@ only.  ``DAY2_LAMBDA_PYTHON`` names the interpreter that has ``awslambdaric`` an
 runtime has.
 """
 
-import datetime
+# ruff: noqa: A002, ARG002 - names of arguments are LocalStack's and http.server's.
+
+import datetime as dt
+import io
 import json
 import os
 import select
+import socket
 import subprocess
 import threading
 import time
@@ -52,7 +56,7 @@ class ProcessEnded(Exception):
 
 
 class FunctionProcess:
-    """A process of a function, with a Runtime API and a log of its own.  Serves events one by one."""
+    """A process of a function, with a Runtime API and a log of its own; one event at a time."""
 
     def __init__(self, function: FunctionVersion, environment: Mapping[str, Any]) -> None:
         self.function = function
@@ -65,9 +69,12 @@ class FunctionProcess:
         self._log_lock = threading.Lock()
         self._api = ThreadingHTTPServer(("127.0.0.1", 0), _runtime_api(self))
         self._api.daemon_threads = True
+        pipe, log_end = os.pipe()
+        os.set_blocking(pipe, False)
+        self._pipe = io.FileIO(pipe)
         code = str(function.config.code.get_unzipped_code_location())
         self._process = subprocess.Popen(
-            # The client reads no more than the handler's name; the folder is our mark on the process.
+            # The client reads no more than the handler's name; the folder is our mark on it.
             [
                 os.environ["DAY2_LAMBDA_PYTHON"],
                 "-m",
@@ -78,13 +85,12 @@ class FunctionProcess:
             cwd=code,
             env=self._environment(environment, code),
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stdout=log_end,
+            stderr=log_end,
         )
+        os.close(log_end)
         self._pid_file = _state().pids / f"lambda-{self._process.pid}"
         self._pid_file.write_text(str(self._process.pid))
-        assert self._process.stdout
-        os.set_blocking(self._process.stdout.fileno(), False)
         for work in (self._api.serve_forever, self._follow_log, self._wait):
             threading.Thread(target=work, daemon=True).start()
 
@@ -144,9 +150,8 @@ class FunctionProcess:
 
     def _follow_log(self) -> None:
         """Read as the process writes, so that it never waits for us."""
-        assert self._process.stdout
         readable = select.poll()
-        readable.register(self._process.stdout, select.POLLIN)
+        readable.register(self._pipe, select.POLLIN)
         while not self.ended.is_set():
             if readable.poll(1000):
                 with self._log_lock:
@@ -155,27 +160,24 @@ class FunctionProcess:
 
     def _read_available(self) -> bool:
         """Read what is in the pipe; False at its end.  The caller holds the lock."""
-        assert self._process.stdout
-        try:
-            while chunk := os.read(self._process.stdout.fileno(), CHUNK_BYTES):
-                self._log += chunk
-        except BlockingIOError:
-            return True
-        return False
+        while chunk := self._pipe.read(CHUNK_BYTES):
+            self._log += chunk
+        return chunk is None
 
     def _wait(self) -> None:
         """Wait for the process's end and tell who waits for its answer."""
         self._process.wait()
         self._pid_file.unlink(missing_ok=True)
         self.ended.set()
-        if self.taken.is_set() and not self.answer.done():
-            self.answer.set_exception(ProcessEnded(self._end_as_error(), had_the_event=True))
+        if not self.answer.done():
+            end = ProcessEnded(self._end_as_error(), had_the_event=self.taken.is_set())
+            self.answer.set_exception(end)
         self.events.put(None)
         self._api.shutdown()
         self._api.server_close()
 
     def _end_as_error(self) -> bytes:
-        """Return what Lambda answers when a process ends: its error at import, or its exit status."""
+        """Return what Lambda answers for an ended process: its error at import, or how it ended."""
         if self.init_error:
             return self.init_error
         status = self._process.returncode
@@ -194,57 +196,52 @@ class ProcessExecutor(RuntimeExecutor):
     def start(self, env_vars: dict[str, str]) -> None:
         """Start the process."""
         self.environment = env_vars
-        self.process = FunctionProcess(self.function_version, env_vars)
+        self._living_process()
 
     def invoke(self, payload: dict[str, str]) -> InvocationResult:
-        """Invoke the function; a process that is dead, or dies without the event, is replaced."""
+        """Invoke the function, in another process if the one it had is dead."""
+        request_id, timeout_seconds = payload["invoke-id"], self.function_version.config.timeout
         begin = time.monotonic()
+        process = self._living_process()
+        is_error, remark = True, ""
         try:
-            body, is_error = self._invoke(payload)
-            remark = ""
+            try:
+                body, is_error = process.invoke(payload, timeout_seconds)
+            except ProcessEnded as error:
+                if error.had_the_event or process.init_error:
+                    raise
+                process = self._living_process()
+                body, is_error = process.invoke(payload, timeout_seconds)
         except ProcessEnded as error:
-            body, is_error = error.body, True
+            body = error.body
             remark = f"{json.loads(body)['errorMessage']}\n"
         except TimeoutError:
-            assert self.process
-            self.process.stop()
-            said = f"Task timed out after {self.function_version.config.timeout}.00 seconds"
-            body = error_body("Sandbox.Timedout", f"RequestId: {payload['invoke-id']} Error: {said}")
-            is_error = True
-            now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-            remark = f"{now} {payload['invoke-id']} {said}\n"
-        milliseconds = (time.monotonic() - begin) * 1000
-        log = self._framed_log(payload["invoke-id"], remark, milliseconds)
-        # AWS's answer holds the last 4 KB of it only.
-        (_state().calls / f"{payload['invoke-id']}.log").write_text(log)
-        return InvocationResult(payload["invoke-id"], body, is_error=is_error, logs=log)
-
-    def _invoke(self, payload: dict[str, str]) -> tuple[bytes, bool]:
-        assert self.process
-        if self.process.ended.is_set():
-            self.process = FunctionProcess(self.function_version, self.environment)
-        timeout_seconds = self.function_version.config.timeout
-        try:
-            return self.process.invoke(payload, timeout_seconds)
-        except ProcessEnded as error:
-            if error.had_the_event or self.process.init_error:
-                raise
-            self.process = FunctionProcess(self.function_version, self.environment)
-            return self.process.invoke(payload, timeout_seconds)
-
-    def _framed_log(self, request_id: str, remark: str, milliseconds: float) -> str:
-        """Return the log of one call with the lines that Lambda puts around it."""
-        assert self.process
-        version = self.function_version.id.qualifier
-        written = self.process.take_log()
+            process.stop()
+            said = f"Task timed out after {timeout_seconds}.00 seconds"
+            body = error_body("Sandbox.Timedout", f"RequestId: {request_id} Error: {said}")
+            now = dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")
+            remark = f"{now} {request_id} {said}\n"
+        written = process.take_log()
         if written and not written.endswith("\n"):
             written += "\n"
-        return (
-            f"START RequestId: {request_id} Version: {version}\n{written}{remark}"
+        # The lines that Lambda puts around each call.
+        log = (
+            f"START RequestId: {request_id} Version: {self.function_version.id.qualifier}\n"
+            f"{written}{remark}"
             f"END RequestId: {request_id}\n"
-            f"REPORT RequestId: {request_id}\tDuration: {milliseconds:.2f} ms\t"
+            f"REPORT RequestId: {request_id}\t"
+            f"Duration: {(time.monotonic() - begin) * 1000:.2f} ms\t"
             f"Memory Size: {self.function_version.config.memory_size} MB\n"
         )
+        # AWS's answer holds the last 4 KB of it only.
+        (_state().calls / f"{request_id}.log").write_text(log)
+        return InvocationResult(request_id, body, is_error=is_error, logs=log)
+
+    def _living_process(self) -> FunctionProcess:
+        """Return the process, which is another when the last one has ended."""
+        if self.process is None or self.process.ended.is_set():
+            self.process = FunctionProcess(self.function_version, self.environment)
+        return self.process
 
     def stop(self) -> None:
         """End the process."""
@@ -310,10 +307,23 @@ def _runtime_api(process: FunctionProcess) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             self.wfile.write(body)
 
+        def client_is_gone(self) -> bool:
+            """Tell whether the process died while it waited: then the event is not its."""
+            try:
+                return not self.connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return False
+            except OSError:
+                return True
+
         def do_GET(self) -> None:
-            """``…/runtime/invocation/next``"""
+            """Answer ``…/runtime/invocation/next``."""
             event = process.events.get()
             if event is None:
+                self.close_connection = True
+                return
+            if self.client_is_gone():
+                process.events.put(event)
                 self.close_connection = True
                 return
             timeout_seconds = process.function.config.timeout
@@ -330,7 +340,7 @@ def _runtime_api(process: FunctionProcess) -> type[BaseHTTPRequestHandler]:
             )
 
         def do_POST(self) -> None:
-            """``…/runtime/invocation/ID/response``, ``…/invocation/ID/error``, ``…/init/error``"""
+            """Take ``…/invocation/ID/response``, ``…/invocation/ID/error`` and ``…/init/error``."""
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             what = self.path.split("/")[3:]
             if what[0] == "init":

@@ -23,7 +23,7 @@ def rds() -> Service:
     instances.put_servers_behind_moto()
 
     def dispatch_table(_provider: RdsProvider) -> dict[str, Any]:
-        def answer(context: RequestContext, request: Any) -> Any:
+        def answer(context: RequestContext, _request: Any) -> Any:
             return call_moto(context)
 
         return dict.fromkeys(load_service("rds").operation_names, answer)
