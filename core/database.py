@@ -219,7 +219,7 @@ def acquire_lock(session: Session, budget: Budget, *, wait_seconds: float) -> No
 
 
 def query(session: Session, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-    """Run *statement* on *session* and return its rows."""
+    """Run *statement* on *session* and return its rows; one without a column shows none."""
     with session.cursor() as cursor:
         cursor.execute(statement, values or None)
         return list(cursor.fetchall()) if cursor.description else []
@@ -258,7 +258,7 @@ def lend(session: Session) -> Iterator[Connection]:
 
 def role_exists(session: Session, name: str) -> bool:
     """Say whether the server has the role *name*."""
-    return bool(query(session, "SELECT FROM pg_roles WHERE rolname = %s", (name,)))
+    return bool(query(session, "SELECT 1 FROM pg_roles WHERE rolname = %s", (name,)))
 
 
 def set_password(session: Session, role: str, password: str) -> None:
