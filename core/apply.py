@@ -87,7 +87,7 @@ class _Application:
         self._session = session
         self._todo = todo
         self._upward = upward
-        self._vault = run.cloud.vault(place.name, place.address)
+        self._vault = vault_of(run, place)
         self._recorder = Recorder(
             trigger=run.request.trigger.value,
             request_id=run.request_id,
@@ -169,6 +169,12 @@ class _Application:
         return Watch(lambda: connect_to(self._place, self._run), pid)
 
 
+def vault_of(run: Run, place: Place) -> Vault:
+    """Return where the passwords of the logins at *place* are kept."""
+    resource_id = place.instance.dbi_resource_id if place.instance else None
+    return run.cloud.vault(place.name, place.address, resource_id=resource_id)
+
+
 def settle(vault: Vault) -> None:
     """Settle the passwords of a committed revision; the next run does it where this fails."""
     try:
@@ -186,7 +192,7 @@ def reconcile_logins(run: Run, place: Place, session: Session) -> None:
     secret that is tagged as unset. A login whose secret is settled is never touched.
     """
     applied = run.revisions.up_to(run.report.final_revision)
-    vault = run.cloud.vault(place.name, place.address)
+    vault = vault_of(run, place)
     with translating(place.database):
         for login in run.promises.up_to(applied).password_logins:
             if vault.needs_setting(login) and role_exists(session, login):

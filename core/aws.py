@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -81,6 +82,8 @@ class Aws:
         self._settings = settings
         self._prefix = settings.prefix
         self._clients: dict[str, Any] = {}
+        # At DEBUG it logs whole requests and answers, and so every secret that we read.
+        logging.getLogger("botocore").setLevel(logging.INFO)
 
     @cached_property
     def _session(self) -> Any:
@@ -184,9 +187,16 @@ class Aws:
         return arn.rpartition(":db:")[2] or None
 
     def secret_tags(self, name: str) -> dict[str, str]:
-        """Return the tags of the secret *name*."""
+        """
+        Return the tags of the secret *name*.
+
+        Raises:
+            Rejected: It is scheduled for deletion.
+        """
         with _calling("secretsmanager:DescribeSecret", f"secret {name}", NotFound):
             found = self._client("secretsmanager").describe_secret(SecretId=name)
+        if "DeletedDate" in found:
+            raise Rejected(f"secret {name} is scheduled for deletion: restore it, then try again")
         return {tag["Key"]: tag["Value"] for tag in found.get("Tags", [])}
 
     def create_secret(
@@ -218,13 +228,18 @@ class Aws:
         with _calling("secretsmanager:UntagResource", f"secret {name}", NotFound):
             self._client("secretsmanager").untag_resource(SecretId=name, TagKeys=[tag])
 
-    def vault(self, name: str, address: Mapping[str, object]) -> LoginVault:
+    def vault(
+        self, name: str, address: Mapping[str, object], *, resource_id: str | None = None
+    ) -> LoginVault:
         """
         Return where the passwords of the logins of instance *name* are kept.
 
         *address* goes into each secret beside its password: ``host``, ``port``, ``dbname``.
+        *resource_id* is the instance's ``DbiResourceId``, where that is known.
         """
-        return LoginVault(self, f"{self._prefix}/{name}", self._prefix, address)
+        return LoginVault(
+            self, f"{self._prefix}/{name}", self._prefix, address, resource_id=resource_id
+        )
 
     def auth_token(self, host: str, port: int, user: str) -> str:
         """Return a token for IAM database authentication; signed here, valid 15 minutes."""

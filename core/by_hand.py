@@ -12,7 +12,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from core import history
-from core.apply import apply
+from core.apply import apply, vault_of
 from core.database import acquire_lock, query, set_password, translating
 from core.entry import enter
 from core.errors import InvalidField, Outcome, Rejected, UnknownRevision
@@ -100,7 +100,7 @@ def adopt(run: Run) -> Result:
         applied = run.revisions.up_to(target)
         _check_objects(run, session, applied)
         history.create(session)
-        vault = run.cloud.vault(place.name, place.address)
+        vault = vault_of(run, place)
         for login in run.promises.up_to(applied).password_logins:
             known = vault.password(login, role_exists=True)
             set_password(session, login, known.password)

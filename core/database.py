@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
-from psycopg2 import extensions, sql
+from psycopg2 import errors, extensions, sql
 
 from core.budget import Budget, pauses
 from core.diagnosis import why_refused
@@ -262,12 +262,24 @@ def role_exists(session: Session, name: str) -> bool:
 
 
 def set_password(session: Session, role: str, password: str) -> None:
-    """Give *role* its *password*, as a verifier: in the clear it stays here."""
+    """
+    Give *role* its *password*, as a verifier: in the clear it stays here.
+
+    Raises:
+        AccessDenied: The server refuses, on RDS mostly by ``rds.restrict_password_commands``.
+    """
     statement = sql.SQL("ALTER ROLE {} PASSWORD {}").format(
         sql.Identifier(role), sql.Literal(scram_verifier(session, role, password))
     )
-    with session.cursor() as cursor:
-        cursor.execute(statement)
+    try:
+        with session.cursor() as cursor:
+            cursor.execute(statement)
+    except errors.InsufficientPrivilege as error:
+        raise AccessDenied(
+            f"the server refuses a password for {role} (42501): where "
+            "rds.restrict_password_commands is on, GRANT rds_password to the master; on 16 and "
+            "newer the master also needs the ADMIN option on a role that it did not make"
+        ) from error
 
 
 def scram_verifier(session: Session, user: str, password: str) -> str:

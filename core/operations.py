@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 from alembic import op
 
-from core.database import scram_verifier
+from core.database import set_password
 from core.vault import Vault
 
 logger = logging.getLogger(__name__)
@@ -58,12 +58,38 @@ def login(name: str, *, acts_as: str | None = None, member_of: Sequence[str] = (
         _make_role(name)
         _run(f"ALTER ROLE {_quoted(name)} LOGIN")
         if known.must_be_set:
-            _set_password(name, known.password)
-    for group in (*member_of, *([acts_as] if acts_as else [])):
-        _run(f"GRANT {_quoted(group)} TO {_quoted(name)}")
-    if acts_as:
-        _run(f"ALTER ROLE {_quoted(name)} SET role = {_quoted(acts_as)}")
+            # On the very connection of the revision, so that it is part of its transaction.
+            set_password(op.get_bind().connection.driver_connection, name, known.password)
+    _act(name, acts_as, member_of)
     logger.info("login %s is there", name)
+
+
+def login_by_iam(name: str, *, acts_as: str | None = None, member_of: Sequence[str] = ()) -> None:
+    """
+    Make the login *name*, which enters with an IAM token and has no password.
+
+    A member of ``rds_iam`` cannot log in with a password any more (RDS User Guide, "IAM
+    database authentication"). So this refuses the master, which it would lock out. With
+    *acts_as* and *member_of* as in :func:`login`.
+    """
+    _run(
+        f"""
+        DO $day2$
+        BEGIN
+            IF '{name}' IN (session_user, current_user) THEN
+                RAISE insufficient_privilege USING
+                    MESSAGE = '{name} is the master: rds_iam would lock it out',
+                    HINT = 'Make another login for IAM.';
+            END IF;
+        END
+        $day2$
+        """
+    )
+    _make_role(name)
+    _run(f"ALTER ROLE {_quoted(name)} LOGIN PASSWORD NULL")
+    _run(f"GRANT rds_iam TO {_quoted(name)}")
+    _act(name, acts_as, member_of)
+    logger.info("login %s is there, for IAM tokens", name)
 
 
 def schema(name: str, *, owner: str) -> None:
@@ -256,6 +282,14 @@ def drop_login(name: str) -> None:
         _vault().retire(name)
 
 
+def _act(name: str, acts_as: str | None, member_of: Sequence[str]) -> None:
+    """Make the login *name* a member of the roles *member_of*, and act as *acts_as*."""
+    for group in (*member_of, *([acts_as] if acts_as else [])):
+        _run(f"GRANT {_quoted(group)} TO {_quoted(name)}")
+    if acts_as:
+        _run(f"ALTER ROLE {_quoted(name)} SET role = {_quoted(acts_as)}")
+
+
 def _make_role(name: str) -> None:
     """Make the role *name* without LOGIN if it is not there, and act for it from now on."""
     _run(
@@ -269,15 +303,6 @@ def _make_role(name: str) -> None:
         END
         $day2$
         """
-    )
-
-
-def _set_password(name: str, password: str) -> None:
-    """Give the server the SCRAM verifier of *password*; the password itself stays here."""
-    connection = op.get_bind()
-    verifier = scram_verifier(connection.connection.driver_connection, name, password)
-    connection.exec_driver_sql(
-        f"ALTER ROLE {_quoted(name)} PASSWORD %(verifier)s", {"verifier": verifier}
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from core.errors import InvalidField, NotFound
+from core.errors import InvalidField, NotFound, NotReady
 from core.model import LoginPassword, Secret
 
 
@@ -53,33 +53,58 @@ class LoginVault:
         folder: What the secrets' names begin with, such as ``day2/orders``.
         prefix: What the tags' names begin with, such as ``day2``.
         address: What goes into each secret beside its password.
+        resource_id: The instance's ``DbiResourceId``, where that is known. A later instance
+            of the same name has another one, and the passwords of another time.
     """
 
     def __init__(
-        self, store: Secrets, folder: str, prefix: str, address: Mapping[str, object]
+        self,
+        store: Secrets,
+        folder: str,
+        prefix: str,
+        address: Mapping[str, object],
+        *,
+        resource_id: str | None = None,
     ) -> None:
         self._store = store
         self._folder = folder
         self._unset = f"{prefix}:unset"
         self._retired = f"{prefix}:retired"
+        self._set_on = f"{prefix}:dbi-resource-id"
+        self._resource_id = resource_id
         self._address = dict(address)
         self._given: set[str] = set()
+        self._came_from_elsewhere: set[str] = set()
 
     def password(self, login: str, *, role_exists: bool) -> LoginPassword:
-        """Return the password of *login*, making its secret if there is none."""
-        self._given.add(login)
+        """
+        Return the password of *login*, making its secret if there is none.
+
+        Raises:
+            NotReady: The secret would have to be changed while a rotation is half-way.
+            Rejected: The secret is scheduled for deletion, or holds no password of *login*.
+        """
         name = self._name(login)
         try:
-            fields = _fields(self._store.secret(name))
+            current = self._store.secret(name)
         except NotFound:
+            self._given.add(login)
             return LoginPassword(self._make(login), must_be_set=True)
-        if any(fields.get(key) != value for key, value in self._address.items()):
+        fields = _fields(current, login)
+        tags = self._store.secret_tags(name)
+        must_be_set = not role_exists or self._is_in_doubt(tags)
+        has_moved = any(fields.get(key) != value for key, value in self._address.items())
+        if must_be_set or has_moved:
+            self._check_rotation(name, current)
+        self._given.add(login)
+        if tags.get(self._set_on) != self._resource_id:
+            self._came_from_elsewhere.add(login)
+        if has_moved:
             # Another instance of the same name, or one that moved.
             self._store.put_secret(name, json.dumps(fields | self._address))
         if not role_exists:
             self._store.untag_secret(name, self._retired)
-        is_unset = not role_exists or self._unset in self._store.secret_tags(name)
-        return LoginPassword(fields["password"], must_be_set=is_unset)
+        return LoginPassword(fields["password"], must_be_set=must_be_set)
 
     def needs_setting(self, login: str) -> bool:
         """Say whether the server may have another password for *login* than its secret."""
@@ -87,13 +112,17 @@ class LoginVault:
             tags = self._store.secret_tags(self._name(login))
         except NotFound:
             return True
-        return self._unset in tags
+        return self._is_in_doubt(tags)
 
     def settle(self) -> None:
         """Say that every password given out so far is set: its revision is committed."""
         for login in sorted(self._given):
-            self._store.untag_secret(self._name(login), self._unset)
+            name = self._name(login)
+            if login in self._came_from_elsewhere and self._resource_id:
+                self._store.tag_secret(name, {self._set_on: self._resource_id})
+            self._store.untag_secret(name, self._unset)
         self._given.clear()
+        self._came_from_elsewhere.clear()
 
     def retire(self, login: str) -> None:
         """Tag the secret of *login* as retired; it is kept, and taken up by a new upgrade."""
@@ -109,6 +138,27 @@ class LoginVault:
     def _name(self, login: str) -> str:
         return f"{self._folder}/{login}"
 
+    def _is_in_doubt(self, tags: Mapping[str, str]) -> bool:
+        """Say whether a secret with *tags* was not set yet, or was set on another instance."""
+        is_elsewhere = self._resource_id and tags.get(self._set_on) not in (None, self._resource_id)
+        return self._unset in tags or bool(is_elsewhere)
+
+    def _check_rotation(self, name: str, current: Secret) -> None:
+        """
+        Refuse to work beside a rotation that has a next password and has not made it current.
+
+        It may have set that password already: ours would then be the one that is wrong.
+        """
+        try:
+            pending = self._store.secret(name, stage="AWSPENDING")
+        except NotFound:
+            return
+        if pending.text != current.text:
+            raise NotReady(
+                f"secret {name} is being rotated (it has an AWSPENDING value): try again when "
+                "the rotation has ended, or take that label away if it was given up"
+            )
+
     def _make(self, login: str) -> str:
         """Make the secret of *login*, in the JSON that AWS's rotation functions read."""
         password = secrets.token_urlsafe(32)
@@ -117,13 +167,14 @@ class LoginVault:
             self._name(login),
             json.dumps(fields | self._address),
             description=f"Login {login} of {self._folder}",
-            tags={self._unset: "true"},
+            tags={self._unset: "true"}
+            | ({self._set_on: self._resource_id} if self._resource_id else {}),
         )
         return password
 
 
-def _fields(secret: Secret) -> dict[str, Any]:
-    """Return the JSON fields of a login's secret, of which the password is needed."""
+def _fields(secret: Secret, login: str) -> dict[str, Any]:
+    """Return the JSON fields of the secret of *login*, of which the password is needed."""
     try:
         fields = json.loads(secret.text)
     except ValueError:
@@ -132,5 +183,9 @@ def _fields(secret: Secret) -> dict[str, Any]:
     if not isinstance(fields, dict) or not isinstance(password, str) or not password:
         raise InvalidField(
             f"secret {secret.name}", "holds no password", "store rotation JSON, or delete it"
+        )
+    if fields.get("username", login) != login:
+        raise InvalidField(
+            f"secret {secret.name}, field username", f"is not {login}", "store that, or delete it"
         )
     return fields

@@ -46,7 +46,9 @@ class FakeCloud:
         """Remember the events."""
         self.events += [(detail_type, detail) for detail in details]
 
-    def vault(self, name: str, address: Mapping[str, object]) -> LoginVault:
+    def vault(
+        self, name: str, address: Mapping[str, object], *, resource_id: str | None = None
+    ) -> LoginVault:
         """Return the vault of instance *name*."""
         return LoginVault(self, f"day2/{name}", "day2", address)
 
