@@ -76,7 +76,6 @@ class Request:
         target: As asked: ``head``, an exact identifier, or ``None`` for the declared target.
         from_revision: The revision that a rollback says it starts from.
         wait_until: Until when an instance that is being made is waited for (aware, UTC).
-        raise_on_failure: Whether a failure is raised instead of answered.
     """
 
     trigger: Trigger
@@ -86,7 +85,6 @@ class Request:
     target: str | None = None
     from_revision: str | None = None
     wait_until: datetime | None = None
-    raise_on_failure: bool = False
 
     @property
     def is_direct(self) -> bool:

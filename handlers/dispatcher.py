@@ -24,7 +24,7 @@ from core.run import Run
 from core.settings import Settings
 from core.sweep import Findings, bump_fleet, sweep
 from handlers.reporting import report_run
-from handlers.requests import Asked, is_event, parse
+from handlers.requests import Asked, asks_to_raise, is_event, parse
 from handlers.responses import render
 
 NAMESPACE = "day2"
@@ -96,10 +96,9 @@ def handler(event: object, context: Any) -> dict[str, Any]:
         is_reported = report_run(asked, answer, response["body"], ours.aws, ours.settings)
         metrics.add_metric("ReportingFailed", MetricUnit.Count, int(not is_reported))
 
-    wants_raise = isinstance(asked, Request) and asked.raise_on_failure
-    if isinstance(answer, MigrationError) and (is_event(event) or wants_raise):
+    if isinstance(answer, MigrationError) and (is_event(event) or asks_to_raise(event)):
         raise answer
-    if wants_raise and not answer.outcome.success:
+    if asks_to_raise(event) and not answer.outcome.success:
         raise Incomplete(response["body"]["message"])
     return response
 
@@ -154,7 +153,8 @@ def _note(asked: Asked | None, answer: Result | MigrationError, body: dict[str, 
         name: value for name, value in body.items() if name not in ("history", "plan", "message")
     }
     line["result"] = body["message"]
-    line["trigger"] = asked.trigger.value if isinstance(asked, Request) else type(asked).__name__
+    kind = type(asked).__name__ if asked is not None else None
+    line["trigger"] = asked.trigger.value if isinstance(asked, Request) else kind
     if isinstance(answer, MigrationError):
         logger.error(
             "run finished", extra=line, exc_info=answer if isinstance(answer, RunFailed) else None

@@ -44,12 +44,32 @@ _BUS_FIELDS = ("instance", "action", "target_revision", "wait_until")
 _BUS_ACTIONS = (Action.MIGRATE, Action.STATUS)
 _SWEEP_FIELDS = ("full", "after")
 
+# What EventBridge gives every event.
+_EVENT_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
 Asked = Request | FleetBump | Sweep | Ignored
 
 
 def is_event(raw: object) -> bool:
     """Say whether *raw* came over EventBridge: then a failure is raised, not answered."""
     return isinstance(raw, dict) and "detail-type" in raw and "source" in raw
+
+
+def asks_to_raise(raw: object) -> bool:
+    """Say whether *raw* is a direct request, a wrong one included, that asks for exceptions."""
+    return isinstance(raw, dict) and not is_event(raw) and raw.get("raise_on_failure") is True
+
+
+def request_id(raw: object, invocation: str) -> str:
+    """
+    Return the id by which all that is told of *raw* is found: the event's own, where it has one.
+
+    Log, history, observed state and result event have it. It survives Lambda's retries and a
+    delivery in duplicate, which makes another *invocation*.
+    """
+    found = raw.get("id") if isinstance(raw, dict) and is_event(raw) else None
+    is_given = isinstance(found, str) and _EVENT_ID.fullmatch(found)
+    return str(found) if is_given else invocation
 
 
 def parse(raw: object, prefix: str) -> Asked:
@@ -143,6 +163,8 @@ def _direct(raw: Mapping[str, Any]) -> Request:
         raise InvalidField(
             "secret_name", "is missing", "name the master secret, or give instance instead"
         )
+    # How a failure is told is the handler's business, by asks_to_raise; here it is checked.
+    _flag(raw, "raise_on_failure", "")
     return Request(
         Trigger.DIRECT,
         action=_action(raw, ""),
@@ -150,7 +172,6 @@ def _direct(raw: Mapping[str, Any]) -> Request:
         secret_name=secret_name,
         target=_target(raw, ""),
         from_revision=_text(raw, "from_revision", ""),
-        raise_on_failure=_flag(raw, "raise_on_failure", ""),
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from core.errors import Rejected
 from core.model import Action, FleetBump, Ignored, Request, Sweep, Trigger
-from handlers.requests import Asked, is_event, parse
+from handlers.requests import Asked, asks_to_raise, is_event, parse
 from tests.conftest import ROOT
 
 FIELDS = "secret_name, instance, action, target_revision, from_revision, raise_on_failure"
@@ -34,9 +34,7 @@ ACCEPTED: dict[str, Asked] = {
         Trigger.DIRECT, secret_name="orders-master", target="002"
     ),
     "direct_plan": Request(Trigger.DIRECT, Action.PLAN, instance="orders", target="head"),
-    "direct_raise_on_failure": Request(
-        Trigger.DIRECT, instance="orders", target="003", raise_on_failure=True
-    ),
+    "direct_raise_on_failure": Request(Trigger.DIRECT, instance="orders", target="003"),
     "direct_secret_only": Request(Trigger.DIRECT, secret_name="orders-master"),
     "direct_status": Request(Trigger.DIRECT, Action.STATUS, secret_name="orders-master"),
     "requested": Request(Trigger.REQUEST, instance="orders"),
@@ -202,6 +200,22 @@ def test_only_what_comes_over_the_bus_is_an_event(
     raw = load_event(name)
 
     assert is_event(raw) == (isinstance(raw, dict) and "detail" in raw)
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        ({"instance": "orders", "raise_on_failure": True}, True),
+        ({"instance": "orders", "raise_on_failure": True, "target_revision": "+1"}, True),
+        ({"instance": "orders", "raise_on_failure": False}, False),
+        ({"instance": "orders", "raise_on_failure": "true"}, False),
+        ({"instance": "orders"}, False),
+        (["raise_on_failure"], False),
+    ],
+)
+def test_a_direct_request_may_ask_for_exceptions(raw: object, *, expected: bool) -> None:
+    """An asynchronous caller reads no answer, so a wrong request of its raises too."""
+    assert asks_to_raise(raw) is expected
 
 
 @pytest.mark.parametrize("name", SAMPLES)
