@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import threading
+import time
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
@@ -30,6 +34,10 @@ if TYPE_CHECKING:
 LOCK_KEY = zlib.crc32(b"day2-migrations")
 CONNECT_TIMEOUT_SECONDS = 10
 
+# How long after its time a session is cut off: the server's own statement_timeout comes
+# first, and says what happened.
+_GRACE_SECONDS = 2.0
+
 # Sent with the connection's start packet, so that they cost no round trip and so that
 # RESET ALL comes back to them after a revision that changed its session.
 # PostgreSQL documentation, "Client Connection Defaults" and "TCP Settings".
@@ -49,26 +57,57 @@ _START_SETTINGS = {
 }
 
 
+class _TimedSession(extensions.connection):  # type: ignore[misc]  # psycopg2 has no types
+    """
+    A session that is cut off when its time is over.
+
+    The server's timeouts do not help where its answer gets lost on the way, and keepalives
+    do not where a box in the middle answers them.
+    """
+
+    def end_after(self, seconds: float) -> None:
+        """Cut the connection in *seconds*, unless it is closed by then."""
+        # A descriptor of our own: the session's may be somebody else's by then.
+        self._wire = socket.socket(fileno=os.dup(self.fileno()))
+        self._timer = threading.Timer(seconds, self._cut)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def close(self) -> None:
+        """Close the session."""
+        self._timer.cancel()
+        self._wire.close()
+        super().close()
+
+    def _cut(self) -> None:
+        with suppress(OSError):
+            self._wire.shutdown(socket.SHUT_RDWR)
+
+
 def connect(
     database: Database, *, relation_lock_timeout_ms: int, timeout_seconds: float
 ) -> Session:
     """
     Open a session of our own with *database*, in autocommit, over verified TLS.
 
-    The caller closes it; closing is what releases the lock, so nothing may pool it.
+    The caller closes it; closing is what releases the lock, so nothing may pool it. It
+    breaks when *timeout_seconds* are over, a moment later.
 
     Raises:
         UntrustedServer, WrongPassword, AccessDenied, NotFound, NotReady: As diagnosed.
     """
     settings = _START_SETTINGS | {"lock_timeout": str(relation_lock_timeout_ms)}
+    end = time.monotonic() + timeout_seconds
     try:
         session = psycopg2.connect(
+            connection_factory=_TimedSession,
             **parameters(database),
             connect_timeout=max(2, int(min(timeout_seconds, CONNECT_TIMEOUT_SECONDS))),
             options=" ".join(f"-c {name}={value}" for name, value in settings.items()),
         )
     except psycopg2.OperationalError as error:
-        raise _refused(database) from error
+        raise _refused(database, max(1.0, end - time.monotonic())) from error
+    session.end_after(max(0.0, end - time.monotonic()) + _GRACE_SECONDS)
     session.autocommit = True
     return session
 
@@ -94,9 +133,13 @@ def parameters(database: Database) -> dict[str, Any]:
     }
 
 
-def _refused(database: Database) -> MigrationError:
+def _refused(database: Database, timeout_seconds: float) -> MigrationError:
     """Return what a refused connection means, by the server's own code where it sent one."""
-    reason = why_refused(database, parameters(database), timeout_seconds=CONNECT_TIMEOUT_SECONDS)
+    reason = why_refused(
+        database,
+        parameters(database),
+        timeout_seconds=min(timeout_seconds, CONNECT_TIMEOUT_SECONDS),
+    )
     if isinstance(reason, MigrationError):
         return reason
     return meaning_of(reason, database)
