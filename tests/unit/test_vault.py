@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from core.errors import InvalidField, NotFound
+from core.errors import InvalidField, NotFound, NotReady
 from core.model import LoginPassword, Secret
 from core.vault import LoginVault
 
@@ -33,10 +33,11 @@ class FakeSecrets:
     changes: list[str] = field(default_factory=list)
 
     def secret(self, name: str, *, stage: str = "AWSCURRENT") -> Secret:
-        """Return the secret *name*."""
-        if name not in self.texts or stage != "AWSCURRENT":
+        """Return the secret *name*; at another stage it is kept as ``name@stage``."""
+        key = name if stage == "AWSCURRENT" else f"{name}@{stage}"
+        if key not in self.texts:
             raise NotFound(f"secret {name} does not exist")
-        return Secret(name, name, self.texts[name])
+        return Secret(name, name, self.texts[key])
 
     def secret_tags(self, name: str) -> dict[str, str]:
         """Return the tags of the secret *name*."""
@@ -72,9 +73,9 @@ class FakeSecrets:
         return dict(json.loads(self.texts[name]))
 
 
-def vault(store: FakeSecrets, address: Mapping[str, object] = ADDRESS) -> LoginVault:
+def vault(store: FakeSecrets, resource_id: str | None = None) -> LoginVault:
     """Return the vault of ``orders``, as each run makes one of its own."""
-    return LoginVault(store, "day2/orders", "day2", address)
+    return LoginVault(store, "day2/orders", "day2", ADDRESS, resource_id=resource_id)
 
 
 @pytest.fixture
@@ -259,3 +260,65 @@ def test_a_login_needs_setting_while_its_password_may_differ(
         store.create_secret(NAME, '{"password": "x"}', description="", tags=tags)
 
     assert vault(store).needs_setting("app_user") is expected
+
+
+def test_a_secret_of_an_earlier_instance_is_set_on_this_one(store: FakeSecrets) -> None:
+    """Restored under the same name, an instance may have an older password: it is set once."""
+    earlier = vault(store, "db-EARLIER")
+    first = earlier.password("app_user", role_exists=False)
+    earlier.settle()
+    assert store.tags == {NAME: {"day2:dbi-resource-id": "db-EARLIER"}}
+
+    restored = vault(store, "db-RESTORED")
+    needs_setting = restored.needs_setting("app_user")
+    given = restored.password("app_user", role_exists=True)
+    restored.settle()
+
+    assert needs_setting
+    assert given == LoginPassword(first.password, must_be_set=True)
+    assert store.tags == {NAME: {"day2:dbi-resource-id": "db-RESTORED"}}
+    assert not vault(store, "db-RESTORED").password("app_user", role_exists=True).must_be_set
+
+
+def test_a_secret_that_names_no_instance_is_believed_and_marked(settled: FakeSecrets) -> None:
+    """A secret from before the tag is this instance's; from now on that can be told."""
+    run = vault(settled, "db-ORDERS")
+
+    given = run.password("app_user", role_exists=True)
+    run.settle()
+
+    assert not given.must_be_set
+    assert settled.tags == {NAME: {"day2:dbi-resource-id": "db-ORDERS"}}
+
+
+def test_nothing_is_changed_beside_a_rotation(settled: FakeSecrets) -> None:
+    """A next password may be set already, so ours would be the one that is wrong."""
+    settled.texts[f"{NAME}@AWSPENDING"] = json.dumps(settled.fields() | {"password": "next"})
+
+    with pytest.raises(NotReady) as caught:
+        vault(settled).password("app_user", role_exists=False)
+
+    assert str(caught.value) == (
+        f"secret {NAME} is being rotated (it has an AWSPENDING value): try again when the "
+        "rotation has ended, or take that label away if it was given up"
+    )
+    assert not vault(settled).password("app_user", role_exists=True).must_be_set
+
+
+def test_a_rotation_that_has_ended_is_none(settled: FakeSecrets) -> None:
+    """Rotation may leave its label on what is the current value by now."""
+    settled.texts[f"{NAME}@AWSPENDING"] = settled.texts[NAME]
+
+    assert vault(settled).password("app_user", role_exists=False).must_be_set
+
+
+def test_a_secret_of_another_login_is_refused(settled: FakeSecrets) -> None:
+    """Somebody stored another login's secret under this name: its password is not given away."""
+    settled.texts[NAME] = json.dumps(settled.fields() | {"username": "master"})
+
+    with pytest.raises(InvalidField) as caught:
+        vault(settled).password("app_user", role_exists=True)
+
+    assert str(caught.value) == (
+        f"secret {NAME}, field username: is not app_user: store that, or delete it"
+    )
