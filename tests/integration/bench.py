@@ -17,9 +17,10 @@ from core.budget import Budget
 from core.database import connect, query
 from core.history import Recorder
 from core.locate import locate
-from core.migrate import Run, carry_out
+from core.migrate import carry_out
 from core.model import Action, Database, Instance, Request, Result, Trigger
 from core.revisions import Revisions
+from core.run import Run
 from core.settings import Settings
 from infra.local.postgres import Server
 from tests.integration.fakes import FakeCloud
@@ -63,7 +64,7 @@ class Bench:
             port=self.server.port,
             db_name=DATABASE,
             created_at=datetime(2024, 1, 1, tzinfo=UTC),
-            tags={"day2:managed": "true", "day2:secret": MASTER_SECRET},
+            tags={"day2": "enabled", "day2:secret": MASTER_SECRET},
         )
         self.cloud.secrets[MASTER_SECRET] = {
             "username": self.master,
@@ -180,8 +181,10 @@ def make_empty(server: Server, *, master: str = "postgres") -> None:
             "SELECT rolname FROM pg_roles WHERE oid >= 16384 AND rolname <> ALL (%s)",
             ([*RDS_ROLES, server.master],),
         )
-        for (name,) in roles:
-            _execute(session, "DROP ROLE {}", name)
+        if roles:
+            # All at once: a role may be the grantor of another's membership.
+            names = sql.SQL(", ").join(sql.Identifier(name) for (name,) in roles)
+            query(session, sql.SQL("DROP ROLE {}").format(names).as_string(session))
         if master != server.master:
             _execute(
                 session, "CREATE ROLE {} LOGIN CREATEDB CREATEROLE IN ROLE rds_superuser", master

@@ -33,7 +33,9 @@ def _acl(acl: str, kind: str, owner: str) -> str:
     )"""
 
 
-_IN_OUR_SCHEMAS = "nspname NOT LIKE 'pg\\_%%' AND nspname <> 'information_schema' AND nspname <> ALL (%(without)s)"
+_IN_OUR_SCHEMAS = """
+    nspname NOT LIKE 'pg\\_%%' AND nspname <> 'information_schema' AND nspname <> ALL (%(without)s)
+"""
 
 _ROLES = f"""
 SELECT rolname,

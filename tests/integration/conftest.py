@@ -21,19 +21,19 @@ SERVER_SETTINGS = {
 
 @pytest.fixture(scope="session", params=available_programs(), ids=lambda found: found.version)
 def programs(request: pytest.FixtureRequest) -> Programs:
-    """One installed PostgreSQL."""
+    """Return one installed PostgreSQL."""
     return request.param
 
 
 @pytest.fixture(scope="session")
 def authority() -> Authority:
-    """The CA that signs what the servers show."""
+    """Return the CA that signs what the servers show."""
     return Authority.create()
 
 
 @pytest.fixture(scope="session")
 def ca_file(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The file with the CA's own certificate."""
+    """Return the file with the CA's own certificate."""
     path = tmp_path_factory.mktemp("tls") / "ca.pem"
     path.write_bytes(authority.pem)
     return path
@@ -43,7 +43,7 @@ def ca_file(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> P
 def server(
     programs: Programs, authority: Authority, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
-    """One server a PostgreSQL, certified as ``localhost`` and nothing else."""
+    """Run one server a PostgreSQL, certified as ``localhost`` and nothing else."""
     made = authority.issue(["localhost"])
     folder = tmp_path_factory.mktemp("server-tls")
     files = (folder / "server.crt", folder / "server.key")
@@ -61,14 +61,14 @@ def server(
 
 @pytest.fixture
 def bench(server: Server, ca_file: Path) -> Bench:
-    """An instance whose database is empty."""
+    """Return an instance whose database is empty."""
     make_empty(server)
     return Bench(server, ca_file)
 
 
 @pytest.fixture(scope="module")
 def at_head(server: Server, ca_file: Path) -> Bench:
-    """An instance at head, shared by a module whose tests do not need it untouched."""
+    """Return an instance at head, shared by a module whose tests do not need it untouched."""
     make_empty(server)
     bench = Bench(server, ca_file)
     bench.run()

@@ -50,7 +50,7 @@ class FakeCloud:
         self, name: str, address: Mapping[str, object], *, resource_id: str | None = None
     ) -> LoginVault:
         """Return the vault of instance *name*."""
-        return LoginVault(self, f"day2/{name}", "day2", address)
+        return LoginVault(self, f"day2/{name}", "day2", address, resource_id=resource_id)
 
     def auth_token(self, host: str, port: int, user: str) -> str:
         """Refuse: the local servers know no IAM."""

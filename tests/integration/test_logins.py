@@ -17,7 +17,7 @@ FORBIDDEN = errors.InsufficientPrivilege
 
 @pytest.fixture(scope="module")
 def filled(at_head: Bench) -> Bench:
-    """A database at head in which the application and the master have made tables."""
+    """Return a database at head in which the application and the master have made tables."""
     for schema in ("app_schema", "analytics"):
         at_head.query(
             f"CREATE TABLE {schema}.goods (id bigint GENERATED ALWAYS AS IDENTITY, name text);"
@@ -52,10 +52,12 @@ def test_login_enters_with_the_password_in_its_secret(at_head: Bench, user: str)
 
 
 def test_committed_logins_are_not_tagged_as_unset(at_head: Bench) -> None:
-    """A run that is over leaves no secret marked as not yet set."""
+    """A run that is over leaves no secret marked as not yet set, and says where it was set."""
     tags = {name: found for name, found in at_head.cloud.tags.items() if name.startswith("day2/")}
 
-    assert tags == {f"day2/{INSTANCE}/{user}": {} for user in HEAD_LOGINS}
+    assert tags == {
+        f"day2/{INSTANCE}/{user}": {"day2:dbi-resource-id": "db-ORDERS"} for user in HEAD_LOGINS
+    }
 
 
 @pytest.mark.parametrize("user", ["analytics_user", "backup_user"])

@@ -1,0 +1,68 @@
+"""Small histories of revisions, written to a folder and run by our own ``env.py``."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from core.revisions import Revisions
+from core.settings import ROOT
+
+_SCRIPT = '''"""{description}"""
+
+from alembic import op
+
+from core import operations
+
+revision = {revision!r}
+down_revision = {previous!r}
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    {upgrade}
+
+
+def downgrade() -> None:
+    {downgrade}
+'''
+
+
+def copy_of_ours(folder: Path, *, versions: bool = False) -> Path:
+    """Copy our Alembic environment into *folder*, with our revisions or none; return its ini."""
+    ignored = None if versions else shutil.ignore_patterns("versions", "__pycache__")
+    shutil.copytree(ROOT / "alembic", folder / "alembic", ignore=ignored)
+    (folder / "alembic" / "versions").mkdir(exist_ok=True)
+    shutil.copy(ROOT / "alembic.ini", folder)
+    return folder / "alembic.ini"
+
+
+def history_of(
+    folder: Path, upgrades: Mapping[str, str], downgrades: Mapping[str, str] | None = None
+) -> Revisions:
+    """
+    Write a history into *folder*: one revision for each identifier of *upgrades*.
+
+    The values are single Python statements.
+    """
+    ini = copy_of_ours(folder)
+    previous = None
+    for revision, upgrade in upgrades.items():
+        (folder / "alembic" / "versions" / f"{revision}.py").write_text(
+            _SCRIPT.format(
+                description=f"Revision {revision}",
+                revision=revision,
+                previous=previous,
+                upgrade=upgrade,
+                downgrade=(downgrades or {}).get(revision, "pass"),
+            )
+        )
+        previous = revision
+    return Revisions(ini)
+
+
+def table(name: str) -> str:
+    """Return the statement of a revision that makes the table *name* in ``public``."""
+    return f'op.execute("CREATE TABLE public.{name} ()")'
