@@ -1,0 +1,293 @@
+"""
+A warm container of the function: the real handler, in a process of its own a call.
+
+Run as a program, it loads the deployed tree once and then forks for each line that it reads:
+a child carries out one event and can be killed like the Lambda process that it is. Used from
+a test, ``Container`` starts that program and hands it events.
+"""
+
+# ruff: noqa: T201 - a program that prints
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Self
+
+ROOT = Path(__file__).resolve().parents[2]
+SERVICES = ("rds", "ssm", "secretsmanager", "events")
+
+NEVER_SECONDS = 120.0
+
+
+class NoAnswer(Exception):
+    """A call that had to end and did not."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """
+    What came of a call.
+
+    Attributes:
+        response: What the handler returned.
+        error: The class of what it raised, and its text.
+    """
+
+    response: dict[str, Any] = field(default_factory=dict)
+    error: tuple[str, str] | None = None
+    log: str = field(default="", repr=False)
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The response's body."""
+        body: dict[str, Any] = self.response.get("body", {})
+        return body
+
+    @property
+    def outcome(self) -> str | None:
+        """The code of the contract; of what was raised too, since that is logged."""
+        if self.error is None:
+            return self.body.get("outcome")
+        ended = self.line("run finished")
+        return ended["outcome"] if ended else None
+
+    def line(self, message: str) -> dict[str, Any]:
+        """Return the log line with this *message*, or an empty one."""
+        for line in self.log.splitlines():
+            if line.startswith("{") and (found := json.loads(line)).get("message") == message:
+                return dict(found)
+        return {}
+
+    def metric(self, name: str) -> float | None:
+        """Return the value of a metric of the call."""
+        for line in self.log.splitlines():
+            if line.startswith('{"_aws"') and name in (found := json.loads(line)):
+                return float(found[name][0])
+        return None
+
+
+@dataclass
+class Call:
+    """One call of the function, under way or ended."""
+
+    pid: int
+    folder: Path
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its process is gone."""
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        return False
+
+    def kill(self) -> None:
+        """Kill it, as the platform does: no handler runs, and nothing is said."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+        self.wait()
+
+    def wait(self, timeout_seconds: float = NEVER_SECONDS) -> None:
+        """
+        Wait until its process is gone.
+
+        Raises:
+            NoAnswer: It was not, in time; it is killed then.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        while not self.is_over:
+            if time.monotonic() > deadline:
+                os.kill(self.pid, signal.SIGKILL)
+                raise NoAnswer(f"no answer in {timeout_seconds} s:\n{self.log}")
+            time.sleep(0.005)
+
+    @property
+    def log(self) -> str:
+        """What it has logged."""
+        return (self.folder / "log").read_text()
+
+    def has_logged(self, text: str) -> bool:
+        """Say whether its log has *text*."""
+        return text in self.log
+
+    def wait_for_log(self, text: str, timeout_seconds: float = 20) -> None:
+        """
+        Wait until its log has *text*.
+
+        Raises:
+            NoAnswer: It ended, or took too long, without it.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        while not self.has_logged(text):
+            if self.is_over or time.monotonic() > deadline:
+                if self.has_logged(text):
+                    return
+                raise NoAnswer(f"never logged {text!r}:\n{self.log}")
+            time.sleep(0.005)
+
+    def answer(self, timeout_seconds: float = NEVER_SECONDS) -> Answer:
+        """Wait for it and return what came of it."""
+        self.wait(timeout_seconds)
+        file = self.folder / "answer"
+        if not file.exists():
+            raise NoAnswer(f"the process ended without an answer; its log ends {self.log[-300:]!r}")
+        found = json.loads(file.read_text())
+        return Answer(found["response"] or {}, found["error"] and tuple(found["error"]), self.log)
+
+
+class Container:
+    """
+    The function, warm.
+
+    Args:
+        variables: The function's environment, and where its AWS is.
+    """
+
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        self._variables = dict(variables)
+
+    def __enter__(self) -> Self:
+        self._folder = Path(tempfile.mkdtemp(prefix="day2-calls-"))
+        kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+        self._process = subprocess.Popen(
+            [sys.executable, __file__],
+            cwd=ROOT,
+            env=kept | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"} | self._variables,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._calls = 0
+        self._read()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate(timeout=20)
+        subprocess.run(["rm", "-rf", str(self._folder)], check=True)
+
+    def begin(
+        self,
+        event: object,
+        *,
+        seconds: float = 60.0,
+        variables: Mapping[str, str] | None = None,
+        ini: Path | None = None,
+        request_id: str | None = None,
+    ) -> Call:
+        """
+        Begin a call; *seconds* is the function's timeout, and *ini* another history.
+
+        *variables* are set on top of the container's, for this call.
+        """
+        self._calls += 1
+        folder = self._folder / str(self._calls)
+        folder.mkdir()
+        (folder / "log").touch()
+        order = {
+            "event": event,
+            "seconds": seconds,
+            "variables": dict(variables or {}),
+            "ini": str(ini) if ini else None,
+            "request_id": request_id or f"call-{self._calls}",
+            "folder": str(folder),
+        }
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        return Call(int(self._read()), folder)
+
+    def call(self, event: object, **options: Any) -> Answer:
+        """Carry out a whole call."""
+        return self.begin(event, **options).answer()
+
+    def _read(self) -> str:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise NoAnswer("the container did not start")
+        return line
+
+
+def main() -> None:
+    """Load the function, then fork for each order on standard input."""
+    from core.revisions import Revisions
+    from handlers import dispatcher
+
+    class Application(dispatcher.Application):
+        """The function's own, on another history."""
+
+        @cached_property
+        def revisions(self) -> Revisions:
+            return Revisions(Path(os.environ["HISTORY"]))
+
+    # As a warm container has them; a connection is opened by none of this.
+    warm = dispatcher.application()
+    _ = warm.revisions.checksums
+    for service in SERVICES:
+        warm.aws._client(service)
+
+    def carry_out(order: dict[str, Any]) -> None:
+        os.environ.update(order["variables"])
+        kind = dispatcher.Application
+        if order["ini"]:
+            os.environ["HISTORY"] = order["ini"]
+            kind = Application
+        if order["variables"] or order["ini"]:
+            from core.settings import Settings
+
+            ours = kind(Settings.from_env(os.environ))
+            ours.aws._clients.update(warm.aws._clients)
+            dispatcher._applications["it"] = ours
+        end = time.monotonic() + order["seconds"]
+        context = SimpleNamespace(
+            aws_request_id=order["request_id"],
+            function_name="day2-dispatcher",
+            memory_limit_in_mb="256",
+            invoked_function_arn="arn:aws:lambda:us-east-1:000000000000:function:day2-dispatcher",
+            get_remaining_time_in_millis=lambda: int((end - time.monotonic()) * 1000),
+        )
+        # What the platform does when the time is over, and nobody can catch.
+        signal.setitimer(signal.ITIMER_REAL, order["seconds"])
+        response, error = None, None
+        try:
+            response = dispatcher.handler(order["event"], context)
+        except Exception as raised:  # noqa: BLE001 - the platform takes any
+            error = (type(raised).__name__, str(raised))
+        file = Path(order["folder"]) / "answer"
+        file.with_suffix(".part").write_text(json.dumps({"response": response, "error": error}))
+        file.with_suffix(".part").rename(file)
+
+    # Nobody waits for the children here, so none becomes a zombie.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        order = json.loads(line)
+        pid = os.fork()
+        if pid:
+            print(pid, flush=True)
+            continue
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        log = os.open(Path(order["folder"]) / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        try:
+            carry_out(order)
+        finally:
+            os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,329 @@
+"""One instance on a real server, its AWS, and the function: what every fault is tried on."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from psycopg2 import sql
+
+from core.database import LOCK_KEY, query
+from infra.local.certificates import Authority
+from infra.local.postgres import Programs, Server, find_programs
+from tests.chaos.container import Answer, Call, Container
+from tests.chaos.small_aws import SmallAws
+
+ROOT = Path(__file__).resolve().parents[2]
+INSTANCE = "orders"
+DATABASE = "shop"
+MASTER_SECRET = "orders-master"
+LOGINS = ("app_user", "analytics_user", "backup_user")
+HEAD = "004"
+
+# Made with the server, and not by a revision.
+_RDS_ROLES = ("rdsadmin", "rds_superuser", "rds_password", "rds_iam", "rds_replication")
+
+# Short waits: what is proven is that they end, not how long they are by default.
+VARIABLES = {
+    "DAY2_LOCK_WAIT_SECONDS": "5",
+    "DAY2_MARGIN_SECONDS": "3",
+    "DAY2_MINIMUM_SLICE_SECONDS": "1",
+    "DAY2_RELATION_LOCK_TIMEOUT_MS": "300",
+    "POWERTOOLS_SERVICE_NAME": "day2",
+    "POWERTOOLS_METRICS_NAMESPACE": "day2",
+}
+
+_LOCK_HOLDERS = f"""
+SELECT l.pid FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database
+WHERE locktype = 'advisory' AND granted AND datname = current_database()
+  AND classid = 0 AND objid = {LOCK_KEY}
+"""
+
+# Everything that a run may leave behind but for passwords: who there is, who owns what,
+# and who may do what.
+_CATALOGUE = """
+SELECT concat_ws(' ', 'role', rolname, rolcanlogin, split_part(rolpassword, '$', 1))
+  FROM pg_authid WHERE oid >= 16384
+UNION ALL SELECT concat_ws(' ', 'member', member::regrole, 'of', roleid::regrole)
+  FROM pg_auth_members WHERE member >= 16384
+UNION ALL SELECT concat_ws(' ', 'schema', nspname, nspowner::regrole, nspacl)
+  FROM pg_namespace WHERE nspname !~ '^pg_(toast|temp)'
+UNION ALL SELECT concat_ws(' ', 'relation', oid::regclass, relkind, relowner::regrole, relacl)
+  FROM pg_class WHERE oid >= 16384 AND relkind <> 't' AND relnamespace <> 99
+UNION ALL SELECT concat_ws(' ', 'function', oid::regprocedure, proowner::regrole, proacl)
+  FROM pg_proc WHERE oid >= 16384
+UNION ALL SELECT concat_ws(' ', 'default', defaclrole::regrole, defaclnamespace::regnamespace,
+  defaclobjtype, defaclacl) FROM pg_default_acl
+UNION ALL SELECT concat_ws(' ', 'setting', setrole::regrole, setconfig) FROM pg_db_role_setting
+ORDER BY 1
+"""
+
+
+@dataclass
+class World:
+    """
+    The instance ``orders`` with its database ``shop``, as RDS would show it.
+
+    Attributes:
+        port: Where the instance's endpoint is: the server's own, or a proxy's.
+    """
+
+    server: Server
+    ca_file: Path
+    aws: SmallAws
+    container: Container
+    folder: Path
+    port: int = 0
+    _golden: dict[tuple[str, ...], list[str]] = field(default_factory=dict)
+
+    @classmethod
+    @contextmanager
+    def made(
+        cls, programs: Programs | None = None, settings: Mapping[str, str] | None = None
+    ) -> Iterator[Self]:
+        """Make a server, an AWS and a container; remove them in the end."""
+        with ExitStack() as stack:
+            folder = Path(tempfile.mkdtemp(prefix="day2-chaos-"))
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            authority = Authority.create()
+            (folder / "ca.pem").write_bytes(authority.pem)
+            server = Server.create(
+                certificate=authority.issue(["localhost"]).write(folder),
+                master_password="master's p%ss@word:/?#",
+                programs=programs or find_programs(),
+                settings={"autovacuum": "off", "log_statement": "ddl"} | dict(settings or {}),
+            )
+            stack.callback(server.remove)
+            aws = stack.enter_context(SmallAws())
+            variables = VARIABLES | aws.variables | {"DAY2_CA_FILE": str(folder / "ca.pem")}
+            container = stack.enter_context(Container(variables))
+            yield cls(server, folder / "ca.pem", aws, container, folder, server.port)
+
+    def reset(self) -> None:
+        """Make the database empty, with a new instance of the same name before it."""
+        self.empty()
+        self.aws.forget()
+        self.port = self.server.port
+        self.declare_instance()
+
+    def declare_instance(self, **changes: Any) -> None:
+        """Have AWS tell of the instance, with *changes* to what ``DescribeDBInstances`` says."""
+        self.aws.instances[INSTANCE] = {
+            "DBInstanceIdentifier": INSTANCE,
+            "DBInstanceArn": f"arn:aws:rds:us-east-1:000000000000:db:{INSTANCE}",
+            "DbiResourceId": "db-ORDERS",
+            "Engine": "postgres",
+            "DBInstanceStatus": "available",
+            "Endpoint": {"Address": "localhost", "Port": self.port},
+            "DBName": DATABASE,
+            "MasterUsername": self.server.master,
+            "InstanceCreateTime": "2024-01-01T00:00:00Z",
+            "TagList": [
+                {"Key": "day2", "Value": "enabled"},
+                {"Key": "day2:secret", "Value": MASTER_SECRET},
+            ],
+        } | changes
+        if MASTER_SECRET not in self.aws.secrets:
+            self.aws.secrets[MASTER_SECRET] = json.dumps(
+                {"username": self.server.master, "password": self.server.master_password}
+            )
+
+    def empty(self) -> None:
+        """Drop every role and database that a run made, and make ``shop`` anew."""
+        with closing(self.server.superuser()) as session:
+            for (name,) in query(session, "SELECT datname FROM pg_database WHERE oid >= 16384"):
+                _execute(session, "DROP DATABASE {} WITH (FORCE)", name)
+            roles = query(
+                session,
+                "SELECT rolname FROM pg_roles WHERE oid >= 16384 AND rolname <> ALL (%s)",
+                ([*_RDS_ROLES, self.server.master],),
+            )
+            for (name,) in roles:
+                _execute(session, "DROP ROLE {}", name)
+            _execute(session, "CREATE DATABASE {} OWNER {}", DATABASE, self.server.master)
+
+    def kill_server(self) -> None:
+        """Kill the server as a crash of its machine would."""
+        pid = self.server.pid
+        self.server.kill()
+        # Its lock file holds as long as a zombie does, and we are the parent.
+        if pid is not None:
+            with suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+
+    # The function
+
+    def begin(self, event: object = None, **options: Any) -> Call:
+        """Begin a call; by default a direct request to migrate to head."""
+        return self.container.begin(event or self.request(), **options)
+
+    def call(self, event: object = None, **options: Any) -> Answer:
+        """Carry out a whole call; by default a direct request to migrate to head."""
+        return self.begin(event, **options).answer()
+
+    def request(self, action: str = "migrate", target: str | None = "head", **more: Any) -> Any:
+        """Return a direct request for the instance."""
+        wanted = {} if target is None else {"target_revision": target}
+        return {"instance": INSTANCE, "action": action} | wanted | more
+
+    def declare(self, target: str, *, instance: str = INSTANCE, kind: str = "String") -> None:
+        """Write the target parameter of *instance*."""
+        self.aws.parameters[f"/day2/{instance}/target-revision"] = (kind, target)
+
+    # The database
+
+    def query(self, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """Run *statement* as the superuser, on a connection of its own."""
+        with closing(self.server.superuser(DATABASE)) as session:
+            return query(session, statement, values)
+
+    def login(self, user: str) -> Any:
+        """Connect as *user* with the password in its secret, over verified TLS."""
+        import psycopg2
+
+        name = MASTER_SECRET if user == self.server.master else f"day2/{INSTANCE}/{user}"
+        session = psycopg2.connect(
+            host="localhost",
+            port=self.server.port,
+            dbname=DATABASE,
+            user=user,
+            password=json.loads(self.aws.secrets[name])["password"],
+            sslmode="verify-full",
+            sslrootcert=str(self.ca_file),
+        )
+        session.autocommit = True
+        return session
+
+    def current(self) -> str | None:
+        """Return the revision that the database says it is at."""
+        if self.query("SELECT to_regclass('day2.alembic_version')") == [(None,)]:
+            return None
+        found = self.query("SELECT version_num FROM day2.alembic_version")
+        return found[0][0] if found else None
+
+    def history(self) -> list[tuple[str, str]]:
+        """Return direction and revision of each history row, oldest first."""
+        if self.query("SELECT to_regclass('day2.history')") == [(None,)]:
+            return []
+        return self.query("SELECT direction, revision FROM day2.history ORDER BY id")
+
+    def catalogue(self) -> list[str]:
+        """Return all that the database has but for its rows, a line a thing."""
+        return [line for (line,) in self.query(_CATALOGUE)]
+
+    def lock_holders(self) -> list[int]:
+        """Return the server processes that hold the runner's lock."""
+        return [pid for (pid,) in self.query(_LOCK_HOLDERS)]
+
+    def wait_for_lock(self, *, held: bool, timeout_seconds: float = 20.0) -> float:
+        """
+        Wait until the runner's lock is *held*, or free; return the seconds that took.
+
+        Raises:
+            AssertionError: It was not, in time.
+        """
+        begun = time.monotonic()
+        with closing(self.server.superuser(DATABASE)) as session:
+            while bool(query(session, _LOCK_HOLDERS)) is not held:
+                waited = time.monotonic() - begun
+                assert waited < timeout_seconds, f"lock held={not held} after {waited:.1f} s"
+                time.sleep(0.01)
+        return time.monotonic() - begun
+
+    # What must hold after every run, whatever happened
+
+    def faults_found(self, expected: Sequence[str] = ("001", "002", "003", "004")) -> list[str]:
+        """
+        Return what is wrong with a database that is to have *expected*, and nothing else.
+
+        Every revision is applied once, the catalogue is that of an undisturbed run, every
+        login enters with the password of its secret, and nobody holds the lock.
+        """
+        found = []
+        rows = [revision for direction, revision in self.history() if direction == "upgrade"]
+        if rows != list(expected):
+            found.append(f"history {rows}")
+        if self.current() != (expected[-1] if expected else None):
+            found.append(f"at {self.current()}")
+        if expected:
+            golden = self._golden.get(tuple(expected), [])
+            found += [f"catalogue {line}" for line in set(golden) ^ set(self.catalogue()) if golden]
+        for login, since in zip(LOGINS, ("001", "002", "003"), strict=True):
+            if since in expected:
+                try:
+                    self.login(login).close()
+                except Exception as error:  # noqa: BLE001 - whatever it is, it is a finding
+                    found.append(f"{login} cannot log in: {error}")
+        unset = [name for name, tags in self.aws.tags.items() if "day2:unset" in tags]
+        if unset:
+            found.append(f"unset {unset}")
+        if self.lock_holders():
+            found.append("lock held")
+        return found
+
+    def learn_golden(self) -> None:
+        """Remember what an undisturbed run to head leaves behind."""
+        self.reset()
+        answer = self.call()
+        assert answer.outcome == "APPLIED", answer
+        self._golden[("001", "002", "003", "004")] = self.catalogue()
+        assert self.faults_found() == []
+
+
+def make_history(folder: Path, revisions: Mapping[str, str], *, after: str | None = None) -> Path:
+    """
+    Write a history of our own into *folder* and return its ``alembic.ini``.
+
+    Each revision is an identifier and the body of its module, which has ``op`` and
+    ``operations``; a body without ``def upgrade`` is that of the function. With *after*,
+    the repository's revisions up to there come first.
+    """
+    scripts = folder / "alembic"
+    (scripts / "versions").mkdir(parents=True)
+    shutil.copy(ROOT / "alembic.ini", folder)
+    shutil.copy(ROOT / "alembic" / "env.py", scripts)
+    down = None
+    for file in sorted((ROOT / "alembic" / "versions").glob("*.py")):
+        if after is not None and file.name[:3] <= after:
+            shutil.copy(file, scripts / "versions")
+            down = file.name[:3]
+    for identifier, body in revisions.items():
+        write_revision(folder, identifier, down, body)
+        down = identifier
+    return folder / "alembic.ini"
+
+
+def write_revision(folder: Path, identifier: str, down: str | None, body: str) -> Path:
+    """Write one revision into the history in *folder*."""
+    if "def upgrade" not in body:
+        inner = "\n".join(f"    {line}" for line in body.strip().splitlines())
+        body = f"def upgrade() -> None:\n{inner}\n\n\ndef downgrade() -> None:\n    pass\n"
+    file = folder / "alembic" / "versions" / f"{identifier}_test.py"
+    file.write_text(
+        f'"""Revision {identifier}"""\n\nimport time\n\nfrom alembic import op\n\n'
+        "from core import operations\n\n"
+        f"revision = {identifier!r}\ndown_revision = {down!r}\n\n\n{body}"
+    )
+    return file
+
+
+def event(name: str) -> Any:
+    """Return the sample event *name* of ``events/``."""
+    return json.loads((ROOT / "events" / f"{name}.json").read_text())
+
+
+def is_root() -> bool:
+    """Say whether we are the superuser of this machine."""
+    return os.geteuid() == 0
+
+
+def _execute(session: Any, statement: str, *names: str) -> None:
+    query(session, sql.SQL(statement).format(*map(sql.Identifier, names)).as_string(session))
