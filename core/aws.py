@@ -47,6 +47,8 @@ from core.model import (
 from core.settings import Settings
 from core.vault import LoginVault
 
+logger = logging.getLogger(__name__)
+
 PUT_EVENTS_BATCH = 10
 PUT_EVENTS_TRIES = 5
 
@@ -275,6 +277,9 @@ class Aws:
         for _, pause in zip(range(PUT_EVENTS_TRIES), pauses(0.2, 2.0), strict=False):
             with _calling("events:PutEvents", "the default bus"):
                 answer = self._client("events").put_events(Entries=batch)
+            # The run that an event wakes has its id: so one run leads to the next.
+            ids = [result["EventId"] for result in answer["Entries"] if "EventId" in result]
+            logger.info("put %s on the bus", batch[0]["DetailType"], extra={"event_ids": ids})
             if not answer["FailedEntryCount"]:
                 return
             batch = [
@@ -366,7 +371,10 @@ def _declared(values: Mapping[str, Mapping[str, Any]], own: str, fleet: str) -> 
     for name in (own, fleet):
         if name in values:
             source = TargetSource.FLEET if name == fleet else TargetSource.PARAMETER
-            return Declared(values[name]["Value"], source, name, values[name]["Type"])
+            entry = values[name]
+            return Declared(
+                entry["Value"], source, name, entry["Type"], entry.get("LastModifiedDate")
+            )
     return None
 
 

@@ -178,12 +178,13 @@ class Database:
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """A target that a parameter declares; *value* is not checked yet."""
+    """A target that a parameter declares, and since when; *value* is not checked yet."""
 
     value: str
     source: TargetSource
     parameter: str
     type: str = "String"
+    declared_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

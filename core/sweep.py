@@ -150,11 +150,13 @@ def sweep(
         )
         if wants in (Need.BEHIND, Need.BLOCKED) and its.observed is not None:
             found.behind += 1
-            age = (now() - its.observed.at).total_seconds()
+            since = _behind_since(instance, its, build=settings.build, now=now())
+            age = (now() - since).total_seconds()
             found.oldest_behind_seconds = max(found.oldest_behind_seconds, age)
         if wants is Need.BLOCKED:
             found.blocked.append(name)
-            logger.info("passed over: %s is blocked", name, extra={"reason": "blocked"})
+            about = {"reason": "blocked", "instance": name}
+            logger.info("passed over: %s is blocked", name, extra=about)
         elif wants is Need.BEHIND or asked.full:
             wanted.append(name)
     else:
@@ -190,7 +192,8 @@ def _is_ours(instance: Instance, settings: Settings, found: Findings) -> bool:
     if verdict.verdict in (Verdict.USE, Verdict.REFUSE):
         return True
     found.skipped[verdict.reason] += 1
-    logger.info("skipped: %s", verdict.message, extra={"reason": verdict.reason})
+    about = {"reason": verdict.reason, "instance": instance.identifier}
+    logger.info("skipped: %s", verdict.message, extra=about)
     return False
 
 
@@ -219,6 +222,23 @@ def _result(found: Findings) -> Result:
 def _target(declared: Declared | None) -> str | None:
     """Return the declared target as written; a malformed one as well, for the run to refuse."""
     return declared.value.strip() if declared else None
+
+
+def _behind_since(
+    instance: Instance, parameters: Parameters, *, build: str, now: datetime
+) -> datetime:
+    """
+    Return since when *instance* has been off its target.
+
+    The observed state may be old without anybody being late: what counts is when the target
+    was declared. A new build moves ``head``, and that is news until the build was tried.
+    """
+    declared, observed = parameters.declared, parameters.observed
+    tried = observed.at if observed is not None and observed.build == build else now
+    if declared is None or _target(declared) == HEAD:
+        return tried
+    since = declared.declared_at or (observed.at if observed is not None else now)
+    return max(since, instance.created_at or since)
 
 
 def _is_at(observed: ObservedState, target: str | None, identifiers: Sequence[str]) -> bool:

@@ -18,18 +18,27 @@ from core.budget import Budget
 from core.eligibility import SKIPPED
 from core.errors import Incomplete, MigrationError, Outcome, RunFailed
 from core.migrate import carry_out
-from core.model import Action, FleetBump, Ignored, Report, Request, Result, Sweep
+from core.model import Action, FleetBump, Ignored, Report, Request, Result, Sweep, Trigger
 from core.revisions import Revisions
 from core.run import Run
 from core.settings import Settings
 from core.sweep import Findings, bump_fleet, sweep
 from handlers.reporting import report_run
-from handlers.requests import Asked, asks_to_raise, is_event, parse
+from handlers.requests import Asked, asks_to_raise, is_event, parse, request_id
 from handlers.responses import render
 
 NAMESPACE = "day2"
 
+# A fleet's runs end together, and Parameter Store takes three writes a second. An event can
+# wait for its turn; a caller cannot.
+REPORT_SECONDS = 300
+DIRECT_REPORT_SECONDS = 20
+REPORT_MARGIN_SECONDS = 3
+
 # The service is the stack, by POWERTOOLS_SERVICE_NAME.
+# They change nothing, so there is nothing to tell of them.
+_READING = (Action.STATUS, Action.PLAN)
+
 logger = Logger()
 metrics = Metrics(namespace=NAMESPACE)
 
@@ -76,12 +85,14 @@ def handler(event: object, context: Any) -> dict[str, Any]:
             so that Lambda tries again and then keeps the event in the on-failure queue.
     """
     begun = time.monotonic()
+    ident = request_id(event, context.aws_request_id)
+    logger.append_keys(request_id=ident)
     asked: Asked | None = None
     answer: Result | MigrationError
     try:
         ours = application()
         asked = parse(event, ours.settings.prefix)
-        answer = _do(asked, ours, context)
+        answer = _do(asked, ours, context, ident)
     except MigrationError as error:
         answer = error
     except Exception as error:
@@ -90,10 +101,19 @@ def handler(event: object, context: Any) -> dict[str, Any]:
         answer.__cause__ = error
 
     duration_ms = int((time.monotonic() - begun) * 1000)
-    response = render(answer, duration_ms=duration_ms, request_id=context.aws_request_id)
+    response = render(answer, duration_ms=duration_ms, request_id=ident)
     _note(asked, answer, response["body"])
-    if isinstance(asked, Request) and asked.action not in (Action.STATUS, Action.PLAN):
-        is_reported = report_run(asked, answer, response["body"], ours.aws, ours.settings)
+    if isinstance(asked, Request) and asked.action not in _READING:
+        left = context.get_remaining_time_in_millis() / 1000 - REPORT_MARGIN_SECONDS
+        most = DIRECT_REPORT_SECONDS if asked.is_direct else REPORT_SECONDS
+        is_reported = report_run(
+            asked,
+            answer,
+            response["body"],
+            ours.aws,
+            ours.settings,
+            patience=Budget.of(min(left, most)),
+        )
         metrics.add_metric("ReportingFailed", MetricUnit.Count, int(not is_reported))
 
     if isinstance(answer, MigrationError) and (is_event(event) or asks_to_raise(event)):
@@ -103,7 +123,7 @@ def handler(event: object, context: Any) -> dict[str, Any]:
     return response
 
 
-def _do(asked: Asked, ours: Application, context: Any) -> Result:
+def _do(asked: Asked, ours: Application, context: Any, ident: str) -> Result:
     """Do what was asked."""
     budget = Budget(
         lambda: context.get_remaining_time_in_millis() / 1000, ours.settings.margin_seconds
@@ -115,6 +135,8 @@ def _do(asked: Asked, ours: Application, context: Any) -> Result:
             return Result(Outcome.IGNORED, asked.message, report, asked.reason)
         case FleetBump():
             result, found = bump_fleet(ours.aws, ours.settings)
+            # It looked at nobody's state, so it says nothing of who is behind or blocked.
+            metrics.add_metric("InstancesSkipped", MetricUnit.Count, found.skipped.total())
         case Sweep():
             result, found = sweep(
                 asked,
@@ -124,6 +146,7 @@ def _do(asked: Asked, ours: Application, context: Any) -> Result:
                 budget=budget,
                 now=lambda: datetime.now(UTC),
             )
+            _count(found)
         case Request():
             return carry_out(
                 Run(
@@ -132,10 +155,9 @@ def _do(asked: Asked, ours: Application, context: Any) -> Result:
                     revisions=ours.revisions,
                     settings=ours.settings,
                     budget=budget,
-                    request_id=context.aws_request_id,
+                    request_id=ident,
                 )
             )
-    _count(found)
     return result
 
 
@@ -148,13 +170,14 @@ def _count(found: Findings) -> None:
 
 def _note(asked: Asked | None, answer: Result | MigrationError, body: dict[str, Any]) -> None:
     """Write the one line that says how the run ended, and its metrics."""
-    # "message" is the log line's own; request_id is there as function_request_id too.
+    # "message" is the log line's own; request_id is on every line.
     line = {
-        name: value for name, value in body.items() if name not in ("history", "plan", "message")
+        name: value
+        for name, value in body.items()
+        if name not in ("history", "plan", "message", "request_id")
     }
     line["result"] = body["message"]
-    kind = type(asked).__name__ if asked is not None else None
-    line["trigger"] = asked.trigger.value if isinstance(asked, Request) else kind
+    line["trigger"], line["action"] = _asked_by(asked)
     if isinstance(answer, MigrationError):
         logger.error(
             "run finished", extra=line, exc_info=answer if isinstance(answer, RunFailed) else None
@@ -173,3 +196,16 @@ def _note(asked: Asked | None, answer: Result | MigrationError, body: dict[str, 
         changed = len(answer.report.changed_files)
         metrics.add_metric("RevisionFilesChanged", MetricUnit.Count, changed)
     metrics.add_metric("RevisionsApplied", MetricUnit.Count, len(body["applied_migrations"]))
+
+
+def _asked_by(asked: Asked | None) -> tuple[str | None, str | None]:
+    """Return what asked and for what, in the words of the log."""
+    match asked:
+        case Request():
+            return asked.trigger.value, asked.action.value
+        case Sweep():
+            return Trigger.SWEEP.value, "sweep"
+        case FleetBump():
+            return Trigger.PARAMETER.value, "bump"
+        case _:
+            return None, None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from core.aws import Aws
-from core.errors import MigrationError, Outcome
+from core.budget import Budget, pauses
+from core.errors import MigrationError, NotReady, Outcome
 from core.model import ObservedState, Report, Request, Result
 from core.settings import Settings
 
@@ -28,39 +29,97 @@ def report_run(
     body: Mapping[str, Any],
     aws: Aws,
     settings: Settings,
+    *,
+    patience: Budget | None = None,
 ) -> bool:
     """
     Keep the observed state of the instance and publish the result.
 
     The database is what it is whether or not AWS takes note of it: a failure here is
-    logged and counted, and never turns a true answer into another.
+    logged and counted, and never turns a true answer into another. *patience* is for a busy
+    Parameter Store.
 
     Returns:
         Whether everything was reported.
     """
-    report = answer.report or Report()
-    try:
-        if report.instance and report.dbi_resource_id:
-            state = observed_state(
-                answer,
-                aws.parameters(report.instance).observed,
-                build=settings.build,
-                request_id=body["request_id"],
-                at=datetime.now(UTC),
-            )
-            if state is not None:
-                aws.write_observed(report.instance, state)
-        if answer.outcome in _AT_TARGET:
-            aws.put_events(SUCCEEDED, [_detail(request, body)])
-        elif isinstance(answer, MigrationError):
-            aws.put_events(FAILED, [_detail(request, body)])
-            if settings.result_topic_arn:
-                subject = f"{settings.prefix}: {answer.outcome} on {report.instance}"
-                aws.publish(settings.result_topic_arn, subject, body["message"])
-    except MigrationError:
-        logger.exception("the run could not be reported to AWS")
-        return False
-    return True
+    ended = _Ended(request, answer, body, aws, settings, patience or Budget.of(0))
+    is_reported = True
+    for tell in (ended.keep_state, ended.put_result, ended.publish):
+        try:
+            tell()
+        except MigrationError:
+            logger.exception("the run could not be reported to AWS")
+            is_reported = False
+    return is_reported
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """A run that has ended, and where that is told."""
+
+    request: Request
+    answer: Result | MigrationError
+    body: Mapping[str, Any]
+    aws: Aws
+    settings: Settings
+    patience: Budget
+
+    def keep_state(self) -> None:
+        """Write the instance's observed state where this run says something new of it."""
+        report = self.answer.report
+        if report is None or report.instance is None:
+            return
+        name = report.instance
+        if report.dbi_resource_id is None and self._failed and not self.request.is_direct:
+            # It failed before it got to the instance, over its secret say. The sweep has to
+            # know, or it would knock at every turn.
+            report.dbi_resource_id = self.aws.instance(name).dbi_resource_id
+        if not report.dbi_resource_id:
+            return
+        state = observed_state(
+            self.answer,
+            self._patiently(lambda: self.aws.parameters(name)).observed,
+            build=self.settings.build,
+            request_id=self.body["request_id"],
+            at=datetime.now(UTC),
+        )
+        if state is not None:
+            self._patiently(lambda: self.aws.write_observed(name, state))
+
+    def put_result(self) -> None:
+        """Put the result event on the bus; a run that was left alone or goes on has none."""
+        if self.answer.outcome in _AT_TARGET:
+            self.aws.put_events(SUCCEEDED, [_detail(self.request, self.body)])
+        elif self._failed:
+            self.aws.put_events(FAILED, [_detail(self.request, self.body)])
+
+    def publish(self) -> None:
+        """Tell the topic, where there is one, of what changed and of what failed."""
+        topic_arn = self.settings.result_topic_arn
+        if topic_arn and (self.answer.outcome is Outcome.APPLIED or self._failed):
+            name = self.body["instance"] or self.request.secret_name
+            subject = f"{self.settings.prefix}: {self.answer.outcome} on {name}"
+            self.aws.publish(topic_arn, subject, self.body["message"])
+
+    @property
+    def _failed(self) -> bool:
+        return isinstance(self.answer, MigrationError)
+
+    def _patiently(self, call: Callable[[], Any]) -> Any:
+        """
+        Return what *call* returns, trying again while AWS is busy.
+
+        Raises:
+            NotReady: It still was when our patience ended.
+        """
+        for pause in pauses(1.0, 10.0):
+            try:
+                return call()
+            except NotReady:
+                if self.patience.left() < pause:
+                    raise
+                self.patience.sleep(pause)
+        raise AssertionError("pauses never end")
 
 
 def observed_state(

@@ -195,7 +195,7 @@ def test_a_success_is_kept_and_published() -> None:
     assert tell(succeeded(Outcome.APPLIED, "002", "003"), aws, TOPIC)
 
     assert [state.outcome for state in aws.written] == ["APPLIED"]
-    assert aws.published == []
+    assert aws.published == [(TOPIC, "day2: APPLIED on orders", "done")]
     assert aws.events == [
         (
             "Migration Succeeded",
