@@ -11,11 +11,11 @@ import pytest
 
 from core.errors import Rejected
 from core.model import Action, FleetBump, Ignored, Request, Sweep, Trigger
-from handlers.requests import Asked, asks_to_raise, is_event, parse
+from handlers.requests import Asked, asks_to_raise, is_event, parse, request_id
 from tests.conftest import ROOT
 
 FIELDS = "secret_name, instance, action, target_revision, from_revision, raise_on_failure"
-ACTIONS = "migrate, status, plan, rollback, stamp, adopt"
+ACTIONS = ", ".join(Action)
 
 ACCEPTED: dict[str, Asked] = {
     "instance_created": Request(Trigger.INSTANCE, instance="orders"),
@@ -142,7 +142,9 @@ REJECTED = {
         "source, detail-type: 'somebody.else', 'Migration Requested' is no event that wakes us"
     ),
 }
-SAMPLES = sorted(file.stem for file in (ROOT / "events").iterdir())
+SAMPLES = sorted(file.stem for file in (ROOT / "events").glob("*.json"))
+
+EVENT_ID = "9dbdce5f-29f1-1e4a-119e-08ea62e15ce4"
 
 # One of each kind that JSON knows, and what a text field may be spoilt with.
 ODD_VALUES = (
@@ -216,6 +218,22 @@ def test_only_what_comes_over_the_bus_is_an_event(
 def test_a_direct_request_may_ask_for_exceptions(raw: object, *, expected: bool) -> None:
     """An asynchronous caller reads no answer, so a wrong request of its raises too."""
     assert asks_to_raise(raw) is expected
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        ({"id": EVENT_ID, "source": "day2", "detail-type": "Migration Requested"}, EVENT_ID),
+        ({"id": f"{EVENT_ID}\n", "source": "day2", "detail-type": "x"}, "invocation"),
+        ({"id": 7, "source": "day2", "detail-type": "x"}, "invocation"),
+        ({"source": "day2.schedule", "detail-type": "Sweep Requested"}, "invocation"),
+        ({"id": EVENT_ID, "instance": "orders"}, "invocation"),
+        ([EVENT_ID], "invocation"),
+    ],
+)
+def test_what_is_told_of_an_event_has_the_events_own_id(raw: object, expected: str) -> None:
+    """The id survives retries and duplicates; whatever is no id of EventBridge's is not used."""
+    assert request_id(raw, "invocation") == expected
 
 
 @pytest.mark.parametrize("name", SAMPLES)

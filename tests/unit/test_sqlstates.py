@@ -1,0 +1,56 @@
+"""What the server's codes mean outside a revision, told without a password."""
+
+from __future__ import annotations
+
+import pytest
+
+from core.database import meaning_of, parameters
+from core.errors import (
+    AccessDenied,
+    MigrationError,
+    NotFound,
+    NotReady,
+    RunFailed,
+    WrongPassword,
+)
+from core.model import Database
+
+DATABASE = Database("orders.example", 5432, "shop", "master", "s3cr3t", "/ca.pem")
+
+# PostgreSQL documentation, Appendix A.
+MEANINGS: list[tuple[str | None, type[MigrationError]]] = [
+    ("28P01", WrongPassword),
+    ("28000", AccessDenied),
+    ("3D000", NotFound),
+    ("42501", AccessDenied),
+    ("25006", RunFailed),
+    ("53300", NotReady),
+    ("53400", NotReady),
+    ("57014", NotReady),
+    ("57P01", NotReady),
+    ("57P03", NotReady),
+    ("08006", NotReady),
+    (None, NotReady),
+    ("42601", RunFailed),
+    ("XX000", RunFailed),
+]
+
+
+@pytest.mark.parametrize(("code", "kind"), MEANINGS)
+def test_a_code_means(code: str | None, kind: type[MigrationError]) -> None:
+    """Each code is the error that says what to do, with the code and the place in it."""
+    found = meaning_of(code, DATABASE)
+
+    assert type(found) is kind
+    assert "orders.example:5432" in str(found)
+    assert code is None or code in str(found)
+    assert "s3cr3t" not in str(found)
+
+
+def test_a_connection_is_verified_and_shows_no_password() -> None:
+    """TLS with a verified name, always; and printing a database prints no password."""
+    given = parameters(DATABASE)
+
+    assert (given["sslmode"], given["sslrootcert"]) == ("verify-full", "/ca.pem")
+    assert given["password"] == "s3cr3t"
+    assert "s3cr3t" not in repr(DATABASE)
