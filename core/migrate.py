@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from core import by_hand, history
 from core.apply import apply, reconcile_logins
+from core.check import check
 from core.database import acquire_lock, translating
 from core.eligibility import is_opted_in
 from core.entry import enter
@@ -47,6 +48,7 @@ def carry_out(run: Run) -> Result:
         Action.MIGRATE: migrate,
         Action.STATUS: status,
         Action.PLAN: dry_run,
+        Action.CHECK: check,
         Action.ROLLBACK: by_hand.rollback,
         Action.STAMP: by_hand.stamp,
         Action.ADOPT: by_hand.adopt,

@@ -20,6 +20,7 @@ class Action(StrEnum):
     MIGRATE = "migrate"
     STATUS = "status"
     PLAN = "plan"
+    CHECK = "check"
     ROLLBACK = "rollback"
     STAMP = "stamp"
     ADOPT = "adopt"

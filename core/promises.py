@@ -6,25 +6,56 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from core.settings import ROOT
+
+# Stands for whom the function connects as.
+MASTER = "MASTER"
 
 
 @dataclass(frozen=True, slots=True)
 class PromisedRole:
-    """A role; *login* is ``password``, ``iam``, or ``None`` for a role that cannot log in."""
+    """
+    A role.
+
+    Attributes:
+        login: ``password``, ``iam``, or ``None`` for a role that cannot log in.
+        member_of: The roles whose privileges it has.
+        can: What it can do, in words for a person.
+    """
 
     name: str
     since: str
     login: str | None = None
+    member_of: tuple[str, ...] = ()
+    can: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class PromisedThing:
-    """A schema, or a table by its qualified name."""
+    """A schema, or a table by its qualified name; *owner* is a role, where that is promised."""
 
     name: str
     since: str
+    owner: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PromisedGrant:
+    """
+    Privileges of one role on things.
+
+    Attributes:
+        on: As in the file, such as ``schema audit`` or ``tables in audit``.
+        made_by: The roles whose future tables and sequences it holds for, too.
+    """
+
+    to: str
+    since: str
+    privileges: tuple[str, ...]
+    on: tuple[str, ...]
+    made_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +65,8 @@ class Promises:
     roles: tuple[PromisedRole, ...] = ()
     schemas: tuple[PromisedThing, ...] = ()
     tables: tuple[PromisedThing, ...] = ()
+    closed: tuple[PromisedThing, ...] = ()
+    grants: tuple[PromisedGrant, ...] = ()
 
     @classmethod
     def load(cls, file: Path = ROOT / "alembic" / "promises.toml") -> Promises:
@@ -41,10 +74,22 @@ class Promises:
         if not file.exists():
             return cls()
         found = tomllib.loads(file.read_text())
+
+        def entries(kind: str) -> list[dict[str, Any]]:
+            return [
+                {
+                    name: tuple(value) if isinstance(value, list) else value
+                    for name, value in entry.items()
+                }
+                for entry in found.get(kind, [])
+            ]
+
         return cls(
-            roles=tuple(PromisedRole(**one) for one in found.get("role", [])),
-            schemas=tuple(PromisedThing(**one) for one in found.get("schema", [])),
-            tables=tuple(PromisedThing(**one) for one in found.get("table", [])),
+            roles=tuple(PromisedRole(**one) for one in entries("role")),
+            schemas=tuple(PromisedThing(**one) for one in entries("schema")),
+            tables=tuple(PromisedThing(**one) for one in entries("table")),
+            closed=tuple(PromisedThing(**one) for one in entries("closed")),
+            grants=tuple(PromisedGrant(**one) for one in entries("grant")),
         )
 
     def up_to(self, applied: Sequence[str]) -> Promises:
@@ -53,6 +98,8 @@ class Promises:
             roles=tuple(one for one in self.roles if one.since in applied),
             schemas=tuple(one for one in self.schemas if one.since in applied),
             tables=tuple(one for one in self.tables if one.since in applied),
+            closed=tuple(one for one in self.closed if one.since in applied),
+            grants=tuple(one for one in self.grants if one.since in applied),
         )
 
     @property

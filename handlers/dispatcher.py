@@ -37,7 +37,7 @@ REPORT_MARGIN_SECONDS = 3
 
 # The service is the stack, by POWERTOOLS_SERVICE_NAME.
 # They change nothing, so there is nothing to tell of them.
-_READING = (Action.STATUS, Action.PLAN)
+_READING = (Action.STATUS, Action.PLAN, Action.CHECK)
 
 logger = Logger()
 metrics = Metrics(namespace=NAMESPACE)
@@ -174,7 +174,7 @@ def _note(asked: Asked | None, answer: Result | MigrationError, body: dict[str, 
     line = {
         name: value
         for name, value in body.items()
-        if name not in ("history", "plan", "message", "request_id")
+        if name not in ("history", "plan", "roles", "message", "request_id")
     }
     line["result"] = body["message"]
     line["trigger"], line["action"] = _asked_by(asked)
