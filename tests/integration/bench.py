@@ -14,7 +14,7 @@ import psycopg2
 from psycopg2 import sql
 
 from core.budget import Budget
-from core.database import connect, query
+from core.database import acquire_lock, connect, query
 from core.history import Recorder
 from core.locate import locate
 from core.migrate import carry_out
@@ -155,8 +155,6 @@ class Bench:
     @contextmanager
     def lock_held(self) -> Iterator[Session]:
         """Hold the lock of the database, as another run would."""
-        from core.database import acquire_lock
-
         with closing(self.connect_as_runner()) as session:
             acquire_lock(session, Budget.of(5), wait_seconds=0)
             yield session

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 
 from core.errors import NoSuchInstance, NotFound
@@ -24,8 +24,8 @@ class FakeCloud:
 
     known: dict[str, Instance] = field(default_factory=dict)
     declared: dict[str, Parameters] = field(default_factory=dict)
-    secrets: dict[str, dict[str, object]] = field(default_factory=dict)
-    tags: dict[str, dict[str, str]] = field(default_factory=dict)
+    secrets: MutableMapping[str, dict[str, object]] = field(default_factory=dict)
+    tags: MutableMapping[str, dict[str, str]] = field(default_factory=dict)
     events: list[tuple[str, Mapping[str, object]]] = field(default_factory=list)
 
     def instance(self, identifier: str) -> Instance:
@@ -89,12 +89,12 @@ class FakeCloud:
     def tag_secret(self, name: str, tags: Mapping[str, str]) -> None:
         """Put *tags* on the secret *name*."""
         self._check(name)
-        self.tags[name] |= tags
+        self.tags[name] = self.tags[name] | tags
 
     def untag_secret(self, name: str, tag: str) -> None:
         """Take *tag* from the secret *name*."""
         self._check(name)
-        self.tags[name].pop(tag, None)
+        self.tags[name] = {key: kept for key, kept in self.tags[name].items() if key != tag}
 
     def _check(self, name: str) -> None:
         if name not in self.secrets:

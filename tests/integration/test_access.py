@@ -1,0 +1,266 @@
+"""Getting in: which passwords work, whom we trust, and what a refusal says."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import psycopg2
+import pytest
+
+from core.budget import Budget
+from core.database import query
+from core.errors import (
+    AccessDenied,
+    MigrationError,
+    NotFound,
+    NotReady,
+    RunFailed,
+    UntrustedServer,
+)
+from core.model import Action
+from infra.local import tls_front
+from infra.local.certificates import Authority, Certificate
+from infra.local.postgres import Programs, Server
+from infra.local.state import free_port, port_is_free
+from tests.integration.bench import DATABASE, INSTANCE, MASTER_SECRET, Bench, make_empty
+
+
+def at(bench: Bench, **address: object) -> Bench:
+    """Return *bench* with another *address* of its instance."""
+    bench.cloud.known[INSTANCE] = replace(bench.cloud.known[INSTANCE], **address)  # type: ignore[arg-type]
+    return bench
+
+
+@contextmanager
+def front_of(server: Server, shown: Certificate, folder: Path) -> Iterator[int]:
+    """Run a TLS front before *server* that shows the certificate *shown*; yield its port."""
+    port = free_port()
+    files = (folder / "shown.crt", folder / "shown.key")
+    for file, content in zip(files, (shown.certificate, shown.key), strict=True):
+        file.write_bytes(content)
+    socket = server.folder / f".s.PGSQL.{server.port}"
+    with subprocess.Popen(
+        [sys.executable, tls_front.__file__, str(port), str(socket), *map(str, files)]
+    ) as front:
+        try:
+            while port_is_free(port):
+                assert front.poll() is None
+            yield port
+        finally:
+            front.terminate()
+
+
+def all_that_is_said(error: BaseException) -> str:
+    """Return every text that a log may have of *error*: its chain, with each one's repr."""
+    texts = traceback.format_exception(error)
+    cause: BaseException | None = error
+    while cause is not None:
+        texts += [str(cause), repr(cause), repr(vars(cause))]
+        cause = cause.__cause__ or cause.__context__
+    return "\n".join(texts)
+
+
+@pytest.mark.parametrize(
+    "password",
+    [
+        "p%20a%ss%(word)s",
+        "user:pass@host:5432/db?sslmode=disable#end",
+        'it\'s "quoted" \\ and\tspaced ',
+        "пароль-密码-🔑",
+        "x" * 128,
+        "{braces} $dollars ${both}",
+    ],
+    ids=["percents", "url", "quotes", "unicode", "long", "templates"],
+)
+def test_master_password_may_hold_anything(bench: Bench, password: str) -> None:
+    """A password is never part of a URL or of SQL, so no mark in it means anything."""
+    make_empty(bench.server, master="ops")
+    bench.server.set_password("ops", password)
+    odd = Bench(bench.server, bench.ca_file, master="ops")
+    odd.cloud.secrets[MASTER_SECRET]["password"] = password
+
+    result = odd.run(target="001")
+
+    assert result.report.applied == ["001"]
+
+
+def test_wrong_password_is_denied_and_never_shown(bench: Bench) -> None:
+    """A refused password is named by its code; no text of the error chain has it."""
+    bench.cloud.secrets[MASTER_SECRET]["password"] = "guessed-wrong"
+
+    with pytest.raises(AccessDenied) as caught:
+        bench.run()
+
+    assert str(caught.value) == (
+        f"database {DATABASE} at localhost:{bench.server.port} refused the password of postgres"
+        " (28P01): correct the master secret, or rotate it"
+    )
+    assert "guessed-wrong" not in all_that_is_said(caught.value)
+
+
+def test_user_who_may_not_log_in_is_denied(bench: Bench) -> None:
+    """A master that IAM owns cannot enter with a password, and the message says where to look."""
+    make_empty(bench.server, master="ops")
+    bench.query("GRANT rds_iam TO ops")
+    denied = Bench(bench.server, bench.ca_file, master="ops")
+
+    with pytest.raises(AccessDenied, match=r"lets ops not log in \(28000\): .* rds_iam"):
+        denied.run()
+
+
+def test_missing_database_is_not_found(bench: Bench) -> None:
+    """A database that is not there is named, with the code of the server."""
+    with pytest.raises(NotFound) as caught:
+        at(bench, db_name="nowhere").run()
+
+    assert str(caught.value) == (
+        f"database nowhere at localhost:{bench.server.port} does not exist (3D000): "
+        "create it, or name another database"
+    )
+
+
+def test_master_who_does_not_own_the_database_is_denied(bench: Bench) -> None:
+    """Where we may not make our schema, the message asks for the instance's master."""
+    bench.query(f"ALTER DATABASE {DATABASE} OWNER TO rdsadmin")
+
+    with pytest.raises(AccessDenied, match=r"postgres lacks a privilege \(42501\)"):
+        bench.run()
+
+
+def test_read_only_database_is_a_failure_that_touched_nothing(bench: Bench) -> None:
+    """A replica, or a database made read-only, is told by its code."""
+    bench.query(f"ALTER DATABASE {DATABASE} SET default_transaction_read_only = on")
+
+    with pytest.raises(RunFailed, match=r"is read-only \(25006\).*nothing was changed"):
+        bench.run()
+
+
+def test_nobody_listening_is_not_ready(bench: Bench) -> None:
+    """A server that is not up yet may be up later."""
+    port = free_port()
+
+    with pytest.raises(NotReady) as caught:
+        at(bench, port=port).run(budget=Budget.of(0.5))
+
+    assert caught.value.outcome.retryable
+    assert f"localhost:{port} refuses connections" in str(caught.value)
+
+
+def refused(bench: Bench, **settings: object) -> str:
+    """Return why *bench* does not trust its server; no password may have been sent."""
+    with pytest.raises(UntrustedServer) as caught:
+        bench.run(Action.STATUS, settings=replace(bench.settings, **settings))  # type: ignore[arg-type]
+    assert bench.server.master_password not in all_that_is_said(caught.value)
+    return str(caught.value)
+
+
+def test_server_of_another_authority_is_not_trusted(bench: Bench, tmp_path: Path) -> None:
+    """A certificate that no CA of ours signed is refused, even for the right name."""
+    other = tmp_path / "other-ca.pem"
+    other.write_bytes(Authority.create("another CA").pem)
+
+    said = refused(bench, ca_file=str(other))
+
+    assert said == (
+        f"the certificate of localhost:{bench.server.port} is signed by no CA of other-ca.pem: "
+        "correct CaFile; no password was sent"
+    )
+
+
+def test_server_of_another_name_is_not_trusted(bench: Bench) -> None:
+    """A certificate for another name than the one we asked for is refused."""
+    said = refused(at(bench, host="127.0.0.1"))
+
+    assert said == (
+        f"the certificate of 127.0.0.1:{bench.server.port} is for another name than 127.0.0.1: "
+        "use the instance's own endpoint; no password was sent"
+    )
+
+
+def test_server_with_an_expired_certificate_is_not_trusted(
+    bench: Bench, authority: Authority, tmp_path: Path
+) -> None:
+    """A certificate that has run out is refused, and the message says what to renew."""
+    expired = authority.issue(["localhost"], lifetime=timedelta(days=-1))
+
+    with front_of(bench.server, expired, tmp_path) as port:
+        said = refused(at(bench, port=port))
+
+    assert said == (
+        f"the certificate of localhost:{port} has expired: renew it "
+        "(on RDS: rotate the server certificate); no password was sent"
+    )
+
+
+def test_server_without_tls_is_not_trusted(programs: Programs, ca_file: Path) -> None:
+    """A server that offers no TLS gets no password, even if it would take it in the clear."""
+    server = Server.create(
+        certificate=None, master_password="in the clear", database=DATABASE, programs=programs
+    )
+    try:
+        said = refused(Bench(server, ca_file))
+    finally:
+        server.remove()
+
+    assert said == (f"localhost:{server.port} offers no TLS: turn it on; no password was sent")
+
+
+def test_missing_ca_file_fails_before_anything_is_sent(bench: Bench, tmp_path: Path) -> None:
+    """A CA file that is not there is our own fault, not the server's."""
+    settings = replace(bench.settings, ca_file=str(tmp_path / "missing.pem"))
+
+    with pytest.raises(RunFailed, match=r"missing\.pem does not exist: correct .*CaFile"):
+        bench.run(settings=settings)
+
+
+def test_server_itself_refuses_plain_connections(bench: Bench) -> None:
+    """The local servers are as strict as RDS with ``rds.force_ssl``: no TLS, no entry."""
+    with pytest.raises(psycopg2.OperationalError, match="no encryption"):
+        psycopg2.connect(
+            host="localhost",
+            port=bench.server.port,
+            dbname=DATABASE,
+            user="postgres",
+            password=bench.server.master_password,
+            sslmode="disable",
+        )
+
+
+def test_sessions_are_encrypted_and_called_day2(bench: Bench) -> None:
+    """An operator finds our sessions by name, with the settings that let a dead one go."""
+    with closing(bench.connect_as_runner()) as session:
+        settings = dict(
+            query(
+                session,
+                "SELECT name, setting FROM pg_settings WHERE name IN ('application_name',"
+                " 'client_connection_check_interval', 'idle_in_transaction_session_timeout',"
+                " 'lock_timeout')",
+            )
+        )
+        is_encrypted = session.info.ssl_in_use
+
+    assert is_encrypted
+    assert settings == {
+        "application_name": "day2",
+        "client_connection_check_interval": "1000",
+        "idle_in_transaction_session_timeout": "300000",
+        "lock_timeout": "500",
+    }
+
+
+def test_every_refusal_has_a_report(bench: Bench) -> None:
+    """Whoever reports a refusal knows which instance and database it was about."""
+    bench.cloud.secrets[MASTER_SECRET]["password"] = "guessed-wrong"
+
+    with pytest.raises(MigrationError) as caught:
+        bench.run()
+
+    assert caught.value.report is not None
+    assert (caught.value.report.instance, caught.value.report.database) == (INSTANCE, DATABASE)
