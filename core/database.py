@@ -210,6 +210,14 @@ def is_broken(session: Session) -> bool:
     )
 
 
+def is_ended_unseen(session: Session) -> bool:
+    """Say whether a statement ended the transaction, which the driver takes for open still."""
+    return (
+        session.status == extensions.STATUS_BEGIN
+        and session.info.transaction_status == extensions.TRANSACTION_STATUS_IDLE
+    )
+
+
 def session_settings(session: Session, *, statement_timeout_seconds: float) -> str:
     """
     Return the SQL that brings a session back to where a revision may begin.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,13 +15,18 @@ from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationStep
 from alembic.script import ScriptDirectory
 
-from core.database import is_broken, lend, sqlstate_of
+from core.database import is_broken, is_ended_unseen, lend, sqlstate_of
 from core.errors import NotReady, RevisionFailed, RunFailed
 from core.history import Recorder, checksum
 from core.settings import ROOT
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Session
+
+logger = logging.getLogger(__name__)
+
+# Asked for at both ends of a revision, with statements that are sent anyway.
+_TRANSACTION = "; SELECT transaction_timestamp()::text"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +142,12 @@ class Revisions:
                 if prelude is None:
                     return
                 begun.append(identifier)
-                migration.connection.exec_driver_sql(prelude)
+                transaction = migration.connection.exec_driver_sql(prelude + _TRANSACTION).scalar()
                 recorder.begin()
                 step = step_of(self._scripts.revision_map, self._scripts.get_revision(identifier))
-                step.migration_fn = _as_ourselves(step.migration_fn, migration)
+                step.migration_fn = _as_ourselves(
+                    identifier, step.migration_fn, migration, session, transaction
+                )
                 yield step
 
         try:
@@ -152,10 +160,13 @@ class Revisions:
                 ),
             ):
                 self._scripts.run_env()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             # The one place that catches everything: a revision may raise anything at all.
-            if not begun or isinstance(error, NotReady):
+            if isinstance(error, NotReady):
                 raise
+            if not begun:
+                # Alembic had a first look; what SQLAlchemy wraps is the driver's error.
+                raise getattr(error, "orig", None) or error from error
             raise _failure(begun[-1], error, session) from error
 
     def sql(self, revisions: Sequence[str], current: str | None) -> dict[str, str]:
@@ -194,14 +205,46 @@ class Revisions:
         }
 
 
-def _as_ourselves(operations: Callable[..., None], migration: Any) -> Callable[..., None]:
-    """Return *operations* followed by our own role again: what comes next is our bookkeeping."""
+def _as_ourselves(
+    revision: str,
+    operations: Callable[..., None],
+    migration: Any,
+    session: Session,
+    transaction: str,
+) -> Callable[..., None]:
+    """
+    Return *operations* followed by our own role and settings: our bookkeeping comes next.
+
+    A revision that ends its *transaction* itself (known by its start) is named in a warning:
+    had it failed behind that, a part of it would have stayed.
+    """
 
     def run(**options: Any) -> None:
-        operations(**options)
-        migration.connection.exec_driver_sql("RESET SESSION AUTHORIZATION; RESET ROLE")
+        declared = migration._transaction
+        try:
+            operations(**options)
+        finally:
+            has_committed = is_ended_unseen(session)
+            if has_committed:
+                # The driver takes it for open; without this our records would be committed
+                # one by one.
+                session.rollback()
+                _warn_of_commit(revision)
+        # Not only our role: the next transaction begins as the session is by then.
+        found = migration.connection.exec_driver_sql(
+            "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL" + _TRANSACTION
+        ).scalar()
+        # Alembic's own autocommit_block says what it does, and leaves another transaction.
+        if found != transaction and migration._transaction is declared and not has_committed:
+            _warn_of_commit(revision)
 
     return run
+
+
+def _warn_of_commit(revision: str) -> None:
+    logger.warning(
+        "%s: committed by itself: if it fails in the middle, a part of it stays", revision
+    )
 
 
 def _failure(revision: str, error: Exception, session: Session) -> RevisionFailed:
