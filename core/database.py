@@ -212,7 +212,7 @@ def is_broken(session: Session) -> bool:
 
 def is_ended_unseen(session: Session) -> bool:
     """Say whether a statement ended the transaction, which the driver takes for open still."""
-    return (
+    return bool(
         session.status == extensions.STATUS_BEGIN
         and session.info.transaction_status == extensions.TRANSACTION_STATUS_IDLE
     )

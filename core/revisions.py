@@ -166,7 +166,10 @@ class Revisions:
                 raise
             if not begun:
                 # Alembic had a first look; what SQLAlchemy wraps is the driver's error.
-                raise getattr(error, "orig", None) or error from error
+                origin = getattr(error, "orig", None)
+                if origin is None:
+                    raise
+                raise origin from error
             raise _failure(begun[-1], error, session) from error
 
     def sql(self, revisions: Sequence[str], current: str | None) -> dict[str, str]:
@@ -220,7 +223,7 @@ def _as_ourselves(
     """
 
     def run(**options: Any) -> None:
-        declared = migration._transaction
+        declared = migration._transaction  # noqa: SLF001 - Alembic tells nowhere else
         try:
             operations(**options)
         finally:
@@ -235,7 +238,8 @@ def _as_ourselves(
             "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL" + _TRANSACTION
         ).scalar()
         # Alembic's own autocommit_block says what it does, and leaves another transaction.
-        if found != transaction and migration._transaction is declared and not has_committed:
+        is_declared = migration._transaction is not declared  # noqa: SLF001
+        if found != transaction and not is_declared and not has_committed:
             _warn_of_commit(revision)
 
     return run
@@ -247,7 +251,7 @@ def _warn_of_commit(revision: str) -> None:
     )
 
 
-def _failure(revision: str, error: Exception, session: Session) -> RevisionFailed:
+def _failure(revision: str, error: BaseException, session: Session) -> RevisionFailed:
     """Return *error* of *revision* as ours, naming the server's code and first line."""
     code = sqlstate_of(error)
     origin = getattr(error, "orig", error)
