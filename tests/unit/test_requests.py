@@ -35,6 +35,16 @@ ACCEPTED: dict[str, Asked] = {
     ),
     "direct_plan": Request(Trigger.DIRECT, Action.PLAN, instance="orders", target="head"),
     "direct_raise_on_failure": Request(Trigger.DIRECT, instance="orders", target="003"),
+    "direct_check": Request(Trigger.DIRECT, Action.CHECK, instance="orders"),
+    "direct_rollback": Request(
+        Trigger.DIRECT, Action.ROLLBACK, instance="orders", target="002", from_revision="004"
+    ),
+    "direct_stamp": Request(
+        Trigger.DIRECT, Action.STAMP, instance="orders", target="004", from_revision="base"
+    ),
+    "direct_adopt": Request(
+        Trigger.DIRECT, Action.ADOPT, instance="orders", target="004", from_revision="base"
+    ),
     "direct_secret_only": Request(Trigger.DIRECT, secret_name="orders-master"),
     "direct_status": Request(Trigger.DIRECT, Action.STATUS, secret_name="orders-master"),
     "requested": Request(Trigger.REQUEST, instance="orders"),

@@ -24,6 +24,7 @@ CODES = [
     ("UP_TO_DATE", 200, True, False),
     ("STATUS", 200, True, False),
     ("PLANNED", 200, True, False),
+    ("CHECKED", 200, True, False),
     ("IGNORED", 200, True, False),
     ("REQUESTED", 200, True, False),
     ("INCOMPLETE", 202, False, False),
