@@ -17,10 +17,19 @@ from infra.local.state import State, free_port
 ROLE = "arn:aws:iam::000000000000:role/tests"
 
 
+def pytest_sessionstart() -> None:
+    """Clean what killed test runs have left."""
+    LocalAws.clean_abandoned()
+
+
+def pytest_sessionfinish() -> None:
+    """Leave nothing of this one, the servers of its tests included."""
+    LocalAws(State.of_process()).clean()
+
+
 @pytest.fixture(scope="session")
 def local_aws() -> Iterator[LocalAws]:
     """Start a local AWS of this test run alone; no stack is deployed in it."""
-    LocalAws.clean_abandoned()
     aws = LocalAws(State.of_process())
     aws.up(port=free_port())
     yield aws

@@ -180,6 +180,8 @@ class LocalAws:
             "LOCALSTACK_HOST": address,
             "SQS_ENDPOINT_STRATEGY": "path",
             "LAMBDA_RUNTIME_EXECUTOR": "process",
+            # Ours, since LocalStack's keeps objects in one folder of /tmp, whoever runs it.
+            "PROVIDER_OVERRIDE_S3": "day2",
             # Seconds before an asynchronous invoke is tried again; AWS's 60 is too long.
             "LAMBDA_RETRY_BASE_DELAY": "0",
             # Nothing is fetched and nothing reported.

@@ -113,6 +113,22 @@ def test_killed_localstack_is_cleaned_up_after(another_aws: LocalAws) -> None:
     assert another_aws.client("rds").describe_db_instances()["DBInstances"] == []
 
 
+def test_objects_and_code_lie_in_the_state_folder(
+    local_aws: LocalAws, make_function: Callable[..., Function]
+) -> None:
+    """Two users, or two checkouts, must not meet in a folder of /tmp."""
+    s3 = local_aws.client("s3")
+    s3.create_bucket(Bucket="bucket")
+    s3.put_object(Bucket="bucket", Key="key", Body=b"x" * 2_000_000)
+    where = "def handler(event, context): return [__file__, __import__('tempfile').gettempdir()]"
+
+    code, temporary = make_function(where).invoke().response
+
+    assert (local_aws.state.folder / "tmp" / "s3").exists()
+    assert code.startswith(str(local_aws.state.folder))
+    assert temporary.startswith(str(local_aws.state.folder))
+
+
 def test_up_again_is_the_same_one(local_aws: LocalAws) -> None:
     """Starting what is up does nothing."""
     before = local_aws.endpoint_url
