@@ -1,0 +1,181 @@
+"""Whatever a revision does, the report is exact, and the next one does not feel it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.world import World
+
+MakeHistory = Callable[..., Path]
+
+DEFERRED = """
+CREATE TABLE public.parent (id int PRIMARY KEY);
+CREATE TABLE public.child (id int REFERENCES public.parent DEFERRABLE INITIALLY DEFERRED);
+INSERT INTO public.child VALUES (1);
+"""
+MAKE_TABLE = 'op.execute("CREATE TABLE public.{} ()")'
+FAILING = {
+    "sql": ('op.execute("SELECT 1/0")', "22012"),
+    "python": ('raise LookupError("no such thing")', "LookupError"),
+    "exit": ('raise SystemExit("enough")', "SystemExit"),
+    "aborted": (
+        'try:\n    op.execute("SELECT 1/0")\nexcept Exception:\n    pass',
+        "25P02",
+    ),
+    "constraint at commit": (f"op.execute({DEFERRED!r})", "23503"),
+    "terminates itself": (
+        'op.execute("SELECT pg_terminate_backend(pg_backend_pid())")',
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("how", sorted(FAILING))
+def test_failing_revision_keeps_those_before(world: World, history: MakeHistory, how: str) -> None:
+    """A revision that fails leaves nothing; the one before it is kept, and the report says so."""
+    body, code = FAILING[how]
+    broken = f"{MAKE_TABLE.format('half')}\n{body}"
+    ini = history({"a1": MAKE_TABLE.format("one"), "a2": broken, "a3": MAKE_TABLE.format("three")})
+
+    answer = world.call(ini=ini)
+
+    found = answer.body
+    assert (answer.outcome, found["applied_migrations"], found["final_revision"]) == (
+        "FAILED" if code else "NOT_READY",
+        ["a1"],
+        "a1",
+    ), answer
+    assert "revision a2 failed" in found["message"]
+    assert (code or "broke") in found["message"]
+    assert found["pending_migrations"] == ["a2", "a3"]
+    assert world.history() == [("upgrade", "a1")]
+    assert tables(world) == ["one"]
+    assert world.lock_holders() == []
+
+
+def test_mended_revision_carries_on(world: World, history: MakeHistory) -> None:
+    """After a failure, the next build's run applies what is left, and nothing twice."""
+    world.call(ini=history({"a1": MAKE_TABLE.format("one"), "a2": "raise ValueError"}))
+
+    answer = world.call(
+        ini=history({"a1": MAKE_TABLE.format("one"), "a2": MAKE_TABLE.format("two")})
+    )
+
+    assert answer.body["applied_migrations"] == ["a2"]
+    assert tables(world) == ["one", "two"]
+
+
+COMMITTING = {
+    "raw commit": 'op.execute("COMMIT")',
+    "raw commit and begin": 'op.execute("COMMIT; BEGIN")',
+    "commit": "op.get_bind().commit()",
+    "driver's commit": "op.get_bind().connection.driver_connection.commit()",
+}
+
+
+@pytest.mark.parametrize("how", sorted(COMMITTING))
+def test_revision_that_commits_by_itself(world: World, history: MakeHistory, how: str) -> None:
+    """A revision that commits by itself is reported as it is, and named in a warning."""
+    body = f"{MAKE_TABLE.format('two')}\n{COMMITTING[how]}\n{MAKE_TABLE.format('more')}"
+    ini = history({"a1": MAKE_TABLE.format("one"), "a2": body, "a3": MAKE_TABLE.format("three")})
+
+    answer = world.call(ini=ini)
+
+    upgraded = [revision for _, revision in world.history()]
+    assert answer.body["applied_migrations"] == upgraded
+    assert answer.body["final_revision"] == world.current() == upgraded[-1]
+    assert answer.outcome == "APPLIED", answer
+    assert "a2: committed by itself" in answer.log
+    assert tables(world) == ["more", "one", "three", "two"]
+
+
+def test_failure_after_a_commit_of_its_own(world: World, history: MakeHistory) -> None:
+    """What a revision committed before it failed stays, and the report names it as failed."""
+    body = f"{MAKE_TABLE.format('two')}\nop.execute('COMMIT')\nop.execute('SELECT 1/0')"
+    ini = history({"a1": MAKE_TABLE.format("one"), "a2": body})
+
+    answer = world.call(ini=ini)
+
+    assert (answer.outcome, answer.body["final_revision"]) == ("FAILED", "a1")
+    assert "a2: committed by itself" in answer.log
+    assert world.history() == [("upgrade", "a1")]
+
+
+CHANGING = {
+    "search_path": "SET search_path = pg_temp",
+    "role": "CREATE ROLE other; GRANT other TO CURRENT_USER; SET ROLE other",
+    "statement_timeout": "SET statement_timeout = 1",
+    "lock_timeout": "SET lock_timeout = 0",
+    "datestyle": "SET datestyle = 'German'",
+    "isolation": "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE",
+    "read only": "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+    "client_encoding": "SET client_encoding = 'LATIN1'",
+    "everything": "DISCARD TEMP; RESET ALL",
+    "prepared": "PREPARE it AS SELECT 1; LISTEN something; CREATE TEMP TABLE history ()",
+}
+SETTINGS = (
+    "search_path", "statement_timeout", "lock_timeout", "client_encoding", "datestyle", "role",
+    "default_transaction_isolation", "default_transaction_read_only",
+)  # fmt: skip
+RECORD = (
+    "op.execute(\"CREATE TABLE public.{} AS SELECT name, CASE name WHEN 'statement_timeout'"
+    " THEN (setting::int > 1000)::text ELSE setting END FROM pg_settings"
+    f' WHERE name IN {SETTINGS}")'
+)
+
+
+@pytest.mark.parametrize("what", sorted(CHANGING))
+def test_changed_session_is_not_felt(world: World, history: MakeHistory, what: str) -> None:
+    """A revision that changes its session leaves the next one, and our records, as they were."""
+    ini = history(
+        {
+            "a1": RECORD.format("before"),
+            "a2": f'op.execute("{CHANGING[what]}")',
+            "a3": RECORD.format("after"),
+        }
+    )
+
+    answer = world.call(ini=ini)
+
+    assert (answer.outcome, answer.body["applied_migrations"]) == ("APPLIED", ["a1", "a2", "a3"])
+    settings = "SELECT * FROM public.{} ORDER BY 1"
+    assert world.query(settings.format("before")) == world.query(settings.format("after"))
+    assert world.history() == [("upgrade", "a1"), ("upgrade", "a2"), ("upgrade", "a3")]
+    assert world.query("SELECT DISTINCT applied_by FROM day2.history") == [("postgres",)]
+
+
+def test_session_settings_are_set_on_the_server(world: World, history: MakeHistory) -> None:
+    """A revision runs with every setting that lets the server let go of a run that vanished."""
+    ini = history({"a1": 'op.execute("CREATE TABLE public.seen AS SELECT * FROM pg_settings")'})
+
+    world.call(ini=ini, seconds=33.0)
+
+    seen = dict(world.query("SELECT name, setting FROM public.seen"))
+    wanted = {
+        "client_connection_check_interval": "1000",
+        "tcp_keepalives_idle": "10",
+        "tcp_keepalives_interval": "5",
+        "tcp_keepalives_count": "3",
+        "tcp_user_timeout": "25000",
+        "idle_in_transaction_session_timeout": "300000",
+        "lock_timeout": "300",
+        "application_name": "day2",
+        "createrole_self_grant": "set, inherit",
+    }
+    assert {name: seen[name] for name in wanted if name in seen} == {
+        name: value for name, value in wanted.items() if name in seen
+    }
+    # What is left of the time, less the margin, whatever the run has spent so far.
+    assert 20_000 < int(seen["statement_timeout"]) <= 30_000
+
+
+def tables(world: World) -> list[str]:
+    """Return the tables that revisions made."""
+    found = world.query(
+        "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
+        " AND tablename NOT IN ('parent', 'child') ORDER BY 1"
+    )
+    return [name for (name,) in found]
