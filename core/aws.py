@@ -57,7 +57,13 @@ _CLIENT_CONFIG = Config(
     read_timeout=20,
     retries={"mode": "standard", "total_max_attempts": 5},
 )
-_ACCESS_CODES = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation")
+# The last one is Secrets Manager's: the key may be disabled, or not ours to use.
+_ACCESS_CODES = (
+    "AccessDenied",
+    "AccessDeniedException",
+    "UnauthorizedOperation",
+    "DecryptionFailure",
+)
 _MISSING_CODES = ("ResourceNotFoundException", "ParameterNotFound", "DBInstanceNotFound")
 _BUSY_CODES = (
     "Throttling",
