@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from alembic import context
+from alembic.util import CommandError
 from sqlalchemy import URL, Connection, MetaData, create_engine, make_url
 from sqlalchemy.pool import NullPool
 
@@ -20,6 +21,7 @@ from core import history
 from core.aws import Aws
 from core.budget import Budget
 from core.database import acquire_lock
+from core.errors import MigrationError
 from core.history import Recorder
 from core.settings import Settings
 from core.vault import Vault
@@ -100,8 +102,12 @@ elif "connection" in config.attributes:
     with context.begin_transaction():
         context.run_migrations()
 else:
-    with session_of_our_own():
-        with context.begin_transaction():
-            context.run_migrations()
-        if "vault" in config.attributes:
-            config.attributes["vault"].settle()
+    try:
+        with session_of_our_own():
+            with context.begin_transaction():
+                context.run_migrations()
+            if "vault" in config.attributes:
+                config.attributes["vault"].settle()
+    except MigrationError as error:
+        # The command prints this one's text; of any other it prints a traceback.
+        raise CommandError(str(error)) from error
