@@ -1,0 +1,196 @@
+"""The plain ``alembic`` command, as any user of Alembic would try it on our history."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+
+from psycopg2.extensions import encrypt_password
+from sqlalchemy import URL
+
+from core.database import query
+from core.operations import VERIFIER_PLACEHOLDER
+from core.settings import ROOT
+from tests.integration.bench import DATABASE, HEAD_LOGINS, INSTANCE, REVISIONS, Bench, make_empty
+from tests.integration.catalog import catalogue
+from tests.integration.histories import copy_of_ours, history_of
+
+HEAD_LOGIN_PASSWORD = "made by hand"
+
+
+def alembic(
+    *arguments: str, folder: Path = ROOT, variables: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run the command in *folder*, where AWS is nowhere to be found."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    nowhere = {
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "PYTHONPATH": str(ROOT),
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "alembic", *arguments],
+        cwd=folder,
+        env=kept | nowhere | (variables or {}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def url_of(bench: Bench) -> str:
+    """Return the URL of the database, as a user would write it: no driver named."""
+    url = URL.create(
+        "postgresql",
+        bench.master,
+        bench.server.master_password,
+        bench.server.host,
+        bench.server.port,
+        DATABASE,
+        {"sslmode": "verify-full", "sslrootcert": str(bench.ca_file)},
+    )
+    return url.render_as_string(hide_password=False)
+
+
+def test_history_lists_the_revisions() -> None:
+    """``alembic history`` needs no database, and shows each revision's description."""
+    shown = alembic("history")
+
+    assert shown.returncode == 0
+    lines = shown.stdout.splitlines()
+    assert [line.partition(", ")[2] for line in lines] == [
+        revision.description for revision in reversed(REVISIONS.history)
+    ]
+
+
+def test_database_that_is_not_named_is_asked_for() -> None:
+    """Without a URL the command says how to give one, in one line."""
+    refused = alembic("current")
+
+    assert refused.returncode == 1
+    assert refused.stderr.splitlines()[-1] == (
+        "no database: give -x url=postgresql://… or set DATABASE_URL"
+    )
+
+
+def test_current_tells_the_revision_and_changes_nothing(bench: Bench) -> None:
+    """``alembic current`` takes the URL as an option, and writes nothing."""
+    bench.run(target="002")
+    before = bench.next_transaction()
+
+    shown = alembic("-x", f"url={url_of(bench)}", "current")
+
+    assert (shown.returncode, shown.stdout) == (0, "002\n")
+    assert bench.next_transaction() == before
+
+
+def test_current_of_an_empty_database_is_nothing(bench: Bench) -> None:
+    """A database that was never migrated is at no revision; the URL may be in the environment."""
+    shown = alembic("current", variables={"DATABASE_URL": url_of(bench)})
+
+    assert (shown.returncode, shown.stdout) == (0, "")
+    assert bench.query("SELECT to_regnamespace('day2')::text") == [(None,)]
+
+
+def test_script_brings_an_empty_database_to_head(bench: Bench) -> None:
+    """
+    ``alembic upgrade head --sql`` writes all that a run does.
+
+    But for the logins' verifiers, for which it has placeholders to fill in.
+    """
+    bench.run()
+    at_head = catalogue(bench.server, DATABASE)
+    history = "SELECT revision, direction, description, checksum FROM day2.history ORDER BY id"
+    rows = bench.query(history)
+    make_empty(bench.server)
+
+    script = alembic("upgrade", "head", "--sql")
+    with closing(bench.login(bench.master)) as session:
+        text = script.stdout
+        for user in HEAD_LOGINS:
+            made = encrypt_password(HEAD_LOGIN_PASSWORD, user, session, "scram-sha-256")
+            text = text.replace(VERIFIER_PLACEHOLDER, made, 1)
+        query(session, text)
+
+    assert script.returncode == 0
+    assert VERIFIER_PLACEHOLDER not in text
+    assert catalogue(bench.server, DATABASE) == at_head
+    assert bench.query(history) == rows
+    assert bench.query("SELECT version_num FROM day2.alembic_version") == [("004",)]
+    for user in HEAD_LOGINS:
+        bench.cloud.secrets[f"day2/{INSTANCE}/{user}"]["password"] = HEAD_LOGIN_PASSWORD
+        assert bench.query("SELECT session_user", user=user) == [(user,)]
+
+
+def test_script_says_what_it_cannot_know() -> None:
+    """Each login of the script has a note, and no verifier and no password was made for it."""
+    script = alembic("upgrade", "head", "--sql").stdout
+
+    notes = re.findall(r"^-- note: .*$", script, re.MULTILINE)
+    assert notes == [
+        f"-- note: the password of {user} depends on the database and on Secrets Manager"
+        for user in ("app_user", "analytics_user", "backup_user")
+    ]
+    assert "SCRAM-SHA-256$" not in script
+
+
+def test_upgrade_without_secrets_manager_fails_and_changes_nothing(bench: Bench) -> None:
+    """With nowhere to keep a password no login is made; the message names what is missing."""
+    failed = alembic("-x", f"url={url_of(bench)}", "upgrade", "head")
+
+    assert failed.returncode != 0
+    assert failed.stderr.splitlines()[-1] == (
+        "ERROR   secretsmanager:GetSecretValue for secret day2/localhost/app_user failed:"
+        " NoRegionError"
+    )
+    assert "Traceback" not in failed.stderr
+    assert bench.server.master_password not in failed.stderr + failed.stdout
+    assert bench.query("SELECT version_num FROM day2.alembic_version") == []
+    assert bench.query("SELECT rolname FROM pg_roles WHERE rolname LIKE 'app%'") == []
+
+
+def test_upgrade_and_downgrade_by_hand_are_in_the_history(bench: Bench, tmp_path: Path) -> None:
+    """The command makes schema day2 and writes its history, as a run by the function does."""
+    history_of(tmp_path, {"a1": "operations.role('one')"}, {"a1": "operations.drop_role('one')"})
+
+    upgraded = alembic("-x", f"url={url_of(bench)}", "upgrade", "head", folder=tmp_path)
+    downgraded = alembic("-x", f"url={url_of(bench)}", "downgrade", "base", folder=tmp_path)
+
+    assert (upgraded.returncode, downgraded.returncode) == (0, 0)
+    rows = bench.query(
+        "SELECT revision, direction, description, trigger, applied_by FROM day2.history ORDER BY id"
+    )
+    assert rows == [
+        ("a1", "upgrade", "Revision a1", "command", "postgres"),
+        ("a1", "downgrade", "Revision a1", "command", "postgres"),
+    ]
+
+
+def test_new_revision_is_a_working_skeleton(tmp_path: Path) -> None:
+    """``alembic revision`` writes a numbered file in the house style, behind the head."""
+    copy_of_ours(tmp_path, versions=True)
+
+    made = alembic("revision", "-m", "Tidy up", "--rev-id", "005", folder=tmp_path)
+    heads = alembic("heads", folder=tmp_path)
+
+    file = tmp_path / "alembic" / "versions" / "005_tidy_up.py"
+    assert made.returncode == 0
+    assert heads.stdout == "005 (head)\n"
+    assert "Tidy up" in file.read_text()
+
+
+def test_wrong_password_on_the_command_line_is_not_shown(bench: Bench) -> None:
+    """A refused password is in no line that the command prints."""
+    url = url_of(bench).replace("master", "guessed")
+
+    refused = alembic("-x", f"url={url}", "current")
+
+    assert refused.returncode == 1
+    assert "password authentication failed" in refused.stderr
+    assert "guessed" not in refused.stderr + refused.stdout

@@ -1,0 +1,38 @@
+"""pytest-alembic's four standing tests, on our history, on every PostgreSQL found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+
+import alembic.config
+import pytest
+from pytest_alembic.tests import (  # noqa: F401 - collected from here
+    test_model_definitions_match_ddl,
+    test_single_head_revision,
+    test_up_down_consistency,
+    test_upgrade,
+)
+from sqlalchemy import Connection
+
+from core import history
+from core.database import lend
+from core.settings import ROOT
+from tests.integration.bench import INSTANCE, Bench
+
+
+@pytest.fixture
+def alembic_config(bench: Bench) -> alembic.config.Config:
+    """Return our own configuration, with a place to keep passwords."""
+    config = alembic.config.Config(str(ROOT / "alembic.ini"))
+    config.attributes["vault"] = bench.cloud.vault(INSTANCE, {})
+    return config
+
+
+@pytest.fixture
+def alembic_engine(bench: Bench) -> Iterator[Connection]:
+    """Return a connection as the runner lends it, to a database that has schema day2."""
+    with closing(bench.connect_as_runner()) as session:
+        history.create(session)
+        with lend(session) as connection:
+            yield connection
