@@ -1,0 +1,219 @@
+"""``make lint-migrations``: each rule fires, stays quiet for the better way, and can be allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from infra.lint_migrations import RULES, lint, main
+
+Lint = Callable[..., list[tuple[str, str]]]
+
+NOTE = "Going back leaves it as it was."
+MAKE = "CREATE TABLE app.new (id int);"
+
+# A rule, and statements that break it.
+BREAKING = [
+    ("literal-password", "CREATE ROLE reporting LOGIN PASSWORD 'guess me'"),
+    ("literal-password", "ALTER ROLE reporting PASSWORD 'SCRAM-SHA-256$4096:c2FsdA==$a:b'"),
+    ("literal-password", "CREATE USER MAPPING FOR app SERVER far OPTIONS (password 'guess me')"),
+    (
+        "literal-password",
+        "CREATE SUBSCRIPTION s CONNECTION 'host=far password=guess' PUBLICATION p",
+    ),
+    ("literal-password", "DO $$ BEGIN CREATE ROLE r PASSWORD 'guess me'; END $$"),
+    ("grant-to-public", "GRANT SELECT ON app.orders TO PUBLIC"),
+    ("grant-to-public", "GRANT USAGE ON SCHEMA app TO reporting, public"),
+    (
+        "grant-to-public",
+        "ALTER DEFAULT PRIVILEGES FOR ROLE app_role GRANT SELECT ON TABLES TO PUBLIC",
+    ),
+    ("grant-to-public", "DO $$ BEGIN EXECUTE 'GRANT ALL ON app.orders TO PUBLIC'; END $$"),
+    (
+        "grant-to-public",
+        (
+            "DO $$ BEGIN IF true THEN EXECUTE format('GRANT ALL ON %I.%I TO PUBLIC', 'app', 'x');"
+            " END IF; END $$"
+        ),
+    ),
+    ("rds-iam-to-master", "GRANT rds_iam TO CURRENT_USER"),
+    ("rds-iam-to-master", "GRANT rds_password, rds_iam TO postgres"),
+    (
+        "security-definer",
+        "CREATE FUNCTION app.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'",
+    ),
+    ("security-definer", "ALTER FUNCTION app.f() SECURITY DEFINER"),
+    ("default-privileges", "ALTER DEFAULT PRIVILEGES IN SCHEMA app GRANT SELECT ON TABLES TO r"),
+    ("blocking-index", "CREATE INDEX ON app.orders (customer)"),
+    ("blocking-index", "CREATE UNIQUE INDEX orders_number ON orders (number)"),
+    ("blocking-index", f"{MAKE} CREATE INDEX ON other.new (id)"),
+    ("blocking-index", "REINDEX TABLE app.orders"),
+    ("blocking-index", "DROP INDEX app.orders_customer"),
+    ("long-lock", "ALTER TABLE app.orders ALTER COLUMN id TYPE bigint"),
+    ("long-lock", "ALTER TABLE app.orders ALTER COLUMN id SET NOT NULL"),
+    ("long-lock", "ALTER TABLE app.orders ADD COLUMN code uuid DEFAULT gen_random_uuid()"),
+    ("long-lock", "ALTER TABLE app.orders ADD COLUMN number bigserial"),
+    ("long-lock", "ALTER TABLE app.orders ADD COLUMN n int GENERATED ALWAYS AS IDENTITY"),
+    ("long-lock", "ALTER TABLE app.orders ADD CONSTRAINT positive CHECK (total > 0)"),
+    ("long-lock", "ALTER TABLE app.orders ADD FOREIGN KEY (customer) REFERENCES app.customers"),
+    ("long-lock", "ALTER TABLE app.orders ADD UNIQUE (number)"),
+    ("long-lock", "ALTER TABLE app.orders SET UNLOGGED"),
+    ("long-lock", "VACUUM FULL app.orders"),
+    ("long-lock", "CLUSTER app.orders USING orders_customer"),
+    ("long-lock", "REFRESH MATERIALIZED VIEW app.totals"),
+    ("unreadable", "DO $$ DECLARE s text; BEGIN s := 'DROP'; EXECUTE s; END $$"),
+]
+
+# The better way of each.
+BETTER = [
+    "CREATE ROLE reporting NOLOGIN",
+    "ALTER ROLE reporting PASSWORD NULL",
+    "CREATE SUBSCRIPTION s CONNECTION 'host=far passfile=/p' PUBLICATION p",
+    "GRANT SELECT ON app.orders TO reporting",
+    "REVOKE ALL ON SCHEMA app FROM PUBLIC",
+    "GRANT rds_iam TO reporting",
+    "REVOKE rds_iam FROM CURRENT_USER",
+    (
+        "CREATE FUNCTION app.f() RETURNS int LANGUAGE sql SECURITY DEFINER"
+        " SET search_path = pg_catalog, pg_temp AS 'SELECT 1'"
+    ),
+    "CREATE FUNCTION app.f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    "ALTER FUNCTION app.f() SECURITY INVOKER",
+    "ALTER DEFAULT PRIVILEGES FOR ROLE app_role IN SCHEMA app GRANT SELECT ON TABLES TO r",
+    "CREATE INDEX CONCURRENTLY ON app.orders (customer)",
+    f"{MAKE} CREATE INDEX ON app.new (id); ALTER TABLE app.new ALTER COLUMN id TYPE bigint",
+    "REINDEX (CONCURRENTLY) TABLE app.orders",
+    "DROP INDEX CONCURRENTLY app.orders_customer",
+    "ALTER TABLE app.orders ADD COLUMN note text DEFAULT 'none'",
+    "ALTER TABLE app.orders ADD COLUMN since timestamptz NOT NULL DEFAULT now()",
+    "ALTER TABLE app.orders ADD CONSTRAINT positive CHECK (total > 0) NOT VALID",
+    "ALTER TABLE app.orders VALIDATE CONSTRAINT positive",
+    "ALTER TABLE app.orders ADD CONSTRAINT number UNIQUE USING INDEX orders_number",
+    "VACUUM app.orders",
+    "REFRESH MATERIALIZED VIEW CONCURRENTLY app.totals",
+    "DO $$ BEGIN EXECUTE format('GRANT SELECT ON %s TO r', 'app.orders'::regclass); END $$",
+]
+
+DROPPING = [
+    "DROP TABLE app.orders",
+    "DROP SCHEMA app CASCADE",
+    "DROP ROLE reporting",
+    "DROP OWNED BY reporting",
+    "TRUNCATE app.orders",
+    "ALTER TABLE app.orders DROP COLUMN total",
+    "DO $$ BEGIN DROP TABLE app.orders; END $$",
+]
+
+
+@pytest.fixture
+def lint_revision(tmp_path: Path) -> Lint:
+    """Lint a history of one revision, and return direction and rule of what is found."""
+
+    def write(
+        upgrade: str, downgrade: str = "SELECT 1", *, note: str = NOTE, comment: str = ""
+    ) -> list[tuple[str, str]]:
+        (tmp_path / "alembic" / "versions").mkdir(parents=True)
+        (tmp_path / "alembic.ini").write_text("[alembic]\nscript_location = %(here)s/alembic\n")
+        (tmp_path / "alembic" / "versions" / "001_x.py").write_text(
+            f'"""\nA revision\n\n{note}\n"""\nfrom alembic import op\n'
+            "revision = '001'\ndown_revision = None\n"
+            f"def upgrade():\n    {comment}\n    op.execute({upgrade!r})\n"
+            f"def downgrade():\n    op.execute({downgrade!r})\n"
+        )
+        return [(one.direction, one.rule) for one in lint(tmp_path / "alembic.ini")]
+
+    return write
+
+
+@pytest.mark.parametrize(("rule", "statement"), BREAKING)
+def test_each_rule_fires(lint_revision: Lint, rule: str, statement: str) -> None:
+    """What is dangerous is found by its own rule and by no other."""
+    assert lint_revision(statement) == [("upgrade", rule)]
+
+
+@pytest.mark.parametrize("statement", BETTER)
+def test_the_better_way_is_quiet(lint_revision: Lint, statement: str) -> None:
+    """Nothing is said of what is done as it should be."""
+    assert lint_revision(statement) == []
+
+
+@pytest.mark.parametrize("statement", DROPPING)
+def test_a_drop_needs_a_note(lint_revision: Lint, statement: str) -> None:
+    """What is dropped is dropped by somebody who has said what going back means."""
+    assert lint_revision(statement, note="Nothing.") == [("upgrade", "drop-without-note")]
+
+
+@pytest.mark.parametrize("statement", DROPPING)
+def test_a_drop_with_a_note_is_quiet(lint_revision: Lint, statement: str) -> None:
+    """A docstring that says what going back means is enough."""
+    assert lint_revision(statement) == []
+
+
+def test_downgrades_are_read_too(lint_revision: Lint) -> None:
+    """Going back is done on a live database, too."""
+    assert lint_revision("SELECT 1", "GRANT ALL ON SCHEMA app TO PUBLIC") == [
+        ("downgrade", "grant-to-public")
+    ]
+
+
+def test_a_comment_with_a_reason_allows(lint_revision: Lint) -> None:
+    """What is meant stays quiet, in the function that says so."""
+    allowed = lint_revision(
+        "GRANT SELECT ON app.days TO PUBLIC",
+        "GRANT SELECT ON app.days TO PUBLIC",
+        comment="# lint: allow grant-to-public: every role may see the calendar",
+    )
+
+    assert allowed == [("downgrade", "grant-to-public")]
+
+
+@pytest.mark.parametrize(
+    "comment",
+    [
+        "# lint: allow grant-to-public",
+        "# lint: allow grant-to-public:",
+        "x = '# lint: allow grant-to-public: in a text'",
+    ],
+)
+def test_an_allowance_needs_its_reason(lint_revision: Lint, comment: str) -> None:
+    """Without a reason, or outside a comment, it allows nothing."""
+    found = lint_revision("GRANT SELECT ON app.days TO PUBLIC", comment=comment)
+
+    assert found == [("upgrade", "grant-to-public")]
+
+
+def test_an_allowance_of_nothing_is_found(lint_revision: Lint) -> None:
+    """An allowance that outlives its statement would hide the next one."""
+    found = lint_revision("SELECT 1", comment="# lint: allow long-lock: a small table")
+
+    assert found == [("upgrade", "useless-allowance")]
+
+
+def test_our_own_revisions_pass(capsys: pytest.CaptureFixture[str]) -> None:
+    """What users copy is clean."""
+    assert main([]) == 0
+    assert capsys.readouterr().out == "the revisions are clean\n"
+
+
+def test_a_report_says_why_and_what_is_better(
+    lint_revision: Lint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A finding names revision, direction, rule and statement, and never shows a password."""
+    lint_revision("CREATE ROLE r PASSWORD 'hunter2'")
+
+    assert main([str(tmp_path / "alembic.ini")]) == 1
+    assert capsys.readouterr().out == (
+        "001 upgrade: literal-password: CREATE ROLE r PASSWORD '…'\n"
+        "    a password in a file is known to everybody who reads the repository or the server's"
+        " log: use operations.login, which keeps it in Secrets Manager\n"
+        "1 finding(s)\n"
+    )
+
+
+def test_every_rule_is_tried() -> None:
+    """No rule is here that has never fired."""
+    tried = {rule for rule, _ in BREAKING} | {"drop-without-note", "useless-allowance"}
+
+    assert tried == set(RULES)
