@@ -153,7 +153,10 @@ def observed_state(
     )
     if last is None or any(getattr(last, name) != getattr(state, name) for name in _SAME):
         return state
-    return None if answer.outcome.success else replace(state, attempts=last.attempts + 1)
+    # Lambda's retries of one event are one attempt: they have its id.
+    if answer.outcome.success or last.request_id == request_id:
+        return None
+    return replace(state, attempts=last.attempts + 1)
 
 
 def _detail(request: Request, body: Mapping[str, Any]) -> dict[str, Any]:
