@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,10 +71,13 @@ class Position:
     Attributes:
         current: Its revision; ``None`` at base.
         last_row: The highest ``id`` in the history; 0 where there is none.
+        last_at: When that row was written. The history is append-only, so the two together
+            stand for all of it.
     """
 
     current: str | None
     last_row: int
+    last_at: datetime | None = None
 
 
 def position(session: Session) -> Position:
@@ -90,7 +94,9 @@ def position(session: Session) -> Position:
         rows = query(
             session,
             f"SELECT (SELECT version_num FROM {SCHEMA}.{VERSION_TABLE}),"
-            f" (SELECT coalesce(max(id), 0) FROM {SCHEMA}.history)",
+            " coalesce(last.id, 0), last.applied_at FROM (SELECT) AS always LEFT JOIN"
+            f" (SELECT id, applied_at FROM {SCHEMA}.history ORDER BY id DESC LIMIT 1) AS last"
+            " ON true",
         )
     except Exception as error:
         code = sqlstate_of(error)

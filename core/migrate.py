@@ -22,13 +22,14 @@ from core.errors import (
     Rejected,
     RunFailed,
 )
+from core.history import Position
 from core.locate import NotEligible, Place, master_secret_name
 from core.model import HEAD, Action, Choice, Declared, HistoryRow, Result, TargetSource
 from core.plan import Plan, choose_target, plan, resolve
 from core.run import Run
 
 if TYPE_CHECKING:
-    pass
+    from psycopg2.extensions import connection as Session
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ def migrate(run: Run) -> Result:
             message = f"{place.name} is at {at.current}, nobody has declared a target: left there"
             return _ignored(run, "no-declared-target", message)
         todo = _plan(run, place, at.current, choice)
-        _check_files(run, history.rows(session) if at.last_row else [])
+        _check_files(run, session, at)
         if not todo:
             reconcile_logins(run, place, session)
             message = "No pending migrations - database is up to date!"
@@ -213,14 +214,20 @@ def _changed_files(run: Run, rows: list[HistoryRow]) -> list[str]:
     return [one for one, now in run.revisions.checksums.items() if kept.get(one, now) != now]
 
 
-def _check_files(run: Run, rows: list[HistoryRow]) -> None:
+def _check_files(run: Run, session: Session, at: Position) -> None:
     """
     Log the revisions whose files changed after they were applied; refuse, where that is wanted.
+
+    A container reads the whole history of a database once: until its last row is another,
+    nothing that is compared here can have changed.
 
     Raises:
         RunFailed: A file changed, and the parameter StrictChecksums is true.
     """
-    run.report.changed_files = _changed_files(run, rows)
+    compared = run.revisions.compared
+    if at not in compared:
+        compared[at] = _changed_files(run, history.rows(session) if at.last_row else [])
+    run.report.changed_files = list(compared[at])
     if not run.report.changed_files:
         return
     names = ", ".join(run.report.changed_files)

@@ -5,22 +5,21 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alembic.config import Config
-from alembic.runtime.environment import EnvironmentContext
-from alembic.runtime.migration import MigrationStep
-from alembic.script import ScriptDirectory
-
+from core import manifest
 from core.database import is_broken, is_ended_unseen, lend, sqlstate_of
 from core.errors import NotReady, RevisionFailed, RunFailed
-from core.history import Recorder, checksum
+from core.history import Position, Recorder, checksum
+from core.manifest import Revision
 from core.settings import ROOT
 
 if TYPE_CHECKING:
+    from alembic.config import Config
+    from alembic.runtime.migration import MigrationStep
+    from alembic.script import ScriptDirectory
     from psycopg2.extensions import connection as Session
 
 logger = logging.getLogger(__name__)
@@ -29,31 +28,33 @@ logger = logging.getLogger(__name__)
 _TRANSACTION = "; SELECT transaction_timestamp()::text"
 
 
-@dataclass(frozen=True, slots=True)
-class Revision:
-    """One Alembic script of this build."""
-
-    identifier: str
-    description: str
-    file: Path
-
-
 class Revisions:
     """
     The revisions of one build, loaded once.
 
+    Alembic is imported where a revision is run, and nowhere else: a run with nothing to apply
+    does without.
+
     Args:
         ini: The ``alembic.ini`` that names the folder of scripts.
+
+    Attributes:
+        compared: Which files were found changed, by where the database was that said so.
     """
 
     def __init__(self, ini: Path = ROOT / "alembic.ini") -> None:
         self._ini = ini
+        self.compared: dict[Position, list[str]] = {}
 
     @cached_property
     def _scripts(self) -> ScriptDirectory:
+        from alembic.script import ScriptDirectory
+
         return ScriptDirectory.from_config(self._config())
 
     def _config(self, **attributes: object) -> Config:
+        from alembic.config import Config
+
         config = Config(str(self._ini))
         config.attributes.update(attributes)
         return config
@@ -65,6 +66,15 @@ class Revisions:
 
         Raises:
             RunFailed: A script cannot be loaded, or the revisions are no single line.
+        """
+        return manifest.read(self._ini.parent) or self.load()
+
+    def load(self) -> tuple[Revision, ...]:
+        """
+        Return the history as Alembic finds it in the scripts, whatever a manifest says.
+
+        Raises:
+            RunFailed: As for *history*.
         """
         try:
             scripts = [script for script in self._scripts.walk_revisions() if script is not None]
@@ -87,8 +97,9 @@ class Revisions:
                     "give it one down_revision; nothing was touched"
                 )
         return tuple(
-            Revision(script.revision, script.doc or "", Path(script.path))
+            Revision(script.revision, script.doc or "", path, checksum(path))
             for script in reversed(scripts)
+            for path in [Path(script.path)]
         )
 
     @cached_property
@@ -110,7 +121,7 @@ class Revisions:
     @cached_property
     def checksums(self) -> Mapping[str, str]:
         """The checksum of each revision's file, by identifier."""
-        return {revision.identifier: checksum(revision.file) for revision in self.history}
+        return {revision.identifier: revision.checksum for revision in self.history}
 
     def run(
         self,
@@ -131,6 +142,9 @@ class Revisions:
         Raises:
             RevisionFailed: A revision failed; the database has what came before it.
         """
+        from alembic.runtime.environment import EnvironmentContext
+        from alembic.runtime.migration import MigrationStep
+
         begun: list[str] = []
         step_of = (
             MigrationStep.upgrade_from_script if upward else MigrationStep.downgrade_from_script
@@ -180,6 +194,9 @@ class Revisions:
         """
         if not revisions:
             return {}
+        from alembic.runtime.environment import EnvironmentContext
+        from alembic.runtime.migration import MigrationStep
+
         written = io.StringIO()
         starts: list[int] = []
 

@@ -54,6 +54,12 @@ TRIMMED = (
 GLIBC_TAGS = ("manylinux_2_34", "manylinux_2_28", "manylinux_2_17", "manylinux2014")
 MACHINES = {"x86_64": "x86_64", "arm64": "aarch64"}  # Lambda's word: the wheels' word
 
+# What Alembic says of the revisions, so that the function knows it without Alembic.
+LIST_REVISIONS = """
+from core import manifest, revisions
+manifest.write(revisions.ROOT, revisions.Revisions().load())
+"""
+
 MEGABYTE = 1_000_000
 ZIPPED_LIMIT = 15 * MEGABYTE
 UNZIPPED_LIMIT = 45 * MEGABYTE
@@ -178,6 +184,26 @@ def build_identity(root: Path = ROOT) -> str:
     return digest.hexdigest()[:12]
 
 
+def complete_function(tree: Path, target: Platform) -> None:
+    """
+    Add what is derived from the sources in *tree*: the list of the revisions, and byte code.
+
+    Raises:
+        PackageError: The revisions are no single line, or a source does not compile.
+    """
+    # In a process of its own: loading the revisions runs them, and the tree's own core.
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", LIST_REVISIONS],
+        cwd=tree,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise PackageError(f"the revisions cannot be listed:\n{done.stderr.strip()}")
+    _add_byte_code(tree, "/var/task", target)
+
+
 def write_zip(tree: Path, archive: Path) -> None:
     """Zip *tree*: names in order, no times, no owners, one mode."""
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as zipped:
@@ -202,7 +228,7 @@ def _build_function(output: Path, target: Platform) -> tuple[Path, str]:
         shutil.copyfile(ROOT / name, tree / name)
     identity = build_identity()
     (tree / "BUILD").write_text(f"{identity}\n")
-    _add_byte_code(tree, "/var/task", target)
+    complete_function(tree, target)
     write_zip(tree, archive)
     return archive, identity
 

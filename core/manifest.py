@@ -1,0 +1,68 @@
+"""
+The history as the package lists it, so that nothing has to be imported to know it.
+
+Packaging writes ``history.json`` beside ``alembic.ini``, from what Alembic itself says of the
+revisions. A checkout has none, and asks Alembic: importing it takes longer than all else that a
+run with nothing to apply does, and loading the scripts grows with their number.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+NAME = "history.json"
+VERSIONS = Path("alembic") / "versions"
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One Alembic script of this build; *checksum* is that of its *file*, as in the history."""
+
+    identifier: str
+    description: str
+    file: Path
+    checksum: str
+
+
+def read(root: Path) -> tuple[Revision, ...] | None:
+    """
+    Return the history that is listed in *root*, oldest first.
+
+    ``None`` where there is no list, or where it is not of the scripts that lie there: the same
+    names and sizes. Their content it vouches for, as it comes out of the same zip.
+    """
+    try:
+        listed = json.loads((root / NAME).read_bytes())
+    except FileNotFoundError:
+        return None
+    folder = root / VERSIONS
+    if {name: entry["size"] for name, entry in listed.items()} != _scripts_in(folder):
+        return None
+    return tuple(
+        Revision(entry["identifier"], entry["description"], folder / name, entry["checksum"])
+        for name, entry in listed.items()
+    )
+
+
+def write(root: Path, history: Sequence[Revision]) -> None:
+    """List *history*, oldest first, in *root*."""
+    listed = {
+        one.file.name: {
+            "identifier": one.identifier,
+            "description": one.description,
+            "size": one.file.stat().st_size,
+            "checksum": one.checksum,
+        }
+        for one in history
+    }
+    (root / NAME).write_text(json.dumps(listed, indent=1) + "\n")
+
+
+def _scripts_in(folder: Path) -> dict[str, int]:
+    """Return the size of every script in *folder*, in bytes, by name."""
+    with os.scandir(folder) as entries:
+        return {one.name: one.stat().st_size for one in entries if one.name.endswith(".py")}
