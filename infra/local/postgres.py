@@ -257,7 +257,9 @@ class Server:
         while not self._start_postmaster(deadline):
             # A postmaster that was just killed may be a zombie that holds its lock file, and its
             # children may take a moment to see that it is gone.
-            time.sleep(0.2)
+            if pid := processes.read_pid(self.data / "postmaster.pid"):
+                processes.wait_gone(pid, self.data, START_SECONDS)
+            time.sleep(0.1)
         if self._needs_front:
             self._start_front(deadline)
 

@@ -5,7 +5,6 @@ A pid alone proves nothing, since pids are used again.  Each of our processes ha
 in its command line, and only a process with that *marker* is ever signalled.
 """
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -78,14 +77,25 @@ def read_pid(pid_file: Path) -> int | None:
 def wait_gone(pid: int, marker: str | Path, timeout_seconds: float) -> bool:
     """Wait until *pid* has ended, reaping it when it is our child; False when it has not."""
     deadline = time.monotonic() + timeout_seconds
-    while True:
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(pid, os.WNOHANG)
-        if not is_running(pid, marker):
-            return True
+    while is_running(pid, marker) or not _is_reaped(pid):
         if time.monotonic() > deadline:
             return False
         time.sleep(0.02)
+    return True
+
+
+def _is_reaped(pid: int) -> bool:
+    """
+    Reap *pid* if it is a child of ours that has ended; False while that is still to come.
+
+    An ending process loses its command line first.  Left a zombie, its pid counts as alive, and
+    PostgreSQL refuses to start over the lock file that names it.
+    """
+    try:
+        reaped, _ = os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return True
+    return reaped == pid or bool(command_line(pid))
 
 
 def stop(

@@ -39,6 +39,8 @@ LOG = logging.getLogger("localstack.day2.rds")
 
 # Holds an instance in ``creating`` for so many seconds, for those who test what waits for it.
 CREATING_SECONDS_TAG = "day2-local:creating-seconds"
+# Lets an instance be without a server, for those who need hundreds of instances.
+NO_SERVER_TAG = "day2-local:no-server"
 
 DEFAULT_MASTER = "postgres"
 
@@ -311,6 +313,7 @@ def _has_server(instance: Any) -> bool:
         instance.engine == "postgres"
         and not instance.db_cluster_identifier
         and not instance.is_replica
+        and NO_SERVER_TAG not in {tag["Key"] for tag in instance.tags}
     )
 
 
