@@ -54,9 +54,9 @@ def test_the_function_holds_our_files_and_their_byte_code(package: Package) -> N
         for name in sources
         if name.endswith(".py")
     }
-    assert content == sources | byte_code | {"BUILD"}
+    assert content == sources | byte_code | {"BUILD", "history.json"}
     tops = {name.partition("/")[0] for name in content}
-    assert tops == {"handlers", "core", "alembic", "alembic.ini", "BUILD"}
+    assert tops == {"handlers", "core", "alembic", "alembic.ini", "BUILD", "history.json"}
     assert {Path(name).suffix for name in sources} <= {".py", ".ini", ".pem", ".sql", ".toml"}
 
 
