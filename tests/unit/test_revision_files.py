@@ -190,7 +190,7 @@ def test_checksums_do_not_see_line_endings(tmp_path: Path) -> None:
     write_script(tmp_path, "001", "down_revision = None\n")
     ini = write_ini(tmp_path)
     before = dict(Revisions(ini).checksums)
-    (file,) = (tmp_path / "versions").iterdir()
+    (file,) = (tmp_path / "versions").glob("*.py")
 
     file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
     unchanged = dict(Revisions(ini).checksums)
