@@ -14,7 +14,6 @@ from tests.integration.bench import Bench, make_empty
 # What the tests look into afterwards: the log of every statement, and transaction numbers.
 SERVER_SETTINGS = {
     "log_statement": "all",
-    "log_min_duration_statement": "0",
     "autovacuum": "off",
 }
 
