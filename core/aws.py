@@ -74,6 +74,9 @@ _BUSY_CODES = (
     "InternalServerError",
     "InternalFailure",
     "InternalError",
+    "InternalException",
+    "Throttled",
+    "ThrottledException",
     "ServiceUnavailable",
 )
 

@@ -174,6 +174,9 @@ def _choice(run: Run, current: str | None) -> Choice | None:
     declared: Declared | None = None
     if run.request.target is None and run.request.instance is not None:
         declared = run.cloud.parameters(run.request.instance).declared
+        if declared is not None:
+            # As written: a malformed one is what the sweep must know was refused.
+            run.report.target_revision = declared.value.strip()
     choice = choose_target(
         run.request, declared, at_base=current is None, follow_head=run.settings.follow_head
     )
@@ -301,7 +304,9 @@ def _wait_on_the_bus(run: Run, error: InstanceNotReady) -> Result:
     if run.request.is_direct:
         raise error
     now = datetime.now(UTC)
-    until = run.request.wait_until or now + timedelta(seconds=run.settings.ready_deadline_seconds)
+    # Whoever may put events could ask for years: nobody waits longer than from now on.
+    latest = now + timedelta(seconds=run.settings.ready_deadline_seconds)
+    until = min(run.request.wait_until or latest, latest)
     if now >= until:
         raise error
     detail: dict[str, object] = {

@@ -107,6 +107,9 @@ def _instance_event(detail: Mapping[str, Any]) -> Request | Ignored:
     pull request 153), so the identifier alone does not tell.
     """
     name, event = detail.get("SourceIdentifier"), detail.get("EventID")
+    if isinstance(name, str):
+        # The User Guide's own sample says rds:my-instance; captured events have no prefix.
+        name = name.removeprefix("rds:")
     is_ours = isinstance(event, str) and event in INSTANCE_EVENTS
     if detail.get("SourceType") != "DB_INSTANCE" or not is_ours:
         return Ignored("other-rds-event", f"RDS event {event} of {name} is none that wakes us")

@@ -65,7 +65,7 @@ IGNORED = {
         "other-rds-event", "RDS event None of orders is none that wakes us"
     ),
     "ignored_instance_failover": Ignored(
-        "other-rds-event", "RDS event RDS-EVENT-0049 of rds:orders is none that wakes us"
+        "other-rds-event", "RDS event RDS-EVENT-0049 of orders is none that wakes us"
     ),
     "ignored_snapshot_restored": Ignored(
         "other-rds-event",
