@@ -15,12 +15,14 @@ from core import history
 from core.apply import apply, vault_of
 from core.database import acquire_lock, query, set_password, translating
 from core.entry import enter
-from core.errors import InvalidField, Outcome, Rejected, UnknownRevision
+from core.errors import InvalidField, Rejected, UnknownRevision
 from core.history import Position
 from core.locate import Place
 from core.model import HEAD, Result, TargetSource
-from core.plan import declared_target, known_current, plan_rollback
+from core.outcome import Outcome
+from core.plan import known_current, plan_rollback
 from core.run import Run
+from core.target import declared_target
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Session

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from core import history
 from core.database import query, translating
 from core.entry import enter
-from core.errors import Outcome
 from core.model import Result
+from core.outcome import Outcome
 from core.plan import known_current
 from core.promises import MASTER, Promises
 from core.run import Run

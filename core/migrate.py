@@ -18,15 +18,16 @@ from core.errors import (
     InstanceNotReady,
     MigrationError,
     NoSuchInstance,
-    Outcome,
     Rejected,
     RunFailed,
 )
 from core.history import Position
 from core.locate import NotEligible, Place, master_secret_name
 from core.model import HEAD, Action, Choice, Declared, HistoryRow, Result, TargetSource
-from core.plan import Plan, choose_target, plan, resolve
+from core.outcome import Outcome
+from core.plan import Plan, plan, resolve
 from core.run import Run
+from core.target import choose_target
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Session

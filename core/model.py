@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from core.errors import InvalidField, Outcome
+from core.outcome import Outcome
 
 HEAD = "head"
 FLEET = "_fleet"
@@ -43,29 +42,6 @@ class TargetSource(StrEnum):
     PARAMETER = "parameter"
     FLEET = "fleet"
     DEFAULT = "default"
-
-
-# Alembic stores an identifier in VARCHAR(32).
-_IDENTIFIER = re.compile(r"[0-9A-Za-z_]{1,32}")
-_RELATIVE_NAMES = frozenset({"heads", "base", "current"})
-
-
-def target_revision(value: str, *, named: str) -> str:
-    """
-    Return *value* if it has the form of a target: ``head``, or one exact identifier.
-
-    Alembic also takes ``+1``, ``heads`` and unique prefixes. We do not: events are
-    delivered at least once, and a second ``+1`` is a different migration. A prefix has
-    the form of an identifier, so ``plan`` is where it fails, as unknown.
-
-    Raises:
-        InvalidField: *value* has another form; the error names the place, *named*.
-    """
-    if value in _RELATIVE_NAMES or not _IDENTIFIER.fullmatch(value):
-        raise InvalidField(
-            named, f"{value!r} is no target", "give 'head' or one exact revision identifier"
-        )
-    return value
 
 
 @dataclass(frozen=True, slots=True)

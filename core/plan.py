@@ -1,12 +1,12 @@
-"""Which revisions to apply, and towards which target: pure decisions over plain values."""
+"""Which revisions to apply: pure decisions over plain values."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from core.errors import BehindCurrent, DatabaseAhead, InvalidField, Rejected, UnknownRevision
-from core.model import HEAD, Choice, Declared, Request, TargetSource, target_revision
+from core.errors import BehindCurrent, DatabaseAhead, Rejected, UnknownRevision
+from core.model import HEAD
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,42 +88,3 @@ def plan_rollback(history: Sequence[str], current: str | None, target: str) -> P
             'a rollback goes back only; use action "migrate" to go forward'
         )
     return Plan(current, target, tuple(reversed(history[end:start])))
-
-
-def declared_target(declared: Declared) -> Choice:
-    """
-    Return the target that a parameter declares, trimmed and checked by form.
-
-    Raises:
-        InvalidField: The parameter is no String, or its value no target.
-    """
-    if declared.type != "String":
-        raise InvalidField(
-            declared.parameter, f"is of type {declared.type}", "make it a parameter of type String"
-        )
-    value = target_revision(declared.value.strip(), named=declared.parameter)
-    return Choice(value, declared.source)
-
-
-def choose_target(
-    request: Request, declared: Declared | None, *, at_base: bool, follow_head: bool
-) -> Choice | None:
-    """
-    Choose the target of a run, or ``None`` where nobody has declared one.
-
-    The request's own target wins; a bare secret means ``head`` (the seed tool's contract);
-    else the declared target; else ``head`` for a database at base. A database past base is
-    left where it is, so that deploying a build moves nobody by itself.
-
-    Raises:
-        InvalidField: The declared target is malformed.
-    """
-    if request.target is not None:
-        return Choice(request.target, TargetSource.REQUEST)
-    if request.instance is None:
-        return Choice(HEAD, TargetSource.DEFAULT)
-    if declared is not None:
-        return declared_target(declared)
-    if at_base or follow_head:
-        return Choice(HEAD, TargetSource.DEFAULT)
-    return None

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from core.budget import Budget
 from core.eligibility import Verdict, eligibility
-from core.errors import MigrationError, Outcome
+from core.errors import MigrationError
 from core.model import (
     FLEET,
     HEAD,
@@ -26,6 +26,7 @@ from core.model import (
     Sweep,
     TargetSource,
 )
+from core.outcome import Outcome
 from core.plan import resolve
 from core.settings import Settings
 

@@ -16,9 +16,10 @@ from aws_lambda_powertools.metrics import MetricUnit
 from core.aws import Aws
 from core.budget import Budget
 from core.eligibility import SKIPPED
-from core.errors import Incomplete, MigrationError, Outcome, RunFailed
+from core.errors import Incomplete, MigrationError, RunFailed
 from core.migrate import carry_out
 from core.model import Action, FleetBump, Ignored, Report, Request, Result, Sweep, Trigger
+from core.outcome import Outcome
 from core.revisions import Revisions
 from core.run import Run
 from core.settings import Settings
@@ -35,10 +36,10 @@ REPORT_SECONDS = 300
 DIRECT_REPORT_SECONDS = 20
 REPORT_MARGIN_SECONDS = 3
 
-# The service is the stack, by POWERTOOLS_SERVICE_NAME.
 # They change nothing, so there is nothing to tell of them.
 _READING = (Action.STATUS, Action.PLAN, Action.CHECK)
 
+# The service is the stack, by POWERTOOLS_SERVICE_NAME.
 logger = Logger()
 metrics = Metrics(namespace=NAMESPACE)
 

@@ -10,8 +10,9 @@ from typing import Any
 
 from core.aws import Aws
 from core.budget import Budget, pauses
-from core.errors import MigrationError, NotReady, Outcome
+from core.errors import MigrationError, NotReady
 from core.model import ObservedState, Report, Request, Result
+from core.outcome import Outcome
 from core.settings import Settings
 
 logger = logging.getLogger(__name__)

@@ -16,8 +16,8 @@ from core.model import (
     Request,
     Sweep,
     Trigger,
-    target_revision,
 )
+from core.target import target_revision
 
 # Amazon RDS User Guide, "Amazon RDS event categories and event messages".
 INSTANCE_EVENTS = {

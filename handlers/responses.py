@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from core.errors import MigrationError, Outcome
+from core.errors import MigrationError
 from core.model import Report, Result
+from core.outcome import Outcome
 
 
 def render(answer: Result | MigrationError, *, duration_ms: int, request_id: str) -> dict[str, Any]:

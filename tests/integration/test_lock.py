@@ -11,8 +11,9 @@ from multiprocessing.queues import SimpleQueue
 import pytest
 
 from core.database import LOCK_KEY, query
-from core.errors import LockBusy, Outcome
+from core.errors import LockBusy
 from core.model import Result
+from core.outcome import Outcome
 from tests.integration.bench import REVISIONS, Bench
 
 ADVISORY_LOCKS = "SELECT pid FROM pg_locks WHERE locktype = 'advisory'"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from core.errors import Outcome
 from core.model import Action
 from core.operations import VERIFIER_PLACEHOLDER
+from core.outcome import Outcome
 from tests.integration.bench import DATABASE, REQUEST_ID, REVISIONS, Bench
 from tests.integration.catalog import catalogue
 

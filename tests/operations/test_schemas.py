@@ -21,7 +21,6 @@ from core.errors import (
     MigrationError,
     NotFound,
     NotReady,
-    Outcome,
     Rejected,
     RevisionFailed,
     UntrustedServer,
@@ -37,6 +36,7 @@ from core.model import (
     TargetSource,
     Trigger,
 )
+from core.outcome import Outcome
 from core.settings import Settings
 from handlers.reporting import observed_state, report_run
 from handlers.requests import is_event

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from core.check import check
-from core.errors import Outcome
 from core.model import Action
+from core.outcome import Outcome
 from core.promises import Promises
 from tests.integration.bench import HEAD_LOGINS, REVISIONS, Bench
 

@@ -7,8 +7,9 @@ from itertools import product
 import pytest
 
 from core.errors import BehindCurrent, DatabaseAhead, InvalidField, Rejected, UnknownRevision
-from core.model import Choice, Declared, Request, TargetSource, Trigger, target_revision
-from core.plan import Plan, choose_target, declared_target, plan, plan_rollback
+from core.model import Choice, Declared, Request, TargetSource, Trigger
+from core.plan import Plan, plan, plan_rollback
+from core.target import choose_target, declared_target, target_revision
 
 HISTORY = ("001", "002", "003", "004")
 POSITIONS = (None, *HISTORY)

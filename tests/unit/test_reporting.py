@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from core.errors import AccessDenied, MigrationError, NotReady, Outcome, RevisionFailed
+from core.errors import AccessDenied, MigrationError, NotReady, RevisionFailed
 from core.model import (
     ObservedState,
     Parameters,
@@ -19,6 +19,7 @@ from core.model import (
     TargetSource,
     Trigger,
 )
+from core.outcome import Outcome
 from core.settings import Settings
 from handlers.reporting import observed_state, report_run
 from handlers.responses import render

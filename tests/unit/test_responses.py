@@ -7,15 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from core.errors import (
-    BehindCurrent,
-    InvalidField,
-    MigrationError,
-    NotReady,
-    Outcome,
-    RevisionFailed,
-)
+from core.errors import BehindCurrent, InvalidField, MigrationError, NotReady, RevisionFailed
 from core.model import Report, Result, TargetSource
+from core.outcome import Outcome
 from handlers.responses import render
 
 # Outcome, statusCode, success, retryable.

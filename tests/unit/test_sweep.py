@@ -11,7 +11,7 @@ from itertools import count
 import pytest
 
 from core.budget import Budget
-from core.errors import NotReady, Outcome
+from core.errors import NotReady
 from core.model import (
     Declared,
     Instance,
@@ -22,6 +22,7 @@ from core.model import (
     Sweep,
     TargetSource,
 )
+from core.outcome import Outcome
 from core.settings import Settings
 from core.sweep import Findings, Need, bump_fleet, need, retry_after, sweep
 

@@ -1,0 +1,69 @@
+"""Which revision a database should reach, and who said so: pure decisions over plain values."""
+
+from __future__ import annotations
+
+import re
+
+from core.errors import InvalidField
+from core.model import HEAD, Choice, Declared, Request, TargetSource
+
+# Alembic stores an identifier in VARCHAR(32).
+_IDENTIFIER = re.compile(r"[0-9A-Za-z_]{1,32}")
+_RELATIVE_NAMES = frozenset({"heads", "base", "current"})
+
+
+def target_revision(value: str, *, named: str) -> str:
+    """
+    Return *value* if it has the form of a target: ``head``, or one exact identifier.
+
+    Alembic also takes ``+1``, ``heads`` and unique prefixes. We do not: events are
+    delivered at least once, and a second ``+1`` is a different migration. A prefix has
+    the form of an identifier, so ``plan`` is where it fails, as unknown.
+
+    Raises:
+        InvalidField: *value* has another form; the error names the place, *named*.
+    """
+    if value in _RELATIVE_NAMES or not _IDENTIFIER.fullmatch(value):
+        raise InvalidField(
+            named, f"{value!r} is no target", "give 'head' or one exact revision identifier"
+        )
+    return value
+
+
+def declared_target(declared: Declared) -> Choice:
+    """
+    Return the target that a parameter declares, trimmed and checked by form.
+
+    Raises:
+        InvalidField: The parameter is no String, or its value no target.
+    """
+    if declared.type != "String":
+        raise InvalidField(
+            declared.parameter, f"is of type {declared.type}", "make it a parameter of type String"
+        )
+    value = target_revision(declared.value.strip(), named=declared.parameter)
+    return Choice(value, declared.source)
+
+
+def choose_target(
+    request: Request, declared: Declared | None, *, at_base: bool, follow_head: bool
+) -> Choice | None:
+    """
+    Choose the target of a run, or ``None`` where nobody has declared one.
+
+    The request's own target wins; a bare secret means ``head`` (the seed tool's contract);
+    else the declared target; else ``head`` for a database at base. A database past base is
+    left where it is, so that deploying a build moves nobody by itself.
+
+    Raises:
+        InvalidField: The declared target is malformed.
+    """
+    if request.target is not None:
+        return Choice(request.target, TargetSource.REQUEST)
+    if request.instance is None:
+        return Choice(HEAD, TargetSource.DEFAULT)
+    if declared is not None:
+        return declared_target(declared)
+    if at_base or follow_head:
+        return Choice(HEAD, TargetSource.DEFAULT)
+    return None
