@@ -13,8 +13,15 @@ from tests.operations.story import Story
 @pytest.fixture(scope="session")
 def patterns(local_aws: LocalAws, deployed: dict[str, str]) -> dict[str, str]:
     """Return the pattern of each rule of the deployed stack, as EventBridge holds it."""
-    rules = local_aws.client("events").list_rules(NamePrefix="day2-")["Rules"]
+    cloud, events = local_aws.client("cloudformation"), local_aws.client("events")
     assert deployed
+    resources = cloud.describe_stack_resources(StackName="day2")["StackResources"]
+    names = {
+        one["PhysicalResourceId"].rpartition("/")[2]
+        for one in resources
+        if one["ResourceType"] == "AWS::Events::Rule"
+    }
+    rules = [events.describe_rule(Name=name) for name in names]
     return {rule["Name"]: rule["EventPattern"] for rule in rules if "EventPattern" in rule}
 
 

@@ -1,0 +1,194 @@
+"""
+What the template sets is there after a deployment with everything switched on.
+
+The local AWS takes the log's retention, the reserved concurrency and the dashboard without keeping
+them; ``tests/deployment`` holds the template to these.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from infra import template as cloudformation
+from infra.local import stack
+from infra.local.local_aws import LocalAws
+
+STACK = "day2-everything"
+KEY = "arn:aws:kms:us-east-1:000000000000:key/9e8a0c70-5ba4-4c3f-9d9f-2b1f5c7f6a52"
+
+
+@pytest.fixture(scope="module")
+def parameters(local_aws: LocalAws) -> Iterator[dict[str, str]]:
+    """Deploy a second stack beside the first, with all that a parameter can switch on."""
+    ec2, sns = (local_aws.client(name) for name in ("ec2", "sns"))
+    vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+    subnets = [
+        ec2.create_subnet(VpcId=vpc, CidrBlock=f"10.0.{number}.0/24")["Subnet"]["SubnetId"]
+        for number in (0, 1)
+    ]
+    topic = sns.create_topic(Name="operators")["TopicArn"]
+    values = {
+        "AlarmTopic": topic,
+        "CreateEndpoints": "true",
+        "IamAuthentication": "true",
+        "KmsKeyArn": KEY,
+        "MasterSecretArns": "arn:aws:secretsmanager:us-east-1:000000000000:secret:orders-*",
+        "MasterSecretKmsKeyArns": KEY,
+        "PermissionsBoundaryArn": "arn:aws:iam::aws:policy/PowerUserAccess",
+        "ReservedConcurrency": "5",
+        "ResultTopic": topic,
+        "SecretKmsKeyArn": KEY,
+        "SubnetIds": ",".join(subnets),
+        "Tracing": "true",
+        "VpcId": vpc,
+    }
+    stack.deploy(local_aws, stack=STACK, parameters=values)
+    yield values
+    # It cannot delete such a stack, so the stack is put to sleep until the whole goes.
+    events = local_aws.client("events")
+    for rule in events.list_rules(NamePrefix=f"{STACK}-")["Rules"]:
+        events.disable_rule(Name=rule["Name"])
+
+
+@pytest.fixture(scope="module")
+def wanted(parameters: dict[str, str]) -> dict[str, Any]:
+    """Return the resources as the template has them with these parameters."""
+    return cloudformation.resolve({**parameters, "AWS::StackName": STACK})
+
+
+def test_every_resource_is_there(local_aws: LocalAws, wanted: dict[str, Any]) -> None:
+    """Those of the template, and those that SAM makes of its events."""
+    found = local_aws.client("cloudformation").describe_stack_resources(StackName=STACK)
+    made = {one["LogicalResourceId"]: one["ResourceStatus"] for one in found["StackResources"]}
+
+    assert set(made.values()) == {"CREATE_COMPLETE"}
+    layers = {name for name in made if name.startswith("Libraries")}
+    assert wanted.keys() - {"Libraries"} <= made.keys()
+    assert len(layers) == 1
+    events = {f"Dispatcher{name}" for name in wanted["Dispatcher"]["Properties"]["Events"]}
+    assert events <= made.keys()
+    assert {f"{name}Permission" for name in events} <= made.keys()
+
+
+def test_the_function_is_as_written(
+    local_aws: LocalAws, wanted: dict[str, Any], parameters: dict[str, str]
+) -> None:
+    """Its size, variables, network and tracing, and what becomes of failures."""
+    client = local_aws.client("lambda")
+    name = f"{STACK}-dispatcher"
+    expected = wanted["Dispatcher"]["Properties"]
+
+    it = client.get_function_configuration(FunctionName=name)
+    variables = {
+        key: value
+        for key, value in expected["Environment"]["Variables"].items()
+        if key not in ("DAY2_CA_FILE", "DAY2_SECURITY_GROUP_IDS")
+    }
+    assert str(it["MemorySize"]) == str(expected["MemorySize"])
+    assert str(it["Timeout"]) == str(expected["Timeout"])
+    assert it["Handler"] == expected["Handler"]
+    assert variables.items() <= it["Environment"]["Variables"].items()
+    assert it["Environment"]["Variables"]["DAY2_SECURITY_GROUP_IDS"].startswith("sg-")
+    assert it["VpcConfig"]["SubnetIds"] == parameters["SubnetIds"].split(",")
+    assert it["TracingConfig"]["Mode"] == "Active"
+    assert len(it["Layers"]) == 1
+    invoked = client.get_function_event_invoke_config(FunctionName=name)
+    assert (invoked["MaximumEventAgeInSeconds"], invoked["MaximumRetryAttempts"]) == (21600, 2)
+    assert invoked["DestinationConfig"]["OnFailure"]["Destination"].endswith(f"{STACK}-failures")
+
+
+def test_the_rules_are_as_written(local_aws: LocalAws, wanted: dict[str, Any]) -> None:
+    """Pattern or schedule, target, input, dead-letter queue and retries."""
+    client = local_aws.client("events")
+    queue = f"arn:aws:sqs:us-east-1:000000000000:{STACK}-undelivered"
+
+    for rule in wanted["Dispatcher"]["Properties"]["Events"].values():
+        expected = rule["Properties"]
+        name = expected.get("RuleName") or expected["Name"]
+        found = client.describe_rule(Name=name)
+        (target,) = client.list_targets_by_rule(Rule=name)["Targets"]
+        assert json.loads(found.get("EventPattern", "null")) == expected.get("Pattern")
+        assert found.get("ScheduleExpression") == expected.get("Schedule")
+        assert target["Arn"].endswith(f":function:{STACK}-dispatcher")
+        assert target.get("Input") == expected.get("Input")
+        assert target["DeadLetterConfig"] == {"Arn": queue}
+        retries = {key: int(value) for key, value in target["RetryPolicy"].items()}
+        assert retries == expected["RetryPolicy"]
+
+
+def test_the_queues_are_as_written(local_aws: LocalAws, parameters: dict[str, str]) -> None:
+    """With their keys, and for as long as they keep what they hold."""
+    sqs = local_aws.client("sqs")
+    for name in ("failures", "undelivered"):
+        url = sqs.get_queue_url(QueueName=f"{STACK}-{name}")["QueueUrl"]
+        it = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+        assert it["MessageRetentionPeriod"] == "1209600"
+        assert it["KmsMasterKeyId"] == parameters["KmsKeyArn"]
+
+
+def test_the_alarms_are_as_written(local_aws: LocalAws, wanted: dict[str, Any]) -> None:
+    """Each with its metric, its threshold, what missing data means, and whom it tells."""
+    found = local_aws.client("cloudwatch").describe_alarms(AlarmNamePrefix=f"{STACK}-")
+    alarms = {one["AlarmName"]: one for one in found["MetricAlarms"]}
+    expected = {
+        it["Properties"]["AlarmName"]: it["Properties"]
+        for it in wanted.values()
+        if it["Type"] == "AWS::CloudWatch::Alarm"
+    }
+
+    assert alarms.keys() == expected.keys()
+    for name, properties in expected.items():
+        for key, value in properties.items():
+            if key in ("Dimensions", "Metrics"):
+                continue  # they name resources, which have other names once deployed
+            got = alarms[name].get(key)
+            assert (float(got) == float(value)) if key == "Threshold" else (got == value), key
+
+
+def test_the_role_is_as_written(local_aws: LocalAws, wanted: dict[str, Any]) -> None:
+    """The same statements, and the boundary."""
+    iam, cloud = local_aws.client("iam"), local_aws.client("cloudformation")
+    resource = cloud.describe_stack_resource(StackName=STACK, LogicalResourceId="Role")
+    name = resource["StackResourceDetail"]["PhysicalResourceId"]
+
+    policy = iam.get_role_policy(RoleName=name, PolicyName="day2")["PolicyDocument"]
+    (expected,) = wanted["Role"]["Properties"]["Policies"]
+    sids = [statement["Sid"] for statement in expected["PolicyDocument"]["Statement"]]
+    assert [statement["Sid"] for statement in policy["Statement"]] == sids
+    boundary = iam.get_role(RoleName=name)["Role"]["PermissionsBoundary"]
+    assert boundary["PermissionsBoundaryArn"] == "arn:aws:iam::aws:policy/PowerUserAccess"
+
+
+def test_two_stacks_live_side_by_side(
+    local_aws: LocalAws, deployed: dict[str, str], parameters: dict[str, str]
+) -> None:
+    """An event of the one is none of the other."""
+    events = local_aws.client("events")
+    patterns = {
+        name: events.describe_rule(Name=f"{name}-requests")["EventPattern"]
+        for name in ("day2", STACK)
+    }
+    assert deployed
+    assert parameters
+
+    for source in patterns:
+        event = {
+            "id": "7bf73129-1428-4cd3-a780-95db273d1602",
+            "account": "000000000000",
+            "source": source,
+            "detail-type": "Migration Requested",
+            "detail": {"instance": "orders"},
+            "time": "2026-11-22T10:00:00Z",
+            "region": "us-east-1",
+            "resources": [],
+        }
+        woken = {
+            name
+            for name, pattern in patterns.items()
+            if events.test_event_pattern(EventPattern=pattern, Event=json.dumps(event))["Result"]
+        }
+        assert woken == {source}
