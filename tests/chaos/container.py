@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -42,11 +42,11 @@ class Answer:
 
     Attributes:
         response: What the handler returned.
-        error: The class of what it raised, and its text.
+        error: The class of what it raised, its text, and its outcome if it is one of ours.
     """
 
     response: dict[str, Any] = field(default_factory=dict)
-    error: tuple[str, str] | None = None
+    error: tuple[str, str, str | None] | None = None
     log: str = field(default="", repr=False)
 
     @property
@@ -58,10 +58,7 @@ class Answer:
     @property
     def outcome(self) -> str | None:
         """The code of the contract; of what was raised too, since that is logged."""
-        if self.error is None:
-            return self.body.get("outcome")
-        ended = self.line("run finished")
-        return ended["outcome"] if ended else None
+        return self.body.get("outcome") if self.error is None else self.error[2]
 
     def line(self, message: str) -> dict[str, Any]:
         """Return the log line with this *message*, or an empty one."""
@@ -144,8 +141,12 @@ class Call:
         file = self.folder / "answer"
         if not file.exists():
             raise NoAnswer(f"the process ended without an answer; its log ends {self.log[-300:]!r}")
-        found = json.loads(file.read_text())
-        return Answer(found["response"] or {}, found["error"] and tuple(found["error"]), self.log)
+        (found,) = json.loads(file.read_text())
+        return _answer(found, self.log)
+
+
+def _answer(found: dict[str, Any], log: str) -> Answer:
+    return Answer(found["response"] or {}, found["error"] and tuple(found["error"]), log)
 
 
 class Container:
@@ -186,6 +187,7 @@ class Container:
         variables: Mapping[str, str] | None = None,
         ini: Path | None = None,
         request_id: str | None = None,
+        events: Sequence[object] = (),
     ) -> Call:
         """
         Begin a call; *seconds* is the function's timeout, and *ini* another history.
@@ -197,7 +199,7 @@ class Container:
         folder.mkdir()
         (folder / "log").touch()
         order = {
-            "event": event,
+            "events": list(events) or [event],
             "seconds": seconds,
             "variables": dict(variables or {}),
             "ini": str(ini) if ini else None,
@@ -212,6 +214,13 @@ class Container:
     def call(self, event: object, **options: Any) -> Answer:
         """Carry out a whole call."""
         return self.begin(event, **options).answer()
+
+    def call_each(self, events: Sequence[object], **options: Any) -> list[Answer]:
+        """Carry out many calls, one after another in one process, as a warm container does."""
+        call = self.begin(None, events=events, **options)
+        call.wait()
+        found = json.loads((call.folder / "answer").read_text())
+        return [_answer(one, call.log) for one in found]
 
     def _read(self) -> str:
         assert self._process.stdout is not None
@@ -261,13 +270,16 @@ def main() -> None:
         )
         # What the platform does when the time is over, and nobody can catch.
         signal.setitimer(signal.ITIMER_REAL, order["seconds"])
-        response, error = None, None
-        try:
-            response = dispatcher.handler(order["event"], context)
-        except Exception as raised:  # noqa: BLE001 - the platform takes any
-            error = (type(raised).__name__, str(raised))
+        answers = []
+        for event in order["events"]:
+            response, error = None, None
+            try:
+                response = dispatcher.handler(event, context)
+            except Exception as raised:  # noqa: BLE001 - the platform takes any
+                error = (type(raised).__name__, str(raised), getattr(raised, "outcome", None))
+            answers.append({"response": response, "error": error})
         file = Path(order["folder"]) / "answer"
-        file.with_suffix(".part").write_text(json.dumps({"response": response, "error": error}))
+        file.with_suffix(".part").write_text(json.dumps(answers))
         file.with_suffix(".part").rename(file)
 
     # Nobody waits for the children here, so none becomes a zombie.

@@ -137,18 +137,36 @@ class World:
             )
 
     def empty(self) -> None:
-        """Drop every role and database that a run made, and make ``shop`` anew."""
+        """Drop all that a run made: schemas and roles, and the database's own settings."""
         with closing(self.server.superuser()) as session:
-            for (name,) in query(session, "SELECT datname FROM pg_database WHERE oid >= 16384"):
-                _execute(session, "DROP DATABASE {} WITH (FORCE)", name)
+            if not query(session, "SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,)):
+                _execute(session, "CREATE DATABASE {} OWNER {}", DATABASE, self.server.master)
+            _execute(session, "ALTER DATABASE {} RESET ALL", DATABASE)
+            query(
+                session,
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s",
+                (DATABASE,),
+            )
+        with closing(self.server.superuser(DATABASE)) as session:
+            schemas = query(
+                session,
+                "SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_'"
+                " AND nspname <> 'information_schema'",
+            )
+            for (name,) in schemas:
+                _execute(session, "DROP SCHEMA {} CASCADE", name)
             roles = query(
                 session,
                 "SELECT rolname FROM pg_roles WHERE oid >= 16384 AND rolname <> ALL (%s)",
                 ([*_RDS_ROLES, self.server.master],),
             )
             for (name,) in roles:
-                _execute(session, "DROP ROLE {}", name)
-            _execute(session, "CREATE DATABASE {} OWNER {}", DATABASE, self.server.master)
+                _execute(session, "DROP OWNED BY {}; DROP ROLE {}", name, name)
+            query(
+                session,
+                "CREATE SCHEMA public AUTHORIZATION pg_database_owner;"
+                "GRANT USAGE ON SCHEMA public TO PUBLIC",
+            )
 
     def kill_server(self) -> None:
         """Kill the server as a crash of its machine would."""

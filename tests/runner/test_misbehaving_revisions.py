@@ -76,20 +76,26 @@ COMMITTING = {
 }
 
 
-@pytest.mark.parametrize("how", sorted(COMMITTING))
-def test_revision_that_commits_by_itself(world: World, history: MakeHistory, how: str) -> None:
+def test_revisions_that_commit_by_themselves(world: World, history: MakeHistory) -> None:
     """A revision that commits by itself is reported as it is, and named in a warning."""
-    body = f"{MAKE_TABLE.format('two')}\n{COMMITTING[how]}\n{MAKE_TABLE.format('more')}"
-    ini = history({"a1": MAKE_TABLE.format("one"), "a2": body, "a3": MAKE_TABLE.format("three")})
+    revisions = {"a0": MAKE_TABLE.format("a0")}
+    for number, commit in enumerate(COMMITTING.values(), 1):
+        name = f"a{number}"
+        revisions[name] = "\n".join(
+            [MAKE_TABLE.format(name), commit, MAKE_TABLE.format(f"{name}_more")]
+        )
+    revisions["a9"] = MAKE_TABLE.format("a9")
 
-    answer = world.call(ini=ini)
+    answer = world.call(ini=history(revisions))
 
-    upgraded = [revision for _, revision in world.history()]
-    assert answer.body["applied_migrations"] == upgraded
-    assert answer.body["final_revision"] == world.current() == upgraded[-1]
-    assert answer.outcome == "APPLIED", answer
-    assert "a2: committed by itself" in answer.log
-    assert tables(world) == ["more", "one", "three", "two"]
+    assert (answer.outcome, answer.body["applied_migrations"]) == ("APPLIED", [*revisions])
+    assert world.history() == [("upgrade", name) for name in revisions]
+    assert [name for name in revisions if f"{name}: committed by itself" in answer.log] == [
+        name for name in revisions if name not in ("a0", "a9")
+    ]
+    assert tables(world) == sorted(
+        [*revisions, *(f"{name}_more" for name in revisions if name not in ("a0", "a9"))]
+    )
 
 
 def test_failure_after_a_commit_of_its_own(world: World, history: MakeHistory) -> None:
@@ -127,23 +133,19 @@ RECORD = (
 )
 
 
-@pytest.mark.parametrize("what", sorted(CHANGING))
-def test_changed_session_is_not_felt(world: World, history: MakeHistory, what: str) -> None:
+def test_changed_session_is_not_felt(world: World, history: MakeHistory) -> None:
     """A revision that changes its session leaves the next one, and our records, as they were."""
-    ini = history(
-        {
-            "a1": RECORD.format("before"),
-            "a2": f'op.execute("{CHANGING[what]}")',
-            "a3": RECORD.format("after"),
-        }
-    )
+    revisions = {"a0": RECORD.format("a0")}
+    for number, change in enumerate(CHANGING.values(), 1):
+        revisions[f"a{number}"] = f'op.execute("{change}")'
+        revisions[f"b{number}"] = RECORD.format(f"b{number}")
 
-    answer = world.call(ini=ini)
+    answer = world.call(ini=history(revisions))
 
-    assert (answer.outcome, answer.body["applied_migrations"]) == ("APPLIED", ["a1", "a2", "a3"])
-    settings = "SELECT * FROM public.{} ORDER BY 1"
-    assert world.query(settings.format("before")) == world.query(settings.format("after"))
-    assert world.history() == [("upgrade", "a1"), ("upgrade", "a2"), ("upgrade", "a3")]
+    assert (answer.outcome, answer.body["applied_migrations"]) == ("APPLIED", [*revisions])
+    before = world.query("SELECT * FROM public.a0 ORDER BY 1")
+    for number, what in enumerate(CHANGING, 1):
+        assert world.query(f"SELECT * FROM public.b{number} ORDER BY 1") == before, what
     assert world.query("SELECT DISTINCT applied_by FROM day2.history") == [("postgres",)]
 
 
