@@ -21,6 +21,13 @@ STACK = "day2-everything"
 KEY = "arn:aws:kms:us-east-1:000000000000:key/9e8a0c70-5ba4-4c3f-9d9f-2b1f5c7f6a52"
 
 
+def put_to_sleep(aws: LocalAws, name: str) -> None:
+    """Let the stack *name* hear of nothing: the local AWS fails to delete one like ours."""
+    events = aws.client("events")
+    for rule in events.list_rules(NamePrefix=f"{name}-")["Rules"]:
+        events.disable_rule(Name=rule["Name"])
+
+
 @pytest.fixture(scope="module")
 def parameters(local_aws: LocalAws) -> Iterator[dict[str, str]]:
     """Deploy a second stack beside the first, with all that a parameter can switch on."""
@@ -48,10 +55,7 @@ def parameters(local_aws: LocalAws) -> Iterator[dict[str, str]]:
     }
     stack.deploy(local_aws, stack=STACK, parameters=values)
     yield values
-    # It cannot delete such a stack, so the stack is put to sleep until the whole goes.
-    events = local_aws.client("events")
-    for rule in events.list_rules(NamePrefix=f"{STACK}-")["Rules"]:
-        events.disable_rule(Name=rule["Name"])
+    put_to_sleep(local_aws, STACK)
 
 
 @pytest.fixture(scope="module")
@@ -192,3 +196,29 @@ def test_two_stacks_live_side_by_side(
             if events.test_event_pattern(EventPattern=pattern, Event=json.dumps(event))["Result"]
         }
         assert woken == {source}
+
+
+def test_the_processed_template_deploys_without_a_transform(
+    local_aws: LocalAws, deployed: dict[str, str]
+) -> None:
+    """What a service-managed StackSet takes (infra/ACCOUNTS.md): plain, with all its parameters."""
+    cloud, member = local_aws.client("cloudformation"), "member"
+    body = cloud.get_template(StackName="day2", TemplateStage="Processed")["TemplateBody"]
+    processed = body if isinstance(body, dict) else json.loads(body)
+    given = cloud.describe_stacks(StackName="day2")["Stacks"][0]["Parameters"]
+
+    assert "Transform" not in processed
+    assert not [it for it in processed["Resources"].values() if "Serverless" in it["Type"]]
+    assert processed["Parameters"].keys() == cloudformation.load()["Parameters"].keys()
+    cloud.create_stack(
+        StackName=member,
+        TemplateBody=json.dumps(processed),
+        Capabilities=["CAPABILITY_IAM"],
+        Parameters=[
+            {name: one[name] for name in ("ParameterKey", "ParameterValue")} for one in given
+        ],
+    )
+    cloud.get_waiter("stack_create_complete").wait(StackName=member, WaiterConfig={"Delay": 1})
+    outputs = cloud.describe_stacks(StackName=member)["Stacks"][0]["Outputs"]
+    put_to_sleep(local_aws, member)
+    assert {one["OutputKey"] for one in outputs} == deployed.keys()

@@ -1,0 +1,88 @@
+"""An instance that is available and cannot be reached: the answer names what is in the way."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import pytest
+
+from core.budget import Budget
+from core.entry import enter
+from core.errors import Unreachable
+from core.model import Instance, Request, Secret, Trigger
+from core.revisions import Revisions
+from core.run import Cloud, Run
+from core.settings import Settings
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """An account with one available instance, at a port of this machine."""
+
+    port: int
+
+    def instance(self, identifier: str) -> Instance:
+        """Return the instance."""
+        return Instance(
+            identifier,
+            "arn",
+            "db-ORDERS",
+            "postgres",
+            "available",
+            host="127.0.0.1",
+            port=self.port,
+            vpc_id="vpc-1",
+            security_groups=("sg-orders",),
+            tags={"day2": "enabled", "day2:secret": "orders/master"},
+        )
+
+    def secret(self, name: str, *, stage: str = "AWSCURRENT") -> Secret:
+        """Return its master secret."""
+        assert stage
+        return Secret(name, name, '{"username": "postgres", "password": "none is sent"}')
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """Return a port that answers nothing, as behind a security group: its backlog is full."""
+    with contextlib.ExitStack() as sockets:
+        listener = sockets.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):
+            filler = sockets.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "ours"),
+    [
+        (Settings(vpc_id="vpc-1", security_group_ids="sg-day2"), "sg-day2"),
+        (Settings(), "the function's"),
+    ],
+    ids=["in the VPC", "outside of any"],
+)
+def test_the_security_groups_are_named(settings: Settings, ours: str, silent_port: int) -> None:
+    """Whose group has to admit whose, and on which port: NOT_READY, so that it is tried again."""
+    run = Run(
+        request=Request(Trigger.PARAMETER, instance="orders"),
+        cloud=cast("Cloud", Elsewhere(silent_port)),
+        revisions=cast("Revisions", cast("Any", None)),
+        settings=settings,
+        budget=Budget.of(1.5),
+        request_id="1",
+    )
+
+    with pytest.raises(Unreachable) as caught:
+        enter(run)
+
+    assert caught.value.outcome == "NOT_READY"
+    assert caught.value.outcome.retryable
+    remedy = f"let its security group sg-orders admit {ours} on port {silent_port}"
+    assert str(caught.value).endswith(f"orders is available, so {remedy}")
