@@ -21,7 +21,7 @@ from infra.local.stack import Call
 ROOT = Path(__file__).resolve().parents[2]
 FLEET = "_fleet"
 LISTENER = "e2e"
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 60.0
 LATEST_LINE_MS = 10_000
 
 # What the samples in events/ are about.
