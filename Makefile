@@ -19,7 +19,7 @@ LOCAL := @$(DEV) -m infra.local
 RUNTIME_ENVIRONMENTS := localstack dev lambda
 TEST_ENVIRONMENTS := $(RUNTIME_ENVIRONMENTS)
 
--include infra/deploy.mk
+include $(wildcard infra/*.mk)
 
 .PHONY: help
 help: ## List the targets
