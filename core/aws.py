@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-import boto3
+import botocore.session
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -98,11 +98,12 @@ class Aws:
 
     @cached_property
     def _session(self) -> Any:
-        return boto3.session.Session()
+        # Not boto3's: on top of this one it imports what transfers files to S3.
+        return botocore.session.get_session()
 
     def _client(self, service: str) -> Any:
         if service not in self._clients:
-            self._clients[service] = self._session.client(service, config=_CLIENT_CONFIG)
+            self._clients[service] = self._session.create_client(service, config=_CLIENT_CONFIG)
         return self._clients[service]
 
     # Instances
