@@ -243,16 +243,12 @@ class Recorder:
         """Say that the next revision begins now."""
         self._begun = time.monotonic()
 
-    def __call__(self, *, ctx: Any, step: Any, **_: Any) -> None:
-        """Write the row of *step*, an Alembic ``MigrationInfo``, on the connection of *ctx*."""
+    def statement(self, revision: Any, direction: str) -> tuple[str, tuple[object, ...]]:
+        """Return what writes the row of *revision*, one of Alembic's scripts, and its values."""
         now = time.monotonic()
-        revision = step.up_revision
-        direction = self._direction or (
-            "stamp" if step.is_stamp else "upgrade" if step.is_upgrade else "downgrade"
-        )
         values = (
             revision.revision,
-            direction,
+            self._direction or direction,
             revision.doc or "",
             int((now - self._begun) * 1000),
             self._trigger,
@@ -260,12 +256,20 @@ class Recorder:
             self._checksums.get(revision.revision),
         )
         self._begun = now
+        return _INSERT.format(", ".join(["%s"] * len(values))), values
+
+    def __call__(self, *, ctx: Any, step: Any, **_: Any) -> None:
+        """Write the row of *step*, an Alembic ``MigrationInfo``, on the connection of *ctx*."""
+        statement, values = self.statement(
+            step.up_revision,
+            "stamp" if step.is_stamp else "upgrade" if step.is_upgrade else "downgrade",
+        )
         if ctx.as_sql:
             # A script on paper took no time.
             values = (*values[:3], 0, *values[4:])
             ctx.impl.static_output(_INSERT.format(", ".join(map(_literal, values))) + ";")
         else:
-            ctx.connection.exec_driver_sql(_INSERT.format(", ".join(["%s"] * 7)), values)
+            ctx.connection.exec_driver_sql(statement, values)
 
 
 def _literal(value: object) -> str:

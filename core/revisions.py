@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +24,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Asked for at both ends of a revision, with statements that are sent anyway.
+# Asked for at both ends of a revision, with statements that are sent anyway: each costs a
+# revision a round trip.
 _TRANSACTION = "; SELECT transaction_timestamp()::text"
+_AS_OURSELVES = "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; "
+_RETURNING = " RETURNING transaction_timestamp()::text"
 
 
 class Revisions:
@@ -146,8 +149,10 @@ class Revisions:
         from alembic.runtime.migration import MigrationStep
 
         begun: list[str] = []
-        step_of = (
-            MigrationStep.upgrade_from_script if upward else MigrationStep.downgrade_from_script
+        direction, step_of = (
+            ("upgrade", MigrationStep.upgrade_from_script)
+            if upward
+            else ("downgrade", MigrationStep.downgrade_from_script)
         )
 
         def steps(_heads: object, migration: Any) -> Iterator[MigrationStep]:
@@ -158,17 +163,17 @@ class Revisions:
                 begun.append(identifier)
                 transaction = migration.connection.exec_driver_sql(prelude + _TRANSACTION).scalar()
                 recorder.begin()
-                step = step_of(self._scripts.revision_map, self._scripts.get_revision(identifier))
-                step.migration_fn = _as_ourselves(
-                    identifier, step.migration_fn, migration, session, transaction
-                )
+                script = self._scripts.get_revision(identifier)
+                step = step_of(self._scripts.revision_map, script)
+                row = partial(recorder.statement, script, direction)
+                step.migration_fn = _as_ourselves(step, migration, session, transaction, row)
                 yield step
 
         try:
             with (
                 lend(session) as connection,
                 EnvironmentContext(
-                    self._config(connection=connection, recorder=recorder, **attributes),
+                    self._config(connection=connection, **attributes),
                     self._scripts,
                     fn=steps,
                 ),
@@ -226,18 +231,19 @@ class Revisions:
 
 
 def _as_ourselves(
-    revision: str,
-    operations: Callable[..., None],
+    step: Any,
     migration: Any,
     session: Session,
     transaction: str,
+    row: Callable[[], tuple[str, tuple[object, ...]]],
 ) -> Callable[..., None]:
     """
-    Return *operations* followed by our own role and settings: our bookkeeping comes next.
+    Return what *step* does, followed by our own role and settings, and by the history's *row*.
 
     A revision that ends its *transaction* itself (known by its start) is named in a warning:
     had it failed behind that, a part of it would have stayed.
     """
+    revision, operations = step.revision.revision, step.migration_fn
 
     def run(**options: Any) -> None:
         declared = migration._transaction  # noqa: SLF001 - Alembic tells nowhere else
@@ -251,12 +257,11 @@ def _as_ourselves(
                 session.rollback()
                 _warn_of_commit(revision)
         # Not only our role: the next transaction begins as the session is by then.
-        found = migration.connection.exec_driver_sql(
-            "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL" + _TRANSACTION
-        ).scalar()
+        insert, values = row()
+        found = migration.connection.exec_driver_sql(_AS_OURSELVES + insert + _RETURNING, values)
         # Alembic's own autocommit_block says what it does, and leaves another transaction.
         is_declared = migration._transaction is not declared  # noqa: SLF001
-        if found != transaction and not is_declared and not has_committed:
+        if found.scalar() != transaction and not is_declared and not has_committed:
             _warn_of_commit(revision)
 
     return run
