@@ -1,0 +1,71 @@
+"""The list of revisions that a package ships: trusted only for the scripts that lie beside it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from core import manifest
+from core.revisions import Revisions
+from tests.conftest import ROOT
+
+KNOWS_WITHOUT_ALEMBIC = """
+import sys
+from pathlib import Path
+from core.revisions import Revisions
+revisions = Revisions(Path(sys.argv[1]) / "alembic.ini")
+assert revisions.identifiers and revisions.descriptions and revisions.checksums
+print(*sorted({name.partition(".")[0] for name in sys.modules} & {"alembic", "sqlalchemy"}))
+"""
+
+
+@pytest.fixture
+def packaged(tmp_path: Path) -> Path:
+    """Lay out the checkout's revisions with their list, as in a package."""
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "alembic", tmp_path / "alembic", ignore=ignored)
+    shutil.copyfile(ROOT / "alembic.ini", tmp_path / "alembic.ini")
+    manifest.write(tmp_path, Revisions(tmp_path / "alembic.ini").load())
+    return tmp_path
+
+
+def test_the_list_says_what_alembic_says(packaged: Path) -> None:
+    """Every revision in order, with its description, its file and its checksum."""
+    assert manifest.read(packaged) == Revisions(packaged / "alembic.ini").load()
+
+
+def test_a_checkout_has_none() -> None:
+    """Whoever writes revisions sees them at once."""
+    assert manifest.read(ROOT) is None
+
+
+@pytest.mark.parametrize("change", ["added", "removed", "resized"])
+def test_a_stale_list_is_not_trusted(packaged: Path, change: str) -> None:
+    """Other scripts than those listed: Alembic is asked."""
+    first, *_ = sorted((packaged / manifest.VERSIONS).glob("*.py"))
+    match change:
+        case "added":
+            first.with_name("005_more.py").touch()
+        case "removed":
+            first.unlink()
+        case "resized":
+            first.write_text(first.read_text() + "\n")
+
+    assert manifest.read(packaged) is None
+
+
+def test_with_a_list_alembic_is_not_imported(packaged: Path) -> None:
+    """Importing it takes longer than all else that a run with nothing to apply does."""
+    done = subprocess.run(
+        [sys.executable, "-c", KNOWS_WITHOUT_ALEMBIC, packaged],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert done.stdout.strip() == ""
