@@ -32,6 +32,7 @@ class Proxy:
         self.port = self._listener.getsockname()[1]
         self.forwarded_bytes = 0
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self._lost: list[tuple[socket.socket, socket.socket]] = []
         self._flows = threading.Event()
         self._flows.set()
 
@@ -40,9 +41,13 @@ class Proxy:
         return self
 
     def __exit__(self, *_: object) -> None:
+        # Without it, accept() would go on in its thread.
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+        self.mend()
+        self._pairs, self._lost = self._lost, []
         self.cut()
-        self._flows.set()
 
     def stop_forwarding(self) -> None:
         """Hold what comes from now on, and close nothing: a hung box in the middle."""
@@ -76,7 +81,8 @@ class Proxy:
 
     def mend(self) -> None:
         """Forward again, for those who connect anew; the old connections stay lost."""
-        self._pairs.clear()
+        self._lost += self._pairs
+        self._pairs = []
         self._flows.set()
 
     def _accept(self) -> None:

@@ -18,6 +18,7 @@ from psycopg2 import sql
 from core.database import LOCK_KEY, query
 from infra.local.certificates import Authority
 from infra.local.postgres import Programs, Server, find_programs
+from infra.local.state import State
 from tests.chaos.container import Answer, Call, Container
 from tests.chaos.small_aws import SmallAws
 
@@ -95,12 +96,17 @@ class World:
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
             authority = Authority.create()
             (folder / "ca.pem").write_bytes(authority.pem)
+            # Not among the servers of a local AWS, which removes what it finds there.
+            state = State.of_process("chaos")
+            state.make()
             server = Server.create(
+                Path(tempfile.mkdtemp(prefix="s", dir=state.servers)),
                 certificate=authority.issue(["localhost"]).write(folder),
                 master_password="master's p%ss@word:/?#",
                 programs=programs or find_programs(),
                 settings={"autovacuum": "off", "log_statement": "ddl"} | dict(settings or {}),
             )
+            stack.callback(_remove_if_unused, state)
             stack.callback(server.remove)
             aws = stack.enter_context(SmallAws())
             variables = VARIABLES | aws.variables | {"DAY2_CA_FILE": str(folder / "ca.pem")}
@@ -341,6 +347,13 @@ def event(name: str) -> Any:
 def is_root() -> bool:
     """Say whether we are the superuser of this machine."""
     return os.geteuid() == 0
+
+
+def _remove_if_unused(state: State) -> None:
+    """Remove the folder of our servers, unless there is another one's."""
+    with suppress(OSError):
+        state.servers.rmdir()
+        state.remove()
 
 
 def _execute(session: Any, statement: str, *names: str) -> None:
