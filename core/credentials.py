@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 
 from core.errors import InvalidField
 from core.model import Secret
 
+_HOST = re.compile(r"[0-9A-Za-z:]([0-9A-Za-z.:_-]{0,253}[0-9A-Za-z.:])?")
 _ENGINES = frozenset({"postgres", "postgresql"})
 
 
@@ -67,11 +69,22 @@ def master_credentials(secret: Secret) -> MasterCredentials:
     return MasterCredentials(
         user=needed("username"),
         password=needed("password"),
-        host=text("host"),
+        host=_host(text("host"), where),
         port=_port(fields.get("port"), where),
         dbname=text("dbname"),
         instance=text("dbInstanceIdentifier"),
     )
+
+
+def _host(value: str | None, where: str) -> str | None:
+    """
+    Return a host name or address.
+
+    To libpq a path is a socket's folder, where TLS is not asked for, and a comma makes a list.
+    """
+    if value is not None and not _HOST.fullmatch(value):
+        raise InvalidField(f"{where}, field host", "is no host name", "store the endpoint's name")
+    return value
 
 
 def _port(value: object, where: str) -> int | None:

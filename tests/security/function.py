@@ -19,7 +19,10 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from core.revisions import Revisions
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 REQUEST_ID = "c0ffee00-0000-4000-8000-000000000001"
@@ -148,14 +151,17 @@ def _serve() -> None:
     from sqlalchemy import create_engine  # noqa: F401
 
     import handlers.dispatcher  # noqa: F401
+    from core.revisions import Revisions
 
+    revisions = Revisions()
+    _ = revisions.identifiers, revisions.descriptions, revisions.checksums
     for service in ("rds", "ssm", "secretsmanager", "events", "sns"):
         botocore.session.get_session().get_service_model(service)
     for line in sys.stdin:
         call = json.loads(line)
         child = os.fork()
         if child == 0:
-            _one(call)
+            _one(call, revisions)
             os._exit(0)
         _say(child)
         os.waitpid(child, 0)
@@ -168,7 +174,7 @@ def _say(word: object) -> None:
     sys.stdout.flush()
 
 
-def _one(call: Mapping[str, Any]) -> None:
+def _one(call: Mapping[str, Any], revisions: Revisions) -> None:
     """Answer one call, in its own process."""
     os.environ.clear()
     os.environ.update(call["variables"])
@@ -187,6 +193,8 @@ def _one(call: Mapping[str, Any]) -> None:
     dispatcher.logger.setLevel(os.environ["POWERTOOLS_LOG_LEVEL"])
     response = error = None
     try:
+        # As in a warm container: loaded once, for all the calls.
+        vars(dispatcher.application())["revisions"] = revisions
         response = dispatcher.handler(call["event"], Context())
     except Exception as raised:  # noqa: BLE001  it is told to whoever called
         error = _everything(raised)
