@@ -9,6 +9,7 @@ the interpreter that runs this. Nothing is compiled from C, and no container is 
 from __future__ import annotations
 
 import argparse
+import fcntl
 import hashlib
 import os
 import platform
@@ -155,8 +156,11 @@ def build(output: Path = OUTPUT, target: Platform | None = None) -> Package:
     target = target or here()
     output = output / f"{target.runtime}-{target.architecture}"
     output.mkdir(parents=True, exist_ok=True)
-    layer = _build_layer(output, target)
-    function, identity = _build_function(output, target)
+    # Two at once would empty each other's trees: the tests' workers, or a person in two windows.
+    with (output / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        layer = _build_layer(output, target)
+        function, identity = _build_function(output, target)
     return Package(function, layer, identity, target.runtime, target.architecture)
 
 
