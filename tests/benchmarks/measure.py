@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-SECONDS_TO_END = 180
-
 
 @dataclass(frozen=True)
 class Measured:
@@ -29,10 +27,12 @@ class Measured:
         return statistics.median(one / other for one, other in pairs)
 
 
-def take_turns(rounds: int, sides: Mapping[str, Callable[[], float]]) -> Measured:
-    """Measure every side once a round, after a round that only warms up."""
+def take_turns(
+    rounds: int, sides: Mapping[str, Callable[[], float]], *, warm_up: bool = True
+) -> Measured:
+    """Measure every side once a round, after a round that only warms up unless told otherwise."""
     values: dict[str, list[float]] = {name: [] for name in sides}
-    for number in range(rounds + 1):
+    for number in range(0 if warm_up else 1, rounds + 1):
         # Every other round backwards, so that nobody always runs in another's wake.
         for name in list(sides)[:: 1 if number % 2 else -1]:
             value = sides[name]()

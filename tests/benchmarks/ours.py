@@ -52,7 +52,7 @@ class NoCloud:
     def put_events(self, _detail_type: str, _details: Sequence[Mapping[str, object]]) -> None:
         """Tell nobody."""
 
-    def vault(self, name: str, address: Mapping[str, object]) -> LoginVault:
+    def vault(self, name: str, address: Mapping[str, object], **_: object) -> LoginVault:
         """Return a vault that no revision here uses."""
         return LoginVault(self, name, "day2", address)  # type: ignore[arg-type]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,10 +16,11 @@ from tests.benchmarks.databases import Databases, apply_raw, look
 from tests.benchmarks.fleet import roll_forward
 from tests.benchmarks.functions import Account, Trees
 from tests.benchmarks.measure import Ended, Measured, milliseconds, run, take_turns
-from tests.benchmarks.peers import Peers
+from tests.benchmarks.peers import Peer, Peers
 
 FEW, SOME, MANY = 4, 100, 1000
 FUNCTION_MEMORY_MB = 512
+TO_BEAT = ("alembic", "yoyo", "pyway", "sqitch")
 
 # Import the third-party modules that the handler needs, in the order in which it imports them.
 IMPORT_OURS = "import handlers.dispatcher\n"
@@ -76,17 +77,21 @@ class Bench:
     account: Account
     peers: Peers
 
-    def rows(self) -> Iterator[Row]:
-        """Measure row after row."""
-        yield from self.cold()
-        yield from self.imports()
-        yield from self.warm()
-        yield self.slope()
-        yield from self.applying(SOME, rounds=3)
-        yield from self.applying(MANY, rounds=1)
-        yield from self.memory()
-        yield from self.sizes()
-        yield from roll_forward(self.account.aws)
+    def rows(self, wanted: Collection[str]) -> Iterator[Row]:
+        """Measure the groups *wanted*, row after row; all when none is named."""
+        groups = {
+            "cold": self.cold,
+            "imports": self.imports,
+            "warm": self.warm,
+            "slope": self.slope,
+            "applying": self.applying,
+            "memory": self.memory,
+            "sizes": self.sizes,
+            "fleet": lambda: roll_forward(self.account.aws),
+        }
+        for name, measure in groups.items():
+            if not wanted or name in wanted:
+                yield from measure()
 
     @cached_property
     def code(self) -> dict[int, Path]:
@@ -188,7 +193,7 @@ class Bench:
         )
         yield compared(f"… at {MANY} revisions", found, ("many", "few"), 1.15, f"ours at {FEW}")
 
-    def slope(self) -> Row:
+    def slope(self) -> Iterator[Row]:
         """Measure what one more trivial revision costs."""
 
         def applied(count: int, side: str) -> float:
@@ -206,27 +211,35 @@ class Bench:
         found = take_turns(3, {"ours": lambda: slope("ours"), "raw": lambda: slope("raw")})
         detail = f"{found.median('ours'):.2f} : {found.median('raw'):.2f} ms a revision"
         ratio = found.ratio("ours", "raw")
-        return Row("slope of applying", "raw psycopg2 loop", ratio, 2.0, detail, dict(found.values))
+        yield Row("slope of applying", "raw psycopg2 loop", ratio, 2.0, detail, dict(found.values))
 
-    def applying(self, count: int, *, rounds: int) -> Iterator[Row]:
-        """Measure whole processes that apply *count* revisions to an empty database."""
-        beaten = ("alembic", "yoyo", "pyway", "sqitch")
-        sides: dict[str, Callable[[], float]] = {"ours": lambda: self.apply_ours(count).wall_ms}
-        for peer in self.peers.found:
-            if not (peer.is_slow and count == MANY):
-                sides[peer.name] = self._peer(peer.name, count)
-        found = take_turns(rounds, sides)
-        for name in list(sides)[1:]:
-            limit = 1.0 if name in beaten else None
-            yield compared(f"applying {count} revisions", found, ("ours", name), limit, name)
+    def applying(self) -> Iterator[Row]:
+        """Measure whole processes that apply many revisions to an empty database."""
+        for count, rounds in ((SOME, 3), (MANY, 1)):
+            sides: dict[str, Callable[[], float]] = {"ours": self._process(None, count)}
+            for peer in self.peers.found:
+                if not (peer.is_slow and count == MANY):
+                    sides[peer.name] = self._process(peer, count)
+            found = take_turns(rounds, sides, warm_up=count == SOME)
+            for name in list(sides)[1:]:
+                limit = 1.0 if name in TO_BEAT else None
+                yield compared(f"applying {count} revisions", found, ("ours", name), limit, name)
 
     def memory(self) -> Iterator[Row]:
         """Measure the most memory that a run ever holds."""
         mine = [self.apply_ours(MANY).peak_mb for _ in range(2)]
         detail = f"{mine[-1]:.0f} MB"
-        yield Row(f"peak memory over {MANY} revisions", "the function's MB", mine[-1], 512, detail)
-        if any(peer.name == "alembic" for peer in self.peers.found):
-            theirs = self._run_peer("alembic", MANY).peak_mb
+        yield Row(
+            f"peak memory over {MANY} revisions",
+            "the function's MB",
+            mine[-1],
+            FUNCTION_MEMORY_MB,
+            detail,
+        )
+        for peer in self.peers.found:
+            if peer.name != "alembic":
+                continue
+            theirs = self.apply_theirs(peer, MANY).peak_mb
             detail = f"{mine[-1]:.0f} : {theirs:.0f} MB"
             ratio = mine[-1] / theirs
             yield Row(f"peak memory over {MANY} revisions", "alembic upgrade", ratio, 1.3, detail)
@@ -263,17 +276,20 @@ class Bench:
         self._check("ours", count)
         return ended
 
-    def _peer(self, name: str, count: int) -> Callable[[], float]:
-        return lambda: self._run_peer(name, count).wall_ms
+    def _process(self, peer: Peer | None, count: int) -> Callable[[], float]:
+        if peer is None:
+            return lambda: self.apply_ours(count).wall_ms
+        return lambda: self.apply_theirs(peer, count).wall_ms
 
-    def _run_peer(self, name: str, count: int) -> Ended:
-        peer = next(one for one in self.peers.found if one.name == name)
-        folder = self.folder / f"{name}-{count}"
+    def apply_theirs(self, peer: Peer, count: int) -> Ended:
+        """Run *peer* on a new database."""
+        folder = self.folder / f"{peer.name}-{count}"
         if not folder.exists():
             peer.prepare(folder, count, "applying")
         self.databases.make("applying")
-        ended = run(peer.command(folder, "applying"), self.databases.addressed("applying"), folder)
-        self._check(name, count)
+        environment = self.databases.addressed("applying")
+        ended = run(peer.command(folder, "applying"), environment, folder)
+        self._check(peer.name, count)
         return ended
 
     def _check(self, name: str, count: int) -> None:

@@ -41,7 +41,9 @@ def handler(event: dict, context: object) -> dict:  # noqa: ARG001 - Lambda's ow
         query={"sslmode": "verify-full", "sslrootcert": os.environ["CA_FILE"]},
     )
     config = Config("alembic.ini")
-    config.set_main_option("sqlalchemy.url", url.render_as_string(hide_password=False))
+    # ConfigParser takes a single % for an interpolation.
+    text = url.render_as_string(hide_password=False).replace("%", "%%")
+    config.set_main_option("sqlalchemy.url", text)
     command.upgrade(config, target)
     logger.info("migrated", extra={"target": target})
     metrics.add_metric("Migrations", unit="Count", value=1)
