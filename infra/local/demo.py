@@ -42,8 +42,9 @@ def run(aws: LocalAws) -> None:
     print(
         f"\nAll of it was seen to happen, in {seconds:.0f} s. The local AWS stays up at "
         f"{aws.endpoint_url}. Try next:\n\n"
-        '  eval "$(make -s env)"        then plain aws, boto3, Terraform\n'
-        "  aws rds create-db-instance --db-instance-identifier invoices --engine postgres \\\n"
+        '  eval "$(make -s env)"        then any AWS client: boto3, Terraform, aws\n'
+        '  aws --endpoint-url "$AWS_ENDPOINT_URL" rds create-db-instance \\\n'
+        "      --db-instance-identifier invoices --engine postgres \\\n"
         "      --db-instance-class db.t4g.micro --allocated-storage 20 \\\n"
         "      --master-username postgres --manage-master-user-password \\\n"
         "      --tags Key=day2,Value=enabled\n"
@@ -65,8 +66,17 @@ def _set_up(aws: LocalAws) -> None:
 
 def _an_instance_appears(aws: LocalAws) -> None:
     _title("1. An instance appears")
+    earlier = set(aws.state.calls.iterdir())
     aws.client("ssm").put_parameter(Name=PARAMETER, Value=FIRST_TARGET, Type="String")
     print(f"  {PARAMETER} = {FIRST_TARGET}")
+    # Its own event finds no instance yet.  It passes first, or it might be the one that migrates.
+    _wait(
+        lambda: any(
+            "no-such-instance" in call.read_text()
+            for call in set(aws.state.calls.iterdir()) - earlier
+        ),
+        "the parameter's own event to find nothing",
+    )
     aws.client("rds").create_db_instance(
         DBInstanceIdentifier=INSTANCE,
         Engine="postgres",
@@ -82,6 +92,7 @@ def _an_instance_appears(aws: LocalAws) -> None:
     endpoint = f"{instance['Endpoint']['Address']}:{instance['Endpoint']['Port']}"
     _seen(f"PostgreSQL {instance['EngineVersion']} is available at {endpoint}")
     _wait_for_revision(aws, FIRST_TARGET)
+    _check_trigger(aws, FIRST_TARGET, "instance")
     _seen(f"RDS-EVENT-0005 had it migrated to {FIRST_TARGET}")
     _show_logins(aws, instance)
 
@@ -91,6 +102,7 @@ def _the_parameter_is_bumped(aws: LocalAws, head: str) -> None:
     aws.client("ssm").put_parameter(Name=PARAMETER, Value=head, Overwrite=True)
     print(f"  ssm put-parameter {PARAMETER} = {head}")
     _wait_for_revision(aws, head)
+    _check_trigger(aws, head, "parameter")
     _seen(f"Parameter Store Change rolled it forward to {head}")
     _show_logins(aws, workflow.wait_for_instance(aws, INSTANCE))
 
@@ -127,6 +139,14 @@ def _wait_for_revision(aws: LocalAws, revision: str) -> None:
         return None
 
     _wait(lambda: observed() == revision, f"{INSTANCE} at {revision}")
+
+
+def _check_trigger(aws: LocalAws, revision: str, trigger: str) -> None:
+    """Make sure that *revision* was applied for the reason that we are about to name."""
+    call = stack.invoke(aws, {"instance": INSTANCE, "action": "status"})
+    by = {row["revision"]: row["by"].split()[0] for row in call.response["body"]["history"]}
+    if by.get(revision) != trigger:
+        raise LocalAwsError(f"{revision} was applied by {by.get(revision)}, not by {trigger}")
 
 
 def _show_logins(aws: LocalAws, instance: dict[str, Any]) -> None:
