@@ -7,12 +7,14 @@ account, which tells what arrived; and LocalStack keeps a list of what its funct
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 from botocore import handlers
+
+from infra.local.state import State
 
 Call = tuple[str, dict[str, Any]]
 
@@ -39,8 +41,6 @@ def _record(*, model: Any, params: Mapping[str, Any], **_: Any) -> None:
     if _is_ours():
         body = params["body"]
         if isinstance(body, bytes | str) and body:
-            import json
-
             body = json.loads(body)
         service = model.service_model.signing_name
         CALLS.append((f"{service}:{model.name}", dict(body)))
@@ -48,5 +48,12 @@ def _record(*, model: Any, params: Mapping[str, Any], **_: Any) -> None:
 
 def _record_token(*, request: Any, **_: Any) -> None:
     if _is_ours():
-        fields = parse_qs(urlsplit(request.url).query)
-        CALLS.append(("rds-db:connect", {name: value[0] for name, value in fields.items()}))
+        CALLS.append(("rds-db:connect", dict(request.data)))
+
+
+def local_calls() -> list[Call]:
+    """Return what the functions of this run's LocalStack have called, if there is one."""
+    file = State.of_process().folder / "aws-calls.jsonl"
+    if not file.exists():
+        return []
+    return [(line["action"], line["arguments"]) for line in map(json.loads, file.open())]

@@ -48,6 +48,9 @@ def main() -> None:
     config.dirs.cache = str(kept)
     from localstack.runtime.main import main as run
 
+    from infra.local.localstack.calls import record_calls
+
+    record_calls()
     run()
 
 

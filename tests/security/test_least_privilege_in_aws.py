@@ -1,0 +1,248 @@
+"""
+The role allows what the function calls, and nothing that it does not call.
+
+LocalStack's open edition enforces no policy. So the calls that this whole test run made are
+compared with the template's role; run alone, these tests make the calls that they need.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from core.aws import Aws
+from core.settings import Settings
+from infra import template
+from tests.security import recorder
+from tests.security.small_aws import ARN, Call
+from tests.security.world import INSTANCE, MASTER_SECRET, World
+
+TOPIC = ARN.format("sns", "results")
+KEY = ARN.format("kms", "key/k")
+
+# What no call of ours shows, and why the statement is there all the same.
+EXEMPT = {
+    "WriteLog": "Lambda itself writes the log, with the function's role",
+    "JoinVpc": "Lambda itself makes the network interfaces, with the function's role",
+    "KeepFailedEvents": "Lambda itself sends what failed to the queue, with the function's role",
+    "EncryptFailedEvents": "the queue uses its key for Lambda's message, with the function's role",
+    "SendTraces": "X-Ray's daemon sends them, beside the function",
+    "DecryptMasterSecrets": "Secrets Manager uses the key on the function's behalf",
+    "EncryptLoginSecrets": "Secrets Manager uses the key on the function's behalf",
+}
+
+EVERYTHING = {
+    "IamAuthentication": "true",
+    "MasterSecretArns": ARN.format("secretsmanager", "secret:orders-master-*"),
+    "MasterSecretKmsKeyArns": KEY,
+    "SecretKmsKeyArn": KEY,
+    "KmsKeyArn": KEY,
+    "ResultTopic": TOPIC,
+    "Tracing": "true",
+    "VpcId": "vpc-1",
+}
+
+
+@dataclass(frozen=True)
+class Access:
+    """One thing that a call does: the action, the resource, the keys for conditions."""
+
+    action: str
+    resource: str
+    keys: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+
+def accesses(action: str, arguments: Mapping[str, Any]) -> Iterator[Access]:
+    """
+    Yield what IAM is asked about for a call.
+
+    Service Authorization Reference, of each service: "Actions, resources, and condition keys".
+    """
+    match action.partition(":")[0], arguments:
+        case "rds", _:
+            name = arguments.get("DBInstanceIdentifier", "*")
+            yield Access(action, ARN.format("rds", f"db:{name}"))
+        case "rds-db", _:
+            yield Access(action, ARN.format("rds-db", f"dbuser:db-ORDERS/{arguments['DBUser']}"))
+        case "ssm", {"Names": names}:
+            for name in names:
+                yield Access(action, ARN.format("ssm", f"parameter{name}"))
+        case "ssm", _:
+            name = arguments.get("Name") or arguments["Path"]
+            yield Access(action, ARN.format("ssm", f"parameter{name}"))
+        case "secretsmanager", _:
+            name = arguments.get("SecretId") or arguments["Name"]
+            if not name.startswith("arn:"):
+                name = ARN.format("secretsmanager", f"secret:{name}-AbCdEf")
+            yield Access(action, name, _tags_of(name))
+        case "events", _:
+            for entry in arguments["Entries"]:
+                bus = ARN.format("events", "event-bus/default")
+                yield Access(action, bus, {"events:source": entry["Source"]})
+        case "sns", _:
+            yield Access(action, str(arguments["TopicArn"]))
+        case service, _:
+            raise AssertionError(f"{service}: say here what {action} asks IAM about")
+
+
+def _tags_of(secret: str) -> dict[str, str]:
+    """Return the tag that RDS puts on the secrets that it manages."""
+    tag = "secretsmanager:ResourceTag/aws:rds:primaryDBInstanceArn"
+    return {tag: ARN.format("rds", f"db:{INSTANCE}")} if ":secret:rds!" in secret else {}
+
+
+def allows(statement: Mapping[str, Any], access: Access) -> bool:
+    """Say whether *statement* allows *access*, as IAM would."""
+    is_named = any(
+        fnmatch.fnmatchcase(access.action.lower(), one.lower())
+        for one in _list(statement["Action"])
+    )
+    is_there = any(
+        fnmatch.fnmatchcase(access.resource, one) for one in _list(statement["Resource"])
+    )
+    conditions = statement.get("Condition", {})
+    assert set(conditions) <= {"StringEquals", "StringLike"}
+    return (
+        is_named
+        and is_there
+        and all(
+            any(fnmatch.fnmatchcase(access.keys.get(key, ""), one) for one in _list(values))
+            for tests in conditions.values()
+            for key, values in tests.items()
+            if key != "kms:ViaService"
+        )
+    )
+
+
+def _list(value: Any) -> list[str]:
+    return value if isinstance(value, list) else [value]
+
+
+def role(parameters: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Return what the function's role allows, by the names of its statements."""
+    (policy,) = template.resolve(parameters)["Role"]["Properties"]["Policies"]
+    statements = {one["Sid"]: one for one in policy["PolicyDocument"]["Statement"]}
+    assert not any("Not" in key for statement in statements.values() for key in statement)
+    # It takes from the function what only Lambda needs, and so nothing that a call of ours does.
+    denied = statements.pop("ButOnlyLambdaItself")
+    assert denied["Effect"] == "Deny"
+    assert all(action.startswith("ec2:") for action in denied["Action"])
+    assert {one["Effect"] for one in statements.values()} == {"Allow"}
+    return statements
+
+
+@pytest.fixture
+def made(world: World, monkeypatch: pytest.MonkeyPatch) -> set[Access]:
+    """Make every kind of call once more, and return all that were made in this test run."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    managed = {
+        "SecretArn": ARN.format("secretsmanager", "secret:rds!db-1-AbCdEf"),
+        "SecretStatus": "active",
+    }
+    world.aws.keep(
+        "rds!db-1",
+        {"username": "postgres", "password": world.server.master_password},
+        **{"aws:rds:primaryDBInstanceArn": ARN.format("rds", f"db:{INSTANCE}")},
+    )
+    settings = {"DAY2_RESULT_TOPIC_ARN": TOPIC, "DAY2_ALLOW_ROLLBACK": "true"}
+    direct = {"instance": INSTANCE}
+    world.invoke({**direct, "target_revision": "001"}, **settings)
+    world.aws.instances[INSTANCE] = world.instance(TagList=[], MasterUserSecret=managed)
+    world.invoke({**direct, "target_revision": "002"}, **settings)
+    world.invoke({"secret_name": MASTER_SECRET, "action": "status"}, **settings)
+    world.aws.parameters[f"/day2/{INSTANCE}/target-revision"] = "001"
+    back = {"action": "rollback", "target_revision": "001", "from_revision": "002"}
+    world.invoke({**direct, **back}, **settings)
+    world.aws.instances[INSTANCE] = world.instance(DbiResourceId="db-2", DBName="postgres")
+    world.invoke({**direct, "target_revision": "001"}, **settings)
+    world.invoke({**direct, "target_revision": "base"}, **settings)
+    world.invoke({**direct, "target_revision": "nonsense"}, **settings)
+    world.aws.secrets[f"day2/{INSTANCE}/app_user"].put('{"username": "app_user", "password": "p"}')
+    world.aws.secrets[f"day2/{INSTANCE}/app_user"].tags["day2:unset"] = "true"
+    world.aws.instances[INSTANCE] = world.instance()
+    world.invoke({**direct, "target_revision": "001"}, **settings)
+    sweep = {"source": "day2.schedule", "detail-type": "Sweep Requested", "detail": {}}
+    world.invoke(sweep, DAY2_FOLLOW_HEAD="true", **settings)
+    Aws(Settings()).auth_token("localhost", 5432, "postgres")
+
+    calls: list[Call | recorder.Call] = [*world.aws.calls, *recorder.CALLS]
+    pairs = [one if isinstance(one, tuple) else (one.action, one.arguments) for one in calls]
+    pairs += recorder.local_calls()
+    return {access for action, arguments in pairs for access in accesses(action, arguments)}
+
+
+def test_the_role_is_what_the_calls_need(made: set[Access]) -> None:
+    """No call is made that the role does not allow, and none is allowed that nobody makes."""
+    statements = role(EVERYTHING)
+
+    denied = {
+        f"{one.action} on {one.resource} {json.dumps(dict(one.keys))}"
+        for one in made
+        if not any(allows(statement, one) for statement in statements.values())
+    }
+    useless = {
+        f"{sid}: {action}"
+        for sid, statement in statements.items()
+        if sid not in EXEMPT
+        for action in _list(statement["Action"])
+        if not any(one.action == action and allows(statement, one) for one in made)
+    }
+
+    assert denied == set()
+    assert useless == set()
+
+
+def test_every_exemption_is_of_a_statement() -> None:
+    """An exemption of nothing would hide the next statement of its name."""
+    assert set(EXEMPT) <= set(role(EVERYTHING))
+
+
+def test_no_statement_is_wider_than_its_api() -> None:
+    """No action has a wildcard, and only what has no resources of its own is allowed on all."""
+    wide = {
+        sid for sid, statement in role(EVERYTHING).items() if "*" in _list(statement["Resource"])
+    }
+    actions = [
+        action for statement in role(EVERYTHING).values() for action in _list(statement["Action"])
+    ]
+
+    assert [action for action in actions if "*" in action] == []
+    # Service Authorization Reference: X-Ray, and network interfaces as Lambda makes them.
+    assert wide == {"JoinVpc", "SendTraces"}
+
+
+@pytest.mark.parametrize(
+    ("action", "arguments"),
+    [
+        ("ssm:GetParameters", {"Names": ["/day2-other/orders/target-revision"]}),
+        ("ssm:GetParameters", {"Names": ["/day2/orders/something"]}),
+        ("ssm:PutParameter", {"Name": "/day2/orders/target-revision"}),
+        ("ssm:DeleteParameter", {"Name": "/day2/orders/observed-state"}),
+        ("secretsmanager:GetSecretValue", {"SecretId": "billing-master"}),
+        ("secretsmanager:GetSecretValue", {"SecretId": "rds!cluster-1"}),
+        ("secretsmanager:PutSecretValue", {"SecretId": "rds!db-1"}),
+        ("secretsmanager:PutSecretValue", {"SecretId": MASTER_SECRET}),
+        ("secretsmanager:DeleteSecret", {"SecretId": "day2/orders/app_user"}),
+        ("secretsmanager:CreateSecret", {"Name": "day2-other/orders/app_user"}),
+        ("events:PutEvents", {"Entries": [{"Source": "aws.rds"}]}),
+        ("rds:ModifyDBInstance", {"DBInstanceIdentifier": INSTANCE}),
+        ("rds-db:connect", {"DBUser": "rdsadmin"}),
+        ("sns:Publish", {"TopicArn": ARN.format("sns", "other")}),
+    ],
+)
+def test_what_is_not_needed_is_denied(action: str, arguments: dict[str, Any]) -> None:
+    """The other side of the proof: what a thief of the role would like is not in it."""
+    statements = role(EVERYTHING).values()
+
+    assert [
+        one
+        for one in accesses(action, arguments)
+        if any(allows(statement, one) for statement in statements)
+    ] == []
