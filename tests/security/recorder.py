@@ -56,4 +56,7 @@ def local_calls() -> list[Call]:
     file = State.of_process().folder / "aws-calls.jsonl"
     if not file.exists():
         return []
-    return [(line["action"], line["arguments"]) for line in map(json.loads, file.open())]
+    return [
+        (line["action"], line["arguments"])
+        for line in map(json.loads, file.read_text().splitlines())
+    ]
