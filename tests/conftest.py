@@ -18,6 +18,8 @@ _SHARED = frozenset({"local_aws"})
 ROOT = Path(__file__).resolve().parent.parent
 
 
+# First: xdist itself reads the groups in this hook.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Say what may run side by side: `make test` has one worker a processor core."""
     for item in items:
