@@ -316,6 +316,9 @@ def _promised_roles(promises: Promises, book: _Book) -> Iterator[Privilege]:
             yield book.attribute(role.name, "LOGIN")
         for of in (*role.member_of, *(["rds_iam"] if role.login == "iam" else [])):
             yield book.membership(role.name, of)
+        for owned in role.owns:
+            kind, _, name = owned.partition(" ")
+            yield book.ownership(role.name, kind.upper(), name)
 
 
 def _promised_grants(

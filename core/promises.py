@@ -22,6 +22,7 @@ class PromisedRole:
     Attributes:
         login: ``password``, ``iam``, or ``None`` for a role that cannot log in.
         member_of: The roles whose privileges it has.
+        owns: What it owns beside schemas, such as ``function audit.record_change()``.
         can: What it can do, in words for a person.
     """
 
@@ -29,6 +30,7 @@ class PromisedRole:
     since: str
     login: str | None = None
     member_of: tuple[str, ...] = ()
+    owns: tuple[str, ...] = ()
     can: str = ""
 
 

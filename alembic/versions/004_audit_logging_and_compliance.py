@@ -11,6 +11,9 @@ trail is about can change it. ``app_role`` writes in two ways only::
 ``backup_role`` reads the trail, so that a backup holds it. Each entry names the login
 (``session_user``), not the role it acts as.
 
+The functions run as ``audit_role``, which can add entries and nothing else: turning a row
+into JSON may call code of whoever made a column's type, and that must not run as the master.
+
 Going back removes the functions, and with them the triggers that call them. A table with
 entries stays, readable by the master only, and is taken up again by the next upgrade.
 """
@@ -53,8 +56,19 @@ def upgrade() -> None:
         )
         """
     )
-    # The functions write as their owner, the master. So their search path is fixed, and
-    # they take nothing that could name another table.
+    # Who and when are never given, so not even audit_role can say them wrong.
+    operations.role("audit_role")
+    op.execute("GRANT USAGE ON SCHEMA audit TO audit_role")
+    op.execute(
+        "GRANT INSERT (table_name, operation, old_values, new_values)"
+        " ON audit.database_changes TO audit_role"
+    )
+    op.execute(
+        "GRANT INSERT (event_type, description, details), SELECT (id)"
+        " ON audit.compliance_events TO audit_role"
+    )
+    # The functions write as their owner. So their search path is fixed, and they take
+    # nothing that could name another table.
     op.execute(
         """
         CREATE OR REPLACE FUNCTION audit.record_change() RETURNS trigger
@@ -90,6 +104,11 @@ def upgrade() -> None:
     for function in ("record_change()", "record_event(text, text, jsonb)"):
         op.execute(f"REVOKE ALL ON FUNCTION audit.{function} FROM PUBLIC")
         op.execute(f"GRANT EXECUTE ON FUNCTION audit.{function} TO app_role")
+    # To be given a function takes CREATE on its schema, for as long as it is given.
+    op.execute("GRANT CREATE ON SCHEMA audit TO audit_role")
+    for function in ("record_change()", "record_event(text, text, jsonb)"):
+        op.execute(f"ALTER FUNCTION audit.{function} OWNER TO audit_role")
+    op.execute("REVOKE CREATE ON SCHEMA audit FROM audit_role")
     op.execute("GRANT USAGE ON SCHEMA audit TO app_role, backup_role")
     op.execute("GRANT SELECT ON ALL TABLES IN SCHEMA audit TO backup_role")
     op.execute("GRANT SELECT ON ALL SEQUENCES IN SCHEMA audit TO backup_role")
@@ -102,6 +121,7 @@ def downgrade() -> None:
     # CASCADE: the application's triggers call it, and would fail every write without it.
     op.execute("DROP FUNCTION IF EXISTS audit.record_change() CASCADE")
     op.execute("DROP FUNCTION IF EXISTS audit.record_event(text, text, jsonb)")
+    operations.drop_role("audit_role")
     operations.drop_table_if_empty("audit.compliance_events")
     operations.drop_table_if_empty("audit.database_changes")
     operations.drop_schema("audit")

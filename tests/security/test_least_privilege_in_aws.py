@@ -38,7 +38,7 @@ EXEMPT = {
 
 EVERYTHING = {
     "IamAuthentication": "true",
-    "MasterSecretArns": ARN.format("secretsmanager", "secret:orders-master-*"),
+    "MasterSecretArns": ARN.format("secretsmanager", "secret:*-master-*"),
     "MasterSecretKmsKeyArns": KEY,
     "SecretKmsKeyArn": KEY,
     "KmsKeyArn": KEY,
@@ -225,7 +225,7 @@ def test_no_statement_is_wider_than_its_api() -> None:
         ("ssm:GetParameters", {"Names": ["/day2/orders/something"]}),
         ("ssm:PutParameter", {"Name": "/day2/orders/target-revision"}),
         ("ssm:DeleteParameter", {"Name": "/day2/orders/observed-state"}),
-        ("secretsmanager:GetSecretValue", {"SecretId": "billing-master"}),
+        ("secretsmanager:GetSecretValue", {"SecretId": "billing"}),
         ("secretsmanager:GetSecretValue", {"SecretId": "rds!cluster-1"}),
         ("secretsmanager:PutSecretValue", {"SecretId": "rds!db-1"}),
         ("secretsmanager:PutSecretValue", {"SecretId": MASTER_SECRET}),
