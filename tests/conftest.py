@@ -18,15 +18,12 @@ _SHARED = frozenset({"local_aws"})
 ROOT = Path(__file__).resolve().parent.parent
 
 
-# First: xdist itself reads the groups in this hook.
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say what may run side by side: `make test` has one worker a processor core."""
-    for item in items:
-        # There is one local AWS, and one package that goes into it; else a file stays together.
-        shared = _SHARED.intersection(getattr(item, "fixturenames", ()))
-        group = "local-aws" if shared or "deployment" in item.path.parts else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Say what may run side by side, before xdist looks: once all are collected is too late."""
+    # There is one local AWS, and one package that goes into it; else a file stays together.
+    shared = _SHARED.intersection(getattr(item, "fixturenames", ()))
+    group = "local-aws" if shared or "deployment" in item.path.parts else str(item.path)
+    item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture
