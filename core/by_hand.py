@@ -203,7 +203,7 @@ def _check_objects(run: Run, session: Session, applied: tuple[str, ...]) -> None
     missing = [
         f"{kind} {thing.name}"
         for kind, lookup, things in (
-            ("role", "to_regrole", promised.roles),
+            ("role", "to_regrole", [role for role in promised.roles if not role.is_internal]),
             ("schema", "to_regnamespace", promised.schemas),
             ("table", "to_regclass", promised.tables),
         )

@@ -23,6 +23,7 @@ class PromisedRole:
         login: ``password``, ``iam``, or ``None`` for a role that cannot log in.
         member_of: The roles whose privileges it has.
         owns: What it owns beside schemas, such as ``function audit.record_change()``.
+        is_internal: Serves our own functions only, so that ``adopt`` does not ask for it.
         can: What it can do, in words for a person.
     """
 
@@ -31,6 +32,7 @@ class PromisedRole:
     login: str | None = None
     member_of: tuple[str, ...] = ()
     owns: tuple[str, ...] = ()
+    is_internal: bool = False
     can: str = ""
 
 
