@@ -38,7 +38,7 @@ def configure(**options: object) -> None:
         include_object=lambda *_: False,
         version_table_schema=history.SCHEMA,
         transaction_per_migration=True,
-        # The runner writes each row itself, with a statement that it sends anyway.
+        # The runner writes each row itself, together with the revision.
         on_version_apply=[] if "connection" in config.attributes else by_hand(),
         **options,
     )

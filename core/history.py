@@ -52,11 +52,18 @@ CREATE TABLE IF NOT EXISTS {SCHEMA}.{VERSION_TABLE} (
 );
 """
 
-_INSERT = (
+_ROW = (
     f"INSERT INTO {SCHEMA}.history"
     " (revision, direction, description, duration_ms, trigger, request_id, checksum)"
-    " VALUES ({})"
 )
+_INSERT = _ROW + " VALUES ({})"
+
+# The one way that a run moves a database, from the first value to the second: a history row
+# is written if the revision moved, and not otherwise.
+_MOVE = f"WITH moved AS ({{}} RETURNING 1) {_ROW} SELECT %s, %s, %s, %s, %s, %s, %s FROM moved"
+_FROM_BASE = f"INSERT INTO {SCHEMA}.{VERSION_TABLE} (version_num) VALUES (%s)"
+_TO_BASE = f"DELETE FROM {SCHEMA}.{VERSION_TABLE} WHERE version_num = %s"
+_BETWEEN = f"UPDATE {SCHEMA}.{VERSION_TABLE} SET version_num = %s WHERE version_num = %s"
 
 # 42P01 undefined_table, 21000 cardinality_violation.
 _MISSING = "42P01"
@@ -243,24 +250,25 @@ class Recorder:
         """Say that the next revision begins now."""
         self._begun = time.monotonic()
 
-    def statement(self, revision: Any, direction: str) -> tuple[str, tuple[object, ...]]:
-        """Return what writes the row of *revision*, one of Alembic's scripts, and its values."""
-        now = time.monotonic()
-        values = (
-            revision.revision,
-            self._direction or direction,
-            revision.doc or "",
-            int((now - self._begun) * 1000),
-            self._trigger,
-            self._request_id,
-            self._checksums.get(revision.revision),
-        )
-        self._begun = now
-        return _INSERT.format(", ".join(["%s"] * len(values))), values
+    def move(self, revision: Any, *, upward: bool) -> tuple[str, tuple[object, ...]]:
+        """
+        Return what moves the database over *revision*, one of Alembic's scripts.
+
+        The statement, which can be continued by RETURNING, and its values. It returns no
+        row if the database was not where the revision begins.
+        """
+        below = revision.down_revision
+        ends: tuple[str, ...] = (revision.revision,)
+        if below is None:
+            step = _FROM_BASE if upward else _TO_BASE
+        else:
+            step, ends = _BETWEEN, (*ends, below) if upward else (below, *ends)
+        row = self._row(revision, "upgrade" if upward else "downgrade")
+        return _MOVE.format(step), (*ends, *row)
 
     def __call__(self, *, ctx: Any, step: Any, **_: Any) -> None:
         """Write the row of *step*, an Alembic ``MigrationInfo``, on the connection of *ctx*."""
-        statement, values = self.statement(
+        values = self._row(
             step.up_revision,
             "stamp" if step.is_stamp else "upgrade" if step.is_upgrade else "downgrade",
         )
@@ -269,7 +277,21 @@ class Recorder:
             values = (*values[:3], 0, *values[4:])
             ctx.impl.static_output(_INSERT.format(", ".join(map(_literal, values))) + ";")
         else:
-            ctx.connection.exec_driver_sql(statement, values)
+            ctx.connection.exec_driver_sql(_INSERT.format(", ".join(["%s"] * 7)), values)
+
+    def _row(self, revision: Any, direction: str) -> tuple[object, ...]:
+        """Return the row of *revision*, which ends now."""
+        now = time.monotonic()
+        begun, self._begun = self._begun, now
+        return (
+            revision.revision,
+            self._direction or direction,
+            revision.doc or "",
+            int((now - begun) * 1000),
+            self._trigger,
+            self._request_id,
+            self._checksums.get(revision.revision),
+        )
 
 
 def _literal(value: object) -> str:
