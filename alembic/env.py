@@ -18,7 +18,6 @@ from sqlalchemy import URL, Connection, MetaData, create_engine, make_url
 from sqlalchemy.pool import NullPool
 
 from core import history
-from core.aws import Aws
 from core.budget import Budget
 from core.database import acquire_lock
 from core.errors import MigrationError
@@ -82,6 +81,9 @@ def session_of_our_own() -> Iterator[Connection]:
 
 def vault(url: URL) -> Vault:
     """Return where logins' passwords are kept: Secrets Manager, under -x instance=… or the host."""
+    # Imported here: a run of the function has its vault, and a script on paper needs none.
+    from core.aws import Aws
+
     host = url.host or "localhost"
     name = context.get_x_argument(as_dictionary=True).get("instance", host)
     address = {"host": host, "port": url.port or 5432, "dbname": url.database or "postgres"}
