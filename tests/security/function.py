@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
+    import botocore.session
+
     from core.revisions import Revisions
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -77,7 +79,7 @@ class Function:
         self._parent = subprocess.Popen(
             [sys.executable, "-m", "tests.security.function"],
             cwd=ROOT,
-            env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8"},
+            env=self.variables | {"PATH": os.environ["PATH"], "LANG": "C.UTF-8"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -155,13 +157,14 @@ def _serve() -> None:
 
     revisions = Revisions()
     _ = revisions.identifiers, revisions.descriptions, revisions.checksums
+    session = botocore.session.get_session()
     for service in ("rds", "ssm", "secretsmanager", "events", "sns"):
-        botocore.session.get_session().get_service_model(service)
+        session.create_client(service)
     for line in sys.stdin:
         call = json.loads(line)
         child = os.fork()
         if child == 0:
-            _one(call, revisions)
+            _one(call, revisions, session)
             os._exit(0)
         _say(child)
         os.waitpid(child, 0)
@@ -174,7 +177,7 @@ def _say(word: object) -> None:
     sys.stdout.flush()
 
 
-def _one(call: Mapping[str, Any], revisions: Revisions) -> None:
+def _one(call: Mapping[str, Any], revisions: Revisions, session: botocore.session.Session) -> None:
     """Answer one call, in its own process."""
     os.environ.clear()
     os.environ.update(call["variables"])
@@ -194,7 +197,9 @@ def _one(call: Mapping[str, Any], revisions: Revisions) -> None:
     response = error = None
     try:
         # As in a warm container: loaded once, for all the calls.
-        vars(dispatcher.application())["revisions"] = revisions
+        ours = dispatcher.application()
+        vars(ours)["revisions"] = revisions
+        vars(ours.aws)["_session"] = session
         response = dispatcher.handler(call["event"], Context())
     except Exception as raised:  # noqa: BLE001  it is told to whoever called
         error = _everything(raised)
