@@ -33,7 +33,7 @@ run: ## Set up all from nothing and play the three triggers before your eyes
 .PHONY: test
 test: ## Set up all from nothing and run every test
 	$(call needs,$(TEST_ENVIRONMENTS))
-	@$(DEV) -m pytest tests --numprocesses 3 --dist loadgroup
+	@$(DEV) -m pytest tests
 
 .PHONY: up
 up: ## Start the local AWS, and package and deploy this checkout to it
