@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
 from typing import Any
+from urllib.parse import parse_qsl
 
 from botocore import handlers
 
@@ -20,10 +20,14 @@ Call = tuple[str, dict[str, Any]]
 
 CALLS: list[Call] = []
 
+# How IAM calls what botocore calls otherwise.
+_SERVICES = {"secrets-manager": "secretsmanager", "eventbridge": "events"}
+
 
 def install() -> None:
     """Have every botocore session that is made from now on tell of its calls."""
-    handlers.BUILTIN_HANDLERS.append(("before-call.*.*", _record))
+    # What a Stubber answers is never sent, and so needs no right.
+    handlers.BUILTIN_HANDLERS.append(("before-send.*.*", _record))
     handlers.BUILTIN_HANDLERS.append(("before-sign.rds.connect", _record_token))
 
 
@@ -37,18 +41,18 @@ def _is_ours() -> bool:
     return False
 
 
-def _record(*, model: Any, params: Mapping[str, Any], **_: Any) -> None:
+def _record(*, request: Any, event_name: str, **_: Any) -> None:
     if _is_ours():
-        body = params["body"]
-        if isinstance(body, bytes | str) and body:
-            body = json.loads(body)
-        service = model.service_model.signing_name
-        CALLS.append((f"{service}:{model.name}", dict(body)))
+        _, service, operation = event_name.split(".")
+        body = request.body.decode() if isinstance(request.body, bytes) else str(request.body)
+        sent = json.loads(body) if body.startswith("{") else dict(parse_qsl(body))
+        CALLS.append((f"{_SERVICES.get(service, service)}:{operation}", sent))
 
 
 def _record_token(*, request: Any, **_: Any) -> None:
     if _is_ours():
-        CALLS.append(("rds-db:connect", dict(request.data)))
+        # Its user is a parameter of the stack, whatever a test calls it.
+        CALLS.append(("rds-db:connect", dict(request.data) | {"DBUser": "postgres"}))
 
 
 def local_calls() -> list[Call]:
