@@ -23,7 +23,16 @@ from core.errors import (
 )
 from core.history import Position
 from core.locate import NotEligible, Place, master_secret_name
-from core.model import HEAD, Action, Choice, Declared, HistoryRow, Result, TargetSource
+from core.model import (
+    HEAD,
+    MIGRATION_REQUESTED,
+    Action,
+    Choice,
+    Declared,
+    HistoryRow,
+    Result,
+    TargetSource,
+)
 from core.outcome import Outcome
 from core.plan import Plan, plan, resolve
 from core.run import Run
@@ -33,8 +42,6 @@ if TYPE_CHECKING:
     from psycopg2.extensions import connection as Session
 
 logger = logging.getLogger(__name__)
-
-REQUESTED = "Migration Requested"
 
 _LOGGED_APPLIED = 20
 
@@ -279,7 +286,7 @@ def _incomplete(run: Run, place: Place) -> Result:
     detail: dict[str, object] = {"instance": place.name, "action": Action.MIGRATE.value}
     if report.target_source in (TargetSource.REQUEST, TargetSource.DEFAULT):
         detail["target_revision"] = report.target_revision
-    run.cloud.put_events(REQUESTED, [detail])
+    run.cloud.put_events(MIGRATION_REQUESTED, [detail])
     return Result(Outcome.INCOMPLETE, f"{done}; {left} and were requested on the bus", report)
 
 
@@ -317,7 +324,7 @@ def _wait_on_the_bus(run: Run, error: InstanceNotReady) -> Result:
     }
     if run.request.target is not None:
         detail["target_revision"] = run.request.target
-    run.cloud.put_events(REQUESTED, [detail])
+    run.cloud.put_events(MIGRATION_REQUESTED, [detail])
     return Result(
         Outcome.INCOMPLETE,
         f"{error}; asked again on the bus, until {detail['wait_until']}",

@@ -12,6 +12,10 @@ from core.outcome import Outcome
 HEAD = "head"
 FLEET = "_fleet"
 
+# Our own events that wake us, by their detail-type.
+MIGRATION_REQUESTED = "Migration Requested"
+SWEEP_REQUESTED = "Sweep Requested"
+
 
 class Action(StrEnum):
     """What a request asks for."""

@@ -16,6 +16,8 @@ from core.errors import MigrationError
 from core.model import (
     FLEET,
     HEAD,
+    MIGRATION_REQUESTED,
+    SWEEP_REQUESTED,
     Action,
     Declared,
     Instance,
@@ -31,9 +33,6 @@ from core.plan import resolve
 from core.settings import Settings
 
 logger = logging.getLogger(__name__)
-
-REQUESTED = "Migration Requested"
-SWEEP_REQUESTED = "Sweep Requested"
 
 # A blocked instance is tried again after 1, 2, 4, … hours, and at least once a day.
 FIRST_RETRY = timedelta(hours=1)
@@ -200,7 +199,7 @@ def _is_ours(instance: Instance, settings: Settings, found: Findings) -> bool:
 
 def _request(names: list[str], fleet: Fleet, found: Findings) -> None:
     fleet.put_events(
-        REQUESTED, [{"instance": name, "action": Action.MIGRATE.value} for name in names]
+        MIGRATION_REQUESTED, [{"instance": name, "action": Action.MIGRATE.value} for name in names]
     )
     found.requested.extend(names)
 

@@ -10,6 +10,8 @@ from typing import Any
 from core.errors import InvalidField, Rejected
 from core.model import (
     FLEET,
+    MIGRATION_REQUESTED,
+    SWEEP_REQUESTED,
     Action,
     FleetBump,
     Ignored,
@@ -91,9 +93,9 @@ def parse(raw: object, prefix: str) -> Asked:
             return _instance_event(detail)
         case "aws.ssm", "Parameter Store Change":
             return _parameter_event(detail, prefix)
-        case source, "Migration Requested" if source == prefix:
+        case source, kind if (source, kind) == (prefix, MIGRATION_REQUESTED):
             return _requested(detail)
-        case source, "Sweep Requested" if source in (prefix, f"{prefix}.schedule"):
+        case source, kind if kind == SWEEP_REQUESTED and source in (prefix, f"{prefix}.schedule"):
             return _sweep(detail)
         case source, kind:
             raise Rejected(f"source, detail-type: {source!r}, {kind!r} is no event that wakes us")
