@@ -38,8 +38,10 @@ def _short_form(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> dict[s
             argument = argument.split(".", 1)
     elif isinstance(node, yaml.SequenceNode):
         argument = loader.construct_sequence(node, deep=True)
-    else:
+    elif isinstance(node, yaml.MappingNode):
         argument = loader.construct_mapping(node, deep=True)
+    else:
+        raise TypeError(f"{suffix} is of no kind that YAML knows")
     return {function: argument}
 
 

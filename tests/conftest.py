@@ -12,18 +12,7 @@ import pytest
 
 pytest_plugins = ["tests.local_aws"]
 
-# Fixtures that stand on the one local AWS.
-_SHARED = frozenset({"local_aws"})
-
 ROOT = Path(__file__).resolve().parent.parent
-
-
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Say what may run side by side, before xdist looks: once all are collected is too late."""
-    # There is one local AWS, and one package that goes into it; else a file stays together.
-    shared = _SHARED.intersection(getattr(item, "fixturenames", ()))
-    group = "local-aws" if shared or "deployment" in item.path.parts else str(item.path)
-    item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture
