@@ -24,12 +24,12 @@ def test_restored_instance_is_caught_up(account: Account) -> None:
     rds = account.client("rds")
     before = account.revision(ORIGIN)
     target = account.next_revision(ORIGIN)
-    rds.create_db_snapshot(DBInstanceIdentifier=ORIGIN, DBSnapshotIdentifier="before")
+    rds.create_db_snapshot(DBInstanceIdentifier=ORIGIN, DBSnapshotIdentifier="before-the-copy")
     account.declare_ahead(COPY, target)
 
     rds.restore_db_instance_from_db_snapshot(
         DBInstanceIdentifier=COPY,
-        DBSnapshotIdentifier="before",
+        DBSnapshotIdentifier="before-the-copy",
         Tags=[{"Key": "day2", "Value": "enabled"}],
     )
     result = account.result(COPY)

@@ -61,8 +61,11 @@ class Story:
 
     def begin(self) -> None:
         """Listen to the bus from now on, with no other instance left that could be told of."""
-        for instance in self.aws.client("rds").describe_db_instances()["DBInstances"]:
+        rds = self.aws.client("rds")
+        for instance in rds.describe_db_instances()["DBInstances"]:
             workflow.remove_instance(self.aws, instance["DBInstanceIdentifier"])
+        # One that is being deleted is still listed, and a sweep would count it as skipped.
+        wait_for(lambda: not rds.describe_db_instances()["DBInstances"], "no instance is left")
         sqs, events = self.aws.client("sqs"), self.aws.client("events")
         self._queue = sqs.create_queue(QueueName="story")["QueueUrl"]
         attributes = sqs.get_queue_attributes(QueueUrl=self._queue, AttributeNames=["QueueArn"])
