@@ -36,9 +36,13 @@ EXEMPT = {
     "EncryptLoginSecrets": "Secrets Manager uses the key on the function's behalf",
 }
 
+# The stacks that the tests deploy: each has a role of its own, and names by its own name.
+STACKS = ("day2", "chaos", "day2-everything")
+
 EVERYTHING = {
     "IamAuthentication": "true",
-    "MasterSecretArns": ARN.format("secretsmanager", "secret:*-master-*"),
+    # A hyphen here, a slash there: the tests' own names for secrets that RDS does not manage.
+    "MasterSecretArns": ARN.format("secretsmanager", "secret:*master-*"),
     "MasterSecretKmsKeyArns": KEY,
     "SecretKmsKeyArn": KEY,
     "KmsKeyArn": KEY,
@@ -181,11 +185,12 @@ def made(world: World, monkeypatch: pytest.MonkeyPatch) -> set[Access]:
 def test_the_role_is_what_the_calls_need(made: set[Access]) -> None:
     """No call is made that the role does not allow, and none is allowed that nobody makes."""
     statements = role(EVERYTHING)
+    roles = [role(EVERYTHING | {"AWS::StackName": name}) for name in STACKS]
 
     denied = {
         f"{one.action} on {one.resource} {json.dumps(dict(one.keys))}"
         for one in made
-        if not any(allows(statement, one) for statement in statements.values())
+        if not any(allows(statement, one) for each in roles for statement in each.values())
     }
     useless = {
         f"{sid}: {action}"
