@@ -7,7 +7,6 @@ import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -170,7 +169,7 @@ class Aws:
     def write_observed(self, instance: str, state: ObservedState) -> None:
         """Keep *state* in the instance's parameter."""
         name = self.observed_parameter(instance)
-        fields = asdict(state) | {"at": state.at.isoformat()}
+        fields = state._asdict() | {"at": state.at.isoformat()}
         with _calling("ssm:PutParameter", name):
             self._client("ssm").put_parameter(
                 Name=name, Type="String", Overwrite=True, Value=json.dumps(fields)

@@ -11,8 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from core import history
 from core.database import query, translating
@@ -125,8 +124,7 @@ WHERE prosecdef AND quote_ident(nspname) = ANY (%(schemas)s)
 """
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Privilege:
+class Privilege(NamedTuple):
     """
     One thing that a role may do.
 
@@ -238,8 +236,7 @@ def _compare(
     return needed, allowed, found, unsafe
 
 
-@dataclass(frozen=True, slots=True)
-class _Book:
+class _Book(NamedTuple):
     """
     How each privilege is written down.
 

@@ -15,7 +15,6 @@ import psycopg2
 from psycopg2 import errors, extensions, sql
 
 from core.budget import Budget, pauses
-from core.diagnosis import why_refused
 from core.errors import (
     AccessDenied,
     LockBusy,
@@ -135,6 +134,8 @@ def parameters(database: Database) -> dict[str, Any]:
 
 def _refused(database: Database, timeout_seconds: float) -> MigrationError:
     """Return what a refused connection means, by the server's own code where it sent one."""
+    from core.diagnosis import why_refused
+
     reason = why_refused(
         database,
         parameters(database),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from core.errors import AccessDenied, InstanceNotReady, MigrationError, NotReady, Rejected
 from core.model import Instance
@@ -20,8 +20,7 @@ class Verdict(StrEnum):
     REFUSE = "refuse"
 
 
-@dataclass(frozen=True, slots=True)
-class Eligibility:
+class Eligibility(NamedTuple):
     """A verdict, its reason code, and a sentence for a person."""
 
     verdict: Verdict

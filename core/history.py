@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from core.database import is_broken, query, sqlstate_of
 from core.errors import AccessDenied, RunFailed
@@ -16,6 +15,8 @@ from core.model import HistoryRow
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Session
+
+    from core.manifest import Revision
 
 SCHEMA = "day2"
 VERSION_TABLE = "alembic_version"
@@ -70,8 +71,7 @@ _MISSING = "42P01"
 _SEVERAL_ROWS = "21000"
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(NamedTuple):
     """
     Where a database stands.
 
@@ -85,6 +85,24 @@ class Position:
     current: str | None
     last_row: int
     last_at: datetime | None = None
+
+
+class Step(NamedTuple):
+    """
+    The way over one revision, up or down.
+
+    Attributes:
+        start: Where the database is before it; ``None`` at base.
+        end: Where it is then.
+    """
+
+    revision: Revision
+    start: str | None
+    end: str | None
+
+    @property
+    def is_upward(self) -> bool:
+        return self.end == self.revision.identifier
 
 
 def position(session: Session) -> Position:
@@ -229,7 +247,6 @@ class Recorder:
         trigger: What asked.
         request_id: Of the invocation; the correlation id of logs and events.
         checksums: Of each revision's file, by identifier.
-        direction: Overrides Alembic's ``upgrade``/``downgrade``/``stamp``, for ``adopt``.
     """
 
     def __init__(
@@ -238,39 +255,43 @@ class Recorder:
         trigger: str,
         request_id: str,
         checksums: Mapping[str, str],
-        direction: str | None = None,
     ) -> None:
         self._trigger = trigger
         self._request_id = request_id
         self._checksums = checksums
-        self._direction = direction
         self._begun = time.monotonic()
 
     def begin(self) -> None:
         """Say that the next revision begins now."""
         self._begun = time.monotonic()
 
-    def move(self, revision: Any, *, upward: bool) -> tuple[str, tuple[object, ...]]:
+    def move(self, step: Step) -> tuple[str, tuple[object, ...]]:
         """
-        Return what moves the database over *revision*, one of Alembic's scripts.
+        Return what moves the database by *step*, which ends now.
 
         The statement, which can be continued by RETURNING, and its values. It returns no
-        row if the database was not where the revision begins.
+        row if the database was not where the step starts.
         """
-        below = revision.down_revision
-        ends: tuple[str, ...] = (revision.revision,)
-        if below is None:
-            step = _FROM_BASE if upward else _TO_BASE
+        if step.start is None:
+            statement = _FROM_BASE
+        elif step.end is None:
+            statement = _TO_BASE
         else:
-            step, ends = _BETWEEN, (*ends, below) if upward else (below, *ends)
-        row = self._row(revision, "upgrade" if upward else "downgrade")
-        return _MOVE.format(step), (*ends, *row)
+            statement = _BETWEEN
+        ends = tuple(end for end in (step.end, step.start) if end is not None)
+        row = self._row(
+            step.revision.identifier,
+            "upgrade" if step.is_upward else "downgrade",
+            step.revision.description,
+        )
+        return _MOVE.format(statement), (*ends, *row)
 
     def __call__(self, *, ctx: Any, step: Any, **_: Any) -> None:
         """Write the row of *step*, an Alembic ``MigrationInfo``, on the connection of *ctx*."""
         values = self._row(
-            step.up_revision,
+            step.up_revision.revision,
             "stamp" if step.is_stamp else "upgrade" if step.is_upgrade else "downgrade",
+            step.up_revision.doc or "",
         )
         if ctx.as_sql:
             # A script on paper took no time.
@@ -279,18 +300,18 @@ class Recorder:
         else:
             ctx.connection.exec_driver_sql(_INSERT.format(", ".join(["%s"] * 7)), values)
 
-    def _row(self, revision: Any, direction: str) -> tuple[object, ...]:
+    def _row(self, revision: str, direction: str, description: str) -> tuple[object, ...]:
         """Return the row of *revision*, which ends now."""
         now = time.monotonic()
         begun, self._begun = self._begun, now
         return (
-            revision.revision,
-            self._direction or direction,
-            revision.doc or "",
+            revision,
+            direction,
+            description,
             int((now - begun) * 1000),
             self._trigger,
             self._request_id,
-            self._checksums.get(revision.revision),
+            self._checksums.get(revision),
         )
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from core.credentials import MasterCredentials, master_credentials
 from core.eligibility import Verdict, eligibility, refusal
@@ -27,8 +27,7 @@ class Directory(Protocol):
     def auth_token(self, host: str, port: int, user: str) -> str: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """
     A database, and the instance that it is on.
 
@@ -115,7 +114,7 @@ def with_password_at(place: Place, directory: Directory, stage: str) -> Place | 
     if credentials.password == place.database.password:
         return None
     database = replace(place.database, user=credentials.user, password=credentials.password)
-    return replace(place, database=database, secret=secret)
+    return place._replace(database=database, secret=secret)
 
 
 def master_secret_name(instance: Instance, settings: Settings) -> str | None:

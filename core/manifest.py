@@ -11,15 +11,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 NAME = "history.json"
 VERSIONS = Path("alembic") / "versions"
 
 
-@dataclass(frozen=True, slots=True)
-class Revision:
+class Revision(NamedTuple):
     """One Alembic script of this build; *checksum* is that of its *file*, as in the history."""
 
     identifier: str

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from core import by_hand, history
+from core import history
 from core.apply import apply, reconcile_logins
-from core.check import check
 from core.database import acquire_lock, translating
 from core.eligibility import is_opted_in
 from core.entry import enter
@@ -53,20 +53,11 @@ def carry_out(run: Run) -> Result:
     Raises:
         MigrationError: Why it was not done; ``error.report`` has what was known by then.
     """
-    actions = {
-        Action.MIGRATE: migrate,
-        Action.STATUS: status,
-        Action.PLAN: dry_run,
-        Action.CHECK: check,
-        Action.ROLLBACK: by_hand.rollback,
-        Action.STAMP: by_hand.stamp,
-        Action.ADOPT: by_hand.adopt,
-    }
     run.report.instance = run.request.instance
     try:
         # A broken history is found before anything is touched.
         _ = run.revisions.identifiers
-        return actions[run.request.action](run)
+        return _action(run.request.action)(run)
     except NotEligible as skipped:
         return _ignored(run, skipped.reason, str(skipped))
     except NoSuchInstance as error:
@@ -80,6 +71,28 @@ def carry_out(run: Run) -> Result:
     except MigrationError as error:
         error.report = run.report
         raise
+
+
+def _action(action: Action) -> Callable[[Run], Result]:
+    """Return what *action* does; what few runs need is imported by them only."""
+    match action:
+        case Action.MIGRATE:
+            return migrate
+        case Action.STATUS:
+            return status
+        case Action.PLAN:
+            return dry_run
+        case Action.CHECK:
+            from core.check import check
+
+            return check
+    from core import by_hand
+
+    return {
+        Action.ROLLBACK: by_hand.rollback,
+        Action.STAMP: by_hand.stamp,
+        Action.ADOPT: by_hand.adopt,
+    }[action]
 
 
 def migrate(run: Run) -> Result:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from core.errors import BehindCurrent, DatabaseAhead, Rejected, UnknownRevision
 from core.model import HEAD
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """The revisions between *current* and *target*, in the order they run. Empty: up to date."""
 
     current: str | None

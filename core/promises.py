@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from core.settings import ROOT
 
@@ -14,8 +14,7 @@ from core.settings import ROOT
 MASTER = "MASTER"
 
 
-@dataclass(frozen=True, slots=True)
-class PromisedRole:
+class PromisedRole(NamedTuple):
     """
     A role.
 
@@ -36,8 +35,7 @@ class PromisedRole:
     can: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class PromisedThing:
+class PromisedThing(NamedTuple):
     """A schema, or a table by its qualified name; *owner* is a role, where that is promised."""
 
     name: str
@@ -45,8 +43,7 @@ class PromisedThing:
     owner: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class PromisedGrant:
+class PromisedGrant(NamedTuple):
     """
     Privileges of one role on things.
 
@@ -62,8 +59,7 @@ class PromisedGrant:
     made_by: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Promises:
+class Promises(NamedTuple):
     """All that a database at some revision is promised to have."""
 
     roles: tuple[PromisedRole, ...] = ()
@@ -73,8 +69,9 @@ class Promises:
     grants: tuple[PromisedGrant, ...] = ()
 
     @classmethod
+    @cache
     def load(cls, file: Path = ROOT / "alembic" / "promises.toml") -> Promises:
-        """Read *file*; an absent one promises nothing."""
+        """Read *file*, once a container; an absent one promises nothing."""
         if not file.exists():
             return cls()
         found = tomllib.loads(file.read_text())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core import manifest
-from core.database import is_broken, is_ended_unseen, lend, sqlstate_of
+from core.database import is_broken, is_ended_unseen, lend, query, sqlstate_of
 from core.errors import NotReady, RevisionFailed, RunFailed
-from core.history import SCHEMA, VERSION_TABLE, Position, Recorder, checksum
+from core.history import SCHEMA, VERSION_TABLE, Position, Recorder, Step, checksum
 from core.manifest import Revision
 from core.settings import ROOT
 
@@ -147,6 +148,7 @@ class Revisions:
         """
         from alembic.runtime.environment import EnvironmentContext
 
+        way = self._steps(upward=upward)
         begun: list[str] = []
 
         def steps(_heads: object, migration: Any) -> Iterator[MigrationStep]:
@@ -156,9 +158,8 @@ class Revisions:
                     return
                 begun.append(identifier)
                 recorder.begin()
-                script = self._scripts.get_revision(identifier)
                 with migration.begin_transaction(_per_migration=True):
-                    _carry_out(script, migration, session, recorder, prelude, upward=upward)
+                    _carry_out(way[identifier], migration, session, recorder, prelude)
             # Alembic has nothing left to do: it would write the version with a statement of
             # its own, built anew each time, and that was a quarter of what a revision cost.
             yield from ()
@@ -184,6 +185,14 @@ class Revisions:
                     raise
                 raise origin from error
             raise _failure(begun[-1], error, session) from error
+
+    def _steps(self, *, upward: bool) -> Mapping[str, Step]:
+        """Return the step that each revision is, by identifier."""
+        below = (None, *self.identifiers)
+        return {
+            one.identifier: Step(one, *((start, end) if upward else (end, start)))
+            for one, start, end in zip(self.history, below, self.identifiers, strict=False)
+        }
 
     def sql(self, revisions: Sequence[str], current: str | None) -> dict[str, str]:
         """
@@ -225,41 +234,48 @@ class Revisions:
 
 
 def _carry_out(
-    script: Any,
-    migration: Any,
-    session: Session,
-    recorder: Recorder,
-    prelude: str,
-    *,
-    upward: bool,
+    step: Step, migration: Any, session: Session, recorder: Recorder, prelude: str
 ) -> None:
     """
-    Run *script* in the transaction that is open, then write as ourselves that it was.
+    Run the script of *step* in a transaction of its own, then write as ourselves that it was.
+
+    Our own statements do not go through SQLAlchemy, which takes longer with each than the
+    server does; and only this one script is loaded, however many there are.
 
     A revision that ends its transaction itself is named in a warning: had it failed behind
     that, a part of it would have stayed.
     """
-    execute = migration.connection.exec_driver_sql
-    transaction = execute(prelude + _TRANSACTION).scalar()
+    script = _module(step.revision)
+    transaction = query(session, prelude + _TRANSACTION)
     declared = migration._transaction  # noqa: SLF001 - Alembic tells nowhere else
     try:
-        (script.module.upgrade if upward else script.module.downgrade)()
+        (script.upgrade if step.is_upward else script.downgrade)()
     finally:
         has_committed = is_ended_unseen(session)
         if has_committed:
             # The driver takes it for open; without this our records would be committed
             # one by one.
             session.rollback()
-            _warn_of_commit(script.revision)
+            _warn_of_commit(step.revision.identifier)
     # Not only our role: the next transaction begins as the session is by then.
-    move, values = recorder.move(script, upward=upward)
-    found = execute(_AS_OURSELVES + move + _RETURNING, values).scalar()
-    if found is None:
+    move, values = recorder.move(step)
+    found = query(session, _AS_OURSELVES + move + _RETURNING, values)
+    if not found:
         raise RunFailed(f"{SCHEMA}.{VERSION_TABLE} was changed meanwhile, and not by this run")
     # Alembic's own autocommit_block says what it does, and leaves another transaction.
     is_declared = migration._transaction is not declared  # noqa: SLF001
     if found != transaction and not is_declared and not has_committed:
-        _warn_of_commit(script.revision)
+        _warn_of_commit(step.revision.identifier)
+
+
+def _module(revision: Revision) -> Any:
+    """Load the script of *revision*."""
+    spec = importlib.util.spec_from_file_location(revision.file.stem, revision.file)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{revision.file} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def _warn_of_commit(revision: str) -> None:

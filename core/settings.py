@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from core.errors import InvalidField
 
@@ -12,8 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RDS_CA_BUNDLE = str(ROOT / "core" / "rds-ca-bundle.pem")
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """
     Every default of the design. The template sets each from a parameter of the stack.
 
@@ -59,7 +58,7 @@ class Settings:
             InvalidField: A variable is no whole number or no ``true``/``false``.
         """
         values: dict[str, object] = {}
-        for name, default in cls().as_dict().items():
+        for name, default in cls._field_defaults.items():
             variable = f"DAY2_{name.upper()}"
             text = variables.get(variable, "").strip()
             if not text:
@@ -79,7 +78,3 @@ class Settings:
         if "build" not in values and build_file.is_file():
             values["build"] = build_file.read_text().strip()
         return cls(**values)  # type: ignore[arg-type]
-
-    def as_dict(self) -> dict[str, object]:
-        """Return the settings by name."""
-        return {name: getattr(self, name) for name in self.__slots__}

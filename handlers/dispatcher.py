@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools import Logger, Metrics, single_metric
 from aws_lambda_powertools.metrics import MetricUnit
@@ -23,10 +22,12 @@ from core.outcome import Outcome
 from core.revisions import Revisions
 from core.run import Run
 from core.settings import Settings
-from core.sweep import Findings, bump_fleet, sweep
 from handlers.reporting import report_run
 from handlers.requests import Asked, asks_to_raise, is_event, parse, request_id
 from handlers.responses import render
+
+if TYPE_CHECKING:
+    from core.sweep import Findings
 
 NAMESPACE = "day2"
 
@@ -44,11 +45,11 @@ logger = Logger()
 metrics = Metrics(namespace=NAMESPACE)
 
 
-@dataclass(frozen=True)
 class Application:
     """What one container makes once and keeps: settings, AWS clients, the loaded history."""
 
-    settings: Settings
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
 
     @cached_property
     def aws(self) -> Aws:
@@ -135,10 +136,14 @@ def _do(asked: Asked, ours: Application, context: Any, ident: str) -> Result:
             report = Report(instance=asked.instance)
             return Result(Outcome.IGNORED, asked.message, report, asked.reason)
         case FleetBump():
+            from core.sweep import bump_fleet
+
             result, found = bump_fleet(ours.aws, ours.settings)
             # It looked at nobody's state, so it says nothing of who is behind or blocked.
             metrics.add_metric("InstancesSkipped", MetricUnit.Count, found.skipped.total())
         case Sweep():
+            from core.sweep import sweep
+
             result, found = sweep(
                 asked,
                 ours.aws,

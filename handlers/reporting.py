@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from core.aws import Aws
 from core.budget import Budget, pauses
@@ -54,8 +53,7 @@ def report_run(
     return is_reported
 
 
-@dataclass(frozen=True, slots=True)
-class _Ended:
+class _Ended(NamedTuple):
     """A run that has ended, and where that is told."""
 
     request: Request
@@ -157,7 +155,7 @@ def observed_state(
     # Lambda's retries of one event are one attempt: they have its id.
     if answer.outcome.success or last.request_id == request_id:
         return None
-    return replace(state, attempts=last.attempts + 1)
+    return state._replace(attempts=last.attempts + 1)
 
 
 def _detail(request: Request, body: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import handlers  # noqa: F401 - it sets up the process, as in Lambda
 from core.budget import Budget
 from core.migrate import carry_out
 from core.model import Parameters, Request, Result, Secret, Trigger

@@ -121,7 +121,7 @@ def rules(resources: dict[str, Any]) -> dict[str, Any]:
 def test_every_setting_has_its_variable(resources: dict[str, Any]) -> None:
     """The function reads no setting that no parameter can change, and the other way round."""
     variables = resources["Dispatcher"]["Properties"]["Environment"]["Variables"]
-    settings = {f"DAY2_{name.upper()}" for name in Settings().as_dict()} - {"DAY2_BUILD"}
+    settings = {f"DAY2_{name.upper()}" for name in Settings()._asdict()} - {"DAY2_BUILD"}
 
     assert {name for name in variables if name.startswith("DAY2_")} == settings
     assert {name: value for name, value in variables.items() if name not in settings} == {
@@ -135,7 +135,7 @@ def test_the_templates_defaults_are_the_settings(resources: dict[str, Any]) -> N
     """Who deploys with no parameter gets what the code says."""
     variables = resources["Dispatcher"]["Properties"]["Environment"]["Variables"]
 
-    assert Settings.from_env(variables).as_dict() | {"build": ""} == Settings().as_dict() | {
+    assert Settings.from_env(variables)._asdict() | {"build": ""} == Settings()._asdict() | {
         "build": ""
     }
 

@@ -7,7 +7,6 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -34,7 +33,7 @@ from tests.integration.bench import DATABASE, INSTANCE, MASTER_SECRET, Bench, ma
 
 def at(bench: Bench, **address: object) -> Bench:
     """Return *bench* with another *address* of its instance."""
-    bench.cloud.known[INSTANCE] = replace(bench.cloud.known[INSTANCE], **address)  # type: ignore[arg-type]
+    bench.cloud.known[INSTANCE] = bench.cloud.known[INSTANCE]._replace(**address)  # type: ignore[arg-type]
     return bench
 
 
@@ -156,7 +155,7 @@ def test_nobody_listening_is_not_ready(bench: Bench) -> None:
 def refused(bench: Bench, **settings: object) -> str:
     """Return why *bench* does not trust its server; no password may have been sent."""
     with pytest.raises(UntrustedServer) as caught:
-        bench.run(Action.STATUS, settings=replace(bench.settings, **settings))  # type: ignore[arg-type]
+        bench.run(Action.STATUS, settings=bench.settings._replace(**settings))  # type: ignore[arg-type]
     assert bench.server.master_password not in all_that_is_said(caught.value)
     return str(caught.value)
 
@@ -214,7 +213,7 @@ def test_server_without_tls_is_not_trusted(programs: Programs, ca_file: Path) ->
 
 def test_missing_ca_file_fails_before_anything_is_sent(bench: Bench, tmp_path: Path) -> None:
     """A CA file that is not there is our own fault, not the server's."""
-    settings = replace(bench.settings, ca_file=str(tmp_path / "missing.pem"))
+    settings = bench.settings._replace(ca_file=str(tmp_path / "missing.pem"))
 
     with pytest.raises(RunFailed, match=r"missing\.pem does not exist: correct .*CaFile"):
         bench.run(settings=settings)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import time
 from contextlib import closing
-from dataclasses import replace
 from multiprocessing.queues import SimpleQueue
 
 import pytest
@@ -22,7 +21,7 @@ OUR_SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = '
 
 def run_patiently(bench: Bench, request_id: str, results: SimpleQueue[Result]) -> None:
     """Carry out a run that waits for the lock, and hand over its result."""
-    settings = replace(bench.settings, lock_wait_seconds=30)
+    settings = bench.settings._replace(lock_wait_seconds=30)
     results.put(bench.run(settings=settings, request_id=request_id))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from contextlib import closing
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -260,7 +259,7 @@ def test_revision_that_meets_a_lock_is_tried_again(bench: Bench, tmp_path: Path)
 
 def test_run_out_of_time_stops_between_revisions(bench: Bench) -> None:
     """With less than a slice left after the first revision, the rest is asked for on the bus."""
-    settings = replace(bench.settings, minimum_slice_seconds=120)
+    settings = bench.settings._replace(minimum_slice_seconds=120)
 
     result = bench.run(settings=settings)
 

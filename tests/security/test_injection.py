@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from contextlib import closing
-from dataclasses import replace
 from typing import Any
 
 import psycopg2
@@ -65,7 +64,7 @@ def test_target_in_a_parameter_is_refused_by_name(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_from_revision_is_compared_and_no_more(at_head: Bench, name: str) -> None:
     """What a rollback says it starts from is never in a statement."""
-    settings = replace(at_head.settings, allow_rollback=True)
+    settings = at_head.settings._replace(allow_rollback=True)
     request = Request(
         Trigger.DIRECT, Action.ROLLBACK, INSTANCE, target="001", from_revision=NAMES[name]
     )

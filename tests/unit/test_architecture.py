@@ -29,12 +29,14 @@ OURS = {"core", "handlers"}
 HARMLESS = {
     "Config",
     "Logger",
+    "MappingProxyType",
     "Metrics",
     "Path",
     "Path(__file__).resolve",
     "dataclass",
     "field",
     "frozenset",
+    "gc.set_threshold",
     "logging.getLogger",
     "re.compile",
     "str",
@@ -143,7 +145,7 @@ def test_the_environment_is_read_at_one_door() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_nothing_happens_at_import(path: Path) -> None:
-    """A module's top level defines; the only statement that is no definition is its docstring."""
+    """A module's top level defines, but for its docstring and what sets up a Lambda process."""
     module = parsed(path)
     assert ast.get_docstring(module), f"{name_of(path)} does not say what lives in it"
     definitions = (
@@ -152,7 +154,9 @@ def test_nothing_happens_at_import(path: Path) -> None:
     wrong = [
         f"{name_of(path)}:{node.lineno} does something at import: put it in a function"
         for node in module.body[1:]
-        if not isinstance(node, definitions) and not is_type_checking(node)
+        if not isinstance(node, definitions)
+        and not is_type_checking(node)
+        and not (name_of(path) == "handlers/__init__.py" and isinstance(node, ast.Expr))
     ]
     wrong += [
         f"{name_of(path)}:{call.lineno} calls {ast.unparse(call.func)} at import: "

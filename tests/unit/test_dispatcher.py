@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -177,7 +177,7 @@ def test_a_fleets_request_puts_one_request_an_instance_on_the_bus(
     name: str, load_event: Callable[[str], Any], aws: FakeAws, orders: Instance
 ) -> None:
     """Fan-out is one invocation for each database."""
-    aws.fleet = [orders, replace(orders, identifier="untagged", tags={})]
+    aws.fleet = [orders, orders._replace(identifier="untagged", tags={})]
 
     body = handle(load_event(name))["body"]
 

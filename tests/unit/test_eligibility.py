@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -59,7 +58,7 @@ def test_an_event_finds(
     changes: dict[str, Any], verdict: Verdict, reason: str, orders: Instance
 ) -> None:
     """An instance that differs in this is used, waited for, skipped or refused so."""
-    found = eligibility(replace(orders, **changes), SETTINGS, uses_managed_secret=True)
+    found = eligibility(orders._replace(**changes), SETTINGS, uses_managed_secret=True)
 
     assert (found.verdict, found.reason) == (verdict, reason)
 
@@ -73,7 +72,7 @@ def test_a_direct_request_differs_in_the_tag_alone(
         verdict, reason = USE, "eligible"
 
     found = eligibility(
-        replace(orders, **changes), SETTINGS, is_direct=True, uses_managed_secret=True
+        orders._replace(**changes), SETTINGS, is_direct=True, uses_managed_secret=True
     )
 
     assert (found.verdict, found.reason) == (verdict, reason)
@@ -84,7 +83,7 @@ def test_the_state_of_an_unused_managed_secret_does_not_count(
     status: str, orders: Instance
 ) -> None:
     """Where the password comes from elsewhere, RDS's own secret may be in any state."""
-    instance = replace(orders, managed_secret=ManagedSecret("arn", status))
+    instance = orders._replace(managed_secret=ManagedSecret("arn", status))
 
     found = eligibility(instance, Settings())
 
@@ -93,7 +92,7 @@ def test_the_state_of_an_unused_managed_secret_does_not_count(
 
 def test_all_instances_can_be_opted_in(orders: Instance) -> None:
     """With ManageAll an instance needs no tag."""
-    untagged = replace(orders, tags={})
+    untagged = orders._replace(tags={})
 
     assert is_opted_in(untagged, Settings(manage_all=True))
     assert not is_opted_in(untagged, Settings())
@@ -101,7 +100,7 @@ def test_all_instances_can_be_opted_in(orders: Instance) -> None:
 
 def test_the_tag_is_the_stacks(orders: Instance) -> None:
     """Another stack's tag opts in for that stack."""
-    assert is_opted_in(replace(orders, tags={"day2-test": "enabled"}), Settings(prefix="day2-test"))
+    assert is_opted_in(orders._replace(tags={"day2-test": "enabled"}), Settings(prefix="day2-test"))
 
 
 @pytest.mark.parametrize(

@@ -116,18 +116,18 @@ def test_the_master_secret_is_found_in_order(
     request_: Request, pattern: str, expected: str, orders: Instance, *, is_tagged: bool
 ) -> None:
     """The request's secret, then the tag's, then the pattern's, then RDS's own."""
-    instance = replace(orders, tags=orders.tags | ({"day2:secret": "tagged"} if is_tagged else {}))
+    instance = orders._replace(tags=orders.tags | ({"day2:secret": "tagged"} if is_tagged else {}))
     names = ("asked", "tagged", "orders-x", "shared", managed(orders))
     directory = FakeDirectory([instance], {name: {} for name in names})
 
-    place = locate(request_, directory, replace(SETTINGS, master_secret_name=pattern))
+    place = locate(request_, directory, SETTINGS._replace(master_secret_name=pattern))
 
     assert where(place) == ("orders", HOST, 5432, "shop", f"of {expected}")
 
 
 def test_an_instance_without_any_secret_has_no_secrets_name(orders: Instance) -> None:
     """Not tagged, no pattern, not managed by RDS: there is nothing to read."""
-    assert master_secret_name(replace(orders, managed_secret=None), SETTINGS) is None
+    assert master_secret_name(orders._replace(managed_secret=None), SETTINGS) is None
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_the_database_is_found_in_order(
 ) -> None:
     """The tag's name, then the secret's, then the instance's, then ``postgres``."""
     tags = orders.tags | ({"day2:database": tag} if tag else {})
-    instance = replace(orders, tags=tags, db_name=db_name)
+    instance = orders._replace(tags=tags, db_name=db_name)
     directory = FakeDirectory([instance], {managed(orders): {"dbname": dbname}})
 
     assert locate(DIRECT, directory, SETTINGS).database.name == expected
@@ -164,7 +164,7 @@ def test_the_secrets_own_address_does_not_count_for_a_known_instance(orders: Ins
 def test_a_bare_secrets_owner_is_found_in_order(orders: Instance) -> None:
     """``dbInstanceIdentifier``, then RDS's own tag, then the endpoint."""
     by_field, by_tag, by_endpoint = (
-        replace(orders, identifier=name, host=f"{name}.example")
+        orders._replace(identifier=name, host=f"{name}.example")
         for name in ("by-field", "by-tag", "by-endpoint")
     )
     known = [by_field, by_tag, by_endpoint]
@@ -232,8 +232,8 @@ def test_another_instances_secret_is_refused(fields: dict[str, object], orders: 
 @pytest.mark.parametrize("request_", [DIRECT, EVENT])
 def test_a_young_instances_secret_may_still_come(request_: Request, orders: Instance) -> None:
     """Who makes the instance and then its secret has an hour for it."""
-    young = replace(orders, managed_secret=None, created_at=minutes_ago(59))
-    settings = replace(SETTINGS, master_secret_name="{instance}-master")
+    young = orders._replace(managed_secret=None, created_at=minutes_ago(59))
+    settings = SETTINGS._replace(master_secret_name="{instance}-master")
 
     with pytest.raises(InstanceNotReady) as caught:
         locate(request_, FakeDirectory([young]), settings)
@@ -246,7 +246,7 @@ def test_a_young_instances_secret_may_still_come(request_: Request, orders: Inst
 @pytest.mark.parametrize("made_at", [datetime(2026, 1, 1, tzinfo=UTC), None])
 def test_an_old_instances_secret_is_missing(made_at: datetime | None, orders: Instance) -> None:
     """After that hour a missing secret is a mistake, and the error says what would help."""
-    old = replace(orders, managed_secret=None, created_at=made_at)
+    old = orders._replace(managed_secret=None, created_at=made_at)
 
     with pytest.raises(NotFound) as caught:
         locate(EVENT, FakeDirectory([old]), SETTINGS)
@@ -259,7 +259,7 @@ def test_an_old_instances_secret_is_missing(made_at: datetime | None, orders: In
 
 def test_an_event_leaves_what_is_not_ours(orders: Instance) -> None:
     """An event's instance without the tag is left alone, for that reason."""
-    directory = FakeDirectory([replace(orders, tags={})], {managed(orders): {}})
+    directory = FakeDirectory([orders._replace(tags={})], {managed(orders): {}})
 
     with pytest.raises(NotEligible) as caught:
         locate(EVENT, directory, SETTINGS)
@@ -273,7 +273,7 @@ def test_a_named_instance_that_cannot_be_used_is_an_error(
     request_: Request, orders: Instance
 ) -> None:
     """A direct request learns that the instance is stopped, by whichever way it named it."""
-    stopped = replace(orders, status="stopped")
+    stopped = orders._replace(status="stopped")
     fields = {"dbInstanceIdentifier": "orders"}
     directory = FakeDirectory([stopped], {"orders-master": fields, managed(orders): {}})
 
@@ -283,17 +283,17 @@ def test_a_named_instance_that_cannot_be_used_is_an_error(
 
 def test_an_impaired_managed_secret_matters_only_if_it_is_used(orders: Instance) -> None:
     """With a secret of the caller's own, the state of RDS's counts for nothing."""
-    impaired = replace(orders, managed_secret=ManagedSecret(managed(orders), "impaired"))
+    impaired = orders._replace(managed_secret=ManagedSecret(managed(orders), "impaired"))
     directory = FakeDirectory([impaired], {"mine": {}})
 
     with pytest.raises(AccessDenied):
         locate(DIRECT, directory, SETTINGS)
-    assert locate(replace(DIRECT, secret_name="mine"), directory, SETTINGS).name == "orders"
+    assert locate(DIRECT._replace(secret_name="mine"), directory, SETTINGS).name == "orders"
 
 
 def test_with_iam_authentication_no_secret_is_read(orders: Instance) -> None:
     """The password is a token for the master at the instance's endpoint."""
-    place = locate(EVENT, FakeDirectory([orders]), replace(SETTINGS, iam_authentication=True))
+    place = locate(EVENT, FakeDirectory([orders]), SETTINGS._replace(iam_authentication=True))
 
     token = f"token for master at {HOST}:5432"
     assert place == Place(
@@ -326,7 +326,7 @@ def test_a_rotated_password_is_read_at_its_stage(orders: Instance) -> None:
     )
     assert with_password_at(place, directory, "AWSCURRENT") is None
     assert with_password_at(place, directory, "AWSPREVIOUS") is None
-    assert with_password_at(replace(place, secret=None), directory, "AWSPENDING") is None
+    assert with_password_at(place._replace(secret=None), directory, "AWSPENDING") is None
 
 
 def minutes_ago(minutes: int) -> datetime:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -59,76 +59,76 @@ def broken() -> RevisionFailed:
     return RevisionFailed("revision 003 failed", revision="003")
 
 
-AFTER_FAILURE = replace(LAST, revision="002", outcome="FAILED", attempts=2)
+AFTER_FAILURE = LAST._replace(revision="002", outcome="FAILED", attempts=2)
 
 STATES: list[tuple[str, Result | MigrationError, ObservedState | None, ObservedState | None]] = [
     (
         "a first success",
         succeeded(Outcome.APPLIED, None, "003"),
         None,
-        replace(LAST, outcome="APPLIED"),
+        LAST._replace(outcome="APPLIED"),
     ),
     ("the same success again", succeeded(Outcome.UP_TO_DATE, "003"), LAST, None),
     (
         "up to date after applying",
         succeeded(Outcome.UP_TO_DATE, "003"),
-        replace(LAST, outcome="APPLIED"),
+        LAST._replace(outcome="APPLIED"),
         LAST,
     ),
     (
         "a new target",
         succeeded(Outcome.APPLIED, "003", "004", target="004"),
         LAST,
-        replace(LAST, outcome="APPLIED", revision="004", target="004"),
+        LAST._replace(outcome="APPLIED", revision="004", target="004"),
     ),
     (
         "left alone",
         succeeded(Outcome.IGNORED, "003", target=None),
         LAST,
-        replace(LAST, outcome="IGNORED", target=None),
+        LAST._replace(outcome="IGNORED", target=None),
     ),
     (
         "a first failure",
         failed(broken(), "002"),
-        replace(LAST, revision="002"),
-        replace(LAST, revision="002", outcome="FAILED"),
+        LAST._replace(revision="002"),
+        LAST._replace(revision="002", outcome="FAILED"),
     ),
-    ("a failure again", failed(broken(), "002"), AFTER_FAILURE, replace(AFTER_FAILURE, attempts=3)),
+    ("a failure again", failed(broken(), "002"), AFTER_FAILURE, AFTER_FAILURE._replace(attempts=3)),
     (
         "a failure further on",
         failed(broken(), "002", "003"),
         AFTER_FAILURE,
-        replace(AFTER_FAILURE, revision="003", attempts=1),
+        AFTER_FAILURE._replace(revision="003", attempts=1),
     ),
     (
         "a success after failures",
         succeeded(Outcome.APPLIED, "002", "003"),
         AFTER_FAILURE,
-        replace(LAST, outcome="APPLIED"),
+        LAST._replace(outcome="APPLIED"),
     ),
     (
         "denied at the door",
         failed(AccessDenied("no"), None, target=None),
         LAST,
-        replace(LAST, outcome="ACCESS_DENIED", target=None),
+        LAST._replace(outcome="ACCESS_DENIED", target=None),
     ),
     (
         "denied at the door, never seen before",
         failed(AccessDenied("no"), None, target=None),
         None,
-        replace(LAST, revision=None, outcome="ACCESS_DENIED", target=None),
+        LAST._replace(revision=None, outcome="ACCESS_DENIED", target=None),
     ),
     (
         "another database of the same name",
         succeeded(Outcome.APPLIED, None, "003"),
-        replace(LAST, dbi_resource_id="db-EARLIER", outcome="APPLIED"),
-        replace(LAST, outcome="APPLIED"),
+        LAST._replace(dbi_resource_id="db-EARLIER", outcome="APPLIED"),
+        LAST._replace(outcome="APPLIED"),
     ),
     (
         "denied, and the state is another database's",
         failed(AccessDenied("no"), None, target=None),
-        replace(LAST, dbi_resource_id="db-EARLIER"),
-        replace(LAST, revision=None, outcome="ACCESS_DENIED", target=None),
+        LAST._replace(dbi_resource_id="db-EARLIER"),
+        LAST._replace(revision=None, outcome="ACCESS_DENIED", target=None),
     ),
 ]
 
@@ -142,7 +142,7 @@ def test_the_state_kept_after_a_run(
     """Only news is written, a repeated failure with its count, and never a guessed revision."""
     found = observed_state(answer, last, build="build-1", request_id="7f2c", at=AT)
 
-    assert found == (replace(expected, request_id="7f2c") if expected else None)
+    assert found == (expected._replace(request_id="7f2c") if expected else None)
 
 
 def test_the_state_of_another_build_is_news() -> None:
@@ -151,7 +151,7 @@ def test_the_state_of_another_build_is_news() -> None:
 
     found = observed_state(answer, LAST, build="build-2", request_id="7f2c", at=AT)
 
-    assert found == replace(LAST, build="build-2", request_id="7f2c")
+    assert found == LAST._replace(build="build-2", request_id="7f2c")
 
 
 @dataclass

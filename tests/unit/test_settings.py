@@ -12,7 +12,7 @@ BUILD = {"DAY2_BUILD": "0123456789ab"}
 
 def test_the_defaults_are_the_designs() -> None:
     """A function without variables behaves as the design says."""
-    assert Settings.from_env(BUILD).as_dict() == {
+    assert Settings.from_env(BUILD)._asdict() == {
         "prefix": "day2",
         "master_secret_name": "",
         "follow_head": False,
@@ -37,7 +37,7 @@ def test_the_defaults_are_the_designs() -> None:
     }
 
 
-@pytest.mark.parametrize("name", Settings().as_dict())
+@pytest.mark.parametrize("name", Settings()._asdict())
 def test_each_setting_is_read_from_its_variable(name: str) -> None:
     """``DAY2_`` and the field's name in capitals is the variable."""
     default = getattr(Settings(), name)
@@ -45,12 +45,12 @@ def test_each_setting_is_read_from_its_variable(name: str) -> None:
 
     found = Settings.from_env(BUILD | {f"DAY2_{name.upper()}": text})
 
-    assert found.as_dict() == Settings(build=BUILD["DAY2_BUILD"]).as_dict() | {name: value}
+    assert found._asdict() == Settings(build=BUILD["DAY2_BUILD"])._asdict() | {name: value}
 
 
 def test_an_empty_variable_keeps_its_default() -> None:
     """CloudFormation passes an empty parameter as an empty variable."""
-    empty = {f"DAY2_{name.upper()}": " " for name in Settings().as_dict()} | BUILD
+    empty = {f"DAY2_{name.upper()}": " " for name in Settings()._asdict()} | BUILD
 
     assert Settings.from_env(empty) == Settings.from_env(BUILD)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
@@ -67,7 +67,7 @@ def observed(
 ) -> ObservedState:
     """Return what a run *age* ago left behind."""
     state = ObservedState("db-ORDERS", "shop", revision, outcome, target, "new", NOW - age, "7f2c")
-    return replace(state, **changes)  # type: ignore[arg-type]
+    return state._replace(**changes)  # type: ignore[arg-type]
 
 
 def what(own: Declared | None, state: ObservedState | None, orders: Instance) -> Need:
@@ -162,7 +162,7 @@ def test_a_sweep_requests_whoever_is_behind(orders: Instance) -> None:
     """Each instance is requested, passed over, or skipped with its reason, in order of name."""
     fleet = FakeFleet(
         [
-            replace(orders, identifier=name, **changes)
+            orders._replace(identifier=name, **changes)
             for name, changes in {
                 "zebra": {},
                 "at-target": {},
@@ -206,7 +206,7 @@ def test_a_sweep_requests_whoever_is_behind(orders: Instance) -> None:
 def test_a_full_sweep_requests_all_but_the_blocked(orders: Instance) -> None:
     """A full sweep opens every managed database, however fresh its observed state."""
     fleet = FakeFleet(
-        [replace(orders, identifier=name) for name in ("a", "b", "c")],
+        [orders._replace(identifier=name) for name in ("a", "b", "c")],
         {
             "a": Parameters(declared("003"), observed()),
             "b": Parameters(declared("004"), observed("FAILED", target="004")),
@@ -239,7 +239,7 @@ def test_a_quiet_fleet_is_up_to_date(orders: Instance) -> None:
 
 def test_a_sweep_that_runs_out_of_time_carries_on_behind_the_last(orders: Instance) -> None:
     """What was seen is requested, and the rest is another sweep's, with the same reach."""
-    fleet = FakeFleet([replace(orders, identifier=name) for name in ("a", "b", "c", "d")])
+    fleet = FakeFleet([orders._replace(identifier=name) for name in ("a", "b", "c", "d")])
     ticks = count(30, -10)
 
     _, found = run(Sweep(full=True, after="a"), fleet, Budget(lambda: next(ticks), 10))
@@ -254,7 +254,7 @@ def test_a_sweep_that_runs_out_of_time_carries_on_behind_the_last(orders: Instan
 
 def test_a_sweep_without_any_time_still_makes_progress(orders: Instance) -> None:
     """One instance is looked at in each link of the chain, a skipped one included."""
-    fleet = FakeFleet([replace(orders, identifier="a", tags={}), replace(orders, identifier="b")])
+    fleet = FakeFleet([orders._replace(identifier="a", tags={}), orders._replace(identifier="b")])
 
     run(Sweep(), fleet, Budget(lambda: 0, 10))
 
@@ -276,7 +276,7 @@ def test_a_bump_of_the_fleet_moves_those_who_follow_it(orders: Instance) -> None
     """Whoever has a parameter of its own, or is not ours, is left where it is."""
     fleet = FakeFleet(
         [
-            replace(orders, identifier=name, **changes)
+            orders._replace(identifier=name, **changes)
             for name, changes in {
                 "follows": {},
                 "follows-and-was-seen": {},
