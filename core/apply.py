@@ -77,7 +77,7 @@ def apply(
 
 
 class _Application:
-    """One plan being carried out: which revision is at work, and for which time."""
+    """One plan being carried out: how far it is, and how often the next revision was tried."""
 
     def __init__(
         self, run: Run, place: Place, session: Session, todo: Plan, *, upward: bool
@@ -93,23 +93,28 @@ class _Application:
             request_id=run.request_id,
             checksums=run.revisions.checksums,
         )
-        self._begun: list[str] = []
+        self._done = 0
         self._tries = 0
-        self._is_stopped = False
 
     def carry_out(self) -> bool:
-        """Carry out the plan; a revision that meets a lock is tried again."""
+        """
+        Carry out the plan; a revision that meets a lock is tried again.
+
+        Returns:
+            Whether all of it is done.
+        """
         blockers = ""
         for pause in pauses(0.2, 3.0):
             watch = self._watch() if self._tries else nullcontext()
+            self._tries += 1
             try:
                 with watch:
                     self._run.revisions.run(
                         self._session,
-                        self._todo.revisions[max(0, len(self._begun) - 1) :],
+                        self._todo.revisions[self._done :],
                         upward=self._upward,
                         recorder=self._recorder,
-                        before=self._before,
+                        supervisor=self,
                         attributes={"vault": self._vault},
                     )
             except RevisionFailed as error:
@@ -121,28 +126,23 @@ class _Application:
                 self._run.budget.sleep(pause)
             else:
                 break
-        if not self._is_stopped:
-            self._committed()
-        return not self._is_stopped
+        return self._done == len(self._todo.revisions)
 
-    def _before(self, identifier: str) -> str | None:
-        """Prepare the session for a revision, or say that there is no time left for it."""
-        settings, left = self._run.settings, self._run.budget.left()
-        if identifier not in self._begun:
-            if self._begun:
-                self._committed()
-                if left < settings.minimum_slice_seconds:
-                    self._is_stopped = True
-                    return None
-            self._begun.append(identifier)
-            self._tries = 0
-        self._tries += 1
+    def session_settings(self) -> str:
+        """Give a revision what is left of the budget for its statements."""
+        left = self._run.budget.left()
         return session_settings(self._session, statement_timeout_seconds=left)
 
-    def _committed(self) -> None:
-        """Note that the revision begun last is committed."""
+    def may_go_on(self) -> bool:
+        """Say whether what is left of the budget is enough to begin another revision."""
+        return self._run.budget.left() >= self._run.settings.minimum_slice_seconds
+
+    def committed(self, revision: str) -> None:
+        """Settle the passwords that *revision* set, and count it."""
+        self._done += 1
+        self._tries = 1
         settle(self._vault)
-        logger.info("%s: %s", self._begun[-1], "applied" if self._upward else "rolled back")
+        logger.info("%s: %s", revision, "applied" if self._upward else "rolled back")
 
     def _may_try_again(self, error: RevisionFailed, pause: float) -> bool:
         """Say whether somebody else's lock was in the way, and time and tries are left."""

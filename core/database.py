@@ -56,13 +56,43 @@ _START_SETTINGS = {
 }
 
 
-class _TimedSession(extensions.connection):  # type: ignore[misc]  # psycopg2 has no types
+class _Session(extensions.connection):  # type: ignore[misc]  # psycopg2 has no types
     """
-    A session that is cut off when its time is over.
+    A session that is cut off when its time is over, and that can chain transactions.
 
     The server's timeouts do not help where its answer gets lost on the way, and keepalives
     do not where a box in the middle answers them.
     """
+
+    _following: str | None = None
+    _opened: list[tuple[Any, ...]] | None = None
+
+    def open_next(self, statements: str) -> None:
+        """
+        Have the next commit open another transaction with *statements*, in its round trip.
+
+        Not by COMMIT AND CHAIN, which would hand on the isolation that a revision chose.
+        """
+        self._following = statements
+
+    def opened(self) -> list[tuple[Any, ...]] | None:
+        """Return, once, what those statements returned; ``None`` if none opened a transaction."""
+        rows, self._opened = self._opened, None
+        return rows
+
+    def commit(self) -> None:
+        """Commit, and open the next transaction if there is to be one."""
+        following, self._following = self._following, None
+        if following is None:
+            super().commit()
+        else:
+            # The driver takes it for one transaction, and so begins none itself.
+            self._opened = query(self, f"COMMIT; BEGIN; {following}")
+
+    def rollback(self) -> None:
+        """Roll back, and forget what was to follow."""
+        self._following = self._opened = None
+        super().rollback()
 
     def end_after(self, seconds: float) -> None:
         """Cut the connection in *seconds*, unless it is closed by then."""
@@ -99,7 +129,7 @@ def connect(
     end = time.monotonic() + timeout_seconds
     try:
         session = psycopg2.connect(
-            connection_factory=_TimedSession,
+            connection_factory=_Session,
             **parameters(database),
             connect_timeout=max(2, int(min(timeout_seconds, CONNECT_TIMEOUT_SECONDS))),
             options=" ".join(f"-c {name}={value}" for name, value in settings.items()),

@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib.util
 import io
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from core import manifest
 from core.database import is_broken, is_ended_unseen, lend, query, sqlstate_of
@@ -27,9 +27,25 @@ logger = logging.getLogger(__name__)
 
 # Asked for at both ends of a revision, with statements that are sent anyway: each costs a
 # revision a round trip.
-_TRANSACTION = "; SELECT transaction_timestamp()::text"
+_TRANSACTION = "SELECT transaction_timestamp()::text"
 _AS_OURSELVES = "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; "
 _RETURNING = " RETURNING transaction_timestamp()::text"
+
+
+class Supervisor(Protocol):
+    """Who has revisions carried out: it sets the session for each, and hears of each commit."""
+
+    def session_settings(self) -> str:
+        """Return the SQL that brings the session to where a revision may begin."""
+        ...
+
+    def may_go_on(self) -> bool:
+        """Say whether there is time for one more revision."""
+        ...
+
+    def committed(self, revision: str) -> None:
+        """Take note that *revision* is committed."""
+        ...
 
 
 class Revisions:
@@ -134,14 +150,14 @@ class Revisions:
         *,
         upward: bool,
         recorder: Recorder,
-        before: Callable[[str], str | None],
+        supervisor: Supervisor,
         attributes: Mapping[str, object],
     ) -> None:
         """
         Carry out *revisions* in the order given, each in a transaction of its own.
 
-        *before* is called with each revision, when all that came earlier is committed; it
-        returns SQL that prepares the session, or ``None`` to stop there.
+        The first is begun in any case, and each further one if *supervisor* says so: its
+        transaction is then opened in one round trip with the commit of the one before it.
 
         Raises:
             RevisionFailed: A revision failed; the database has what came before it.
@@ -151,15 +167,23 @@ class Revisions:
         way = self._steps(upward=upward)
         begun: list[str] = []
 
+        def opening() -> str:
+            return f"{supervisor.session_settings()}; {_TRANSACTION}"
+
         def steps(_heads: object, migration: Any) -> Iterator[MigrationStep]:
+            goes_on = True
             for identifier in revisions:
-                prelude = before(identifier)
-                if prelude is None:
-                    return
+                if not goes_on:
+                    break
                 begun.append(identifier)
                 recorder.begin()
                 with migration.begin_transaction(_per_migration=True):
-                    _carry_out(way[identifier], migration, session, recorder, prelude)
+                    transaction = session.opened() or query(session, opening())
+                    _carry_out(way[identifier], migration, session, recorder, transaction)
+                    goes_on = identifier != revisions[-1] and supervisor.may_go_on()
+                    if goes_on:
+                        session.open_next(opening())
+                supervisor.committed(identifier)
             # Alembic has nothing left to do: it would write the version with a statement of
             # its own, built anew each time, and that was a quarter of what a revision cost.
             yield from ()
@@ -234,10 +258,10 @@ class Revisions:
 
 
 def _carry_out(
-    step: Step, migration: Any, session: Session, recorder: Recorder, prelude: str
+    step: Step, migration: Any, session: Session, recorder: Recorder, transaction: object
 ) -> None:
     """
-    Run the script of *step* in a transaction of its own, then write as ourselves that it was.
+    Run the script of *step* in the *transaction* that is open, then write that it was.
 
     Our own statements do not go through SQLAlchemy, which takes longer with each than the
     server does; and only this one script is loaded, however many there are.
@@ -246,7 +270,6 @@ def _carry_out(
     that, a part of it would have stayed.
     """
     script = _module(step.revision)
-    transaction = query(session, prelude + _TRANSACTION)
     declared = migration._transaction  # noqa: SLF001 - Alembic tells nowhere else
     try:
         (script.upgrade if step.is_upward else script.downgrade)()
