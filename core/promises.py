@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -74,6 +73,9 @@ class Promises(NamedTuple):
         """Read *file*, once a container; an absent one promises nothing."""
         if not file.exists():
             return cls()
+        # Imported here: to look at a database takes no promise.
+        import tomllib
+
         found = tomllib.loads(file.read_text())
 
         def entries(kind: str) -> list[dict[str, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -161,6 +160,9 @@ class LoginVault:
 
     def _make(self, login: str) -> str:
         """Make the secret of *login*, in the JSON that AWS's rotation functions read."""
+        # Imported here: only a new login needs it.
+        import secrets
+
         password = secrets.token_urlsafe(32)
         fields = {"engine": "postgres", "username": login, "password": password}
         self._store.create_secret(

@@ -76,3 +76,17 @@ def write_psql(file: Path, count: int) -> None:
     for number, up in enumerate(statements(count), start=1):
         lines += ["BEGIN;", f"{up};", f"UPDATE version SET number = '{number:05d}';", "COMMIT;"]
     file.write_text("\n".join(lines) + "\n")
+
+
+def write_sqitch(folder: Path, count: int) -> None:
+    """Write a sqitch project of *count* changes, each of which deploys in one transaction."""
+    write_sql(folder / "deploy", count, "{number:05d}.sql", "BEGIN;\n{up};\nCOMMIT;\n")
+    (folder / "sqitch.conf").write_text(
+        "[core]\n\tengine = pg\n[user]\n\tname = day2\n\temail = day2@example.com\n"
+    )
+    lines = ["%syntax-version=1.0.0", "%project=benchmark", ""]
+    lines += [
+        f"{number:05d} 2026-01-01T00:00:00Z day2 <day2@example.com> # Revision"
+        for number in range(1, count + 1)
+    ]
+    (folder / "sqitch.plan").write_text("\n".join(lines) + "\n")

@@ -73,6 +73,13 @@ class _Call:
         return Api
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """Say nothing: the process is killed while it waits for its next event."""
+
+
 @dataclass(frozen=True)
 class Function:
     """
@@ -96,8 +103,7 @@ class Function:
             InvocationFailed: It failed, or did not answer in time.
         """
         call = _Call(event)
-        api = ThreadingHTTPServer(("127.0.0.1", 0), call.handler())
-        api.daemon_threads = True
+        api = _Server(("127.0.0.1", 0), call.handler())
         threading.Thread(target=api.serve_forever, daemon=True).start()
         with log.open("w+") as output:
             begin = time.perf_counter()

@@ -57,12 +57,15 @@ def install(folder: Path, databases: Databases) -> Peers:
         _once(folder / "node", NODE_PINS, _install_node)
     except (OSError, subprocess.CalledProcessError) as error:
         missing |= dict.fromkeys(("dbmate", "node-pg-migrate"), _why(error))
-    psql = _psql(databases)
-    if psql is None:
-        missing["psql"] = "not on this machine"
-    if shutil.which("sqitch") is None:
-        missing["sqitch"] = "neither on PyPI nor npm, and not on this machine"
-    all_peers = [*_python_peers(python, databases), *_node_peers(node), *_native_peers(psql)]
+    all_peers = [*_python_peers(python, databases), *_node_peers(node)]
+    for name, path, of in (
+        ("psql", _psql(databases), _psql_peer),
+        ("sqitch", shutil.which("sqitch"), _sqitch_peer),
+    ):
+        if path is None:
+            missing[name] = "not on this machine, and neither on PyPI nor npm"
+        else:
+            all_peers.append(of(Path(path), databases))
     return Peers([peer for peer in all_peers if peer.name not in missing], missing)
 
 
@@ -157,22 +160,35 @@ def _node_peers(bin_folder: Path) -> Iterator[Peer]:
     )
 
 
-def _native_peers(psql: Path | None) -> Iterator[Peer]:
+def _psql_peer(psql: Path, _: Databases) -> Peer:
     def script(folder: Path, count: int, _name: str) -> None:
         folder.mkdir(parents=True)
         histories.write_psql(folder / "all.sql", count)
 
-    if psql is not None:
-        shown = subprocess.run([psql, "--version"], capture_output=True, text=True, check=True)
-        yield Peer(
-            "psql",
-            shown.stdout.split()[2],
-            script,
-            lambda folder, _: [
-                *(psql, "--quiet", "--no-psqlrc", "--set", "ON_ERROR_STOP=1"),
-                *("--file", folder / "all.sql"),
-            ],
-        )
+    return Peer(
+        "psql",
+        _version(psql),
+        script,
+        lambda folder, _: [
+            *(psql, "--quiet", "--no-psqlrc", "--set", "ON_ERROR_STOP=1"),
+            *("--file", folder / "all.sql"),
+        ],
+    )
+
+
+def _sqitch_peer(sqitch: Path, databases: Databases) -> Peer:
+    return Peer(
+        "sqitch",
+        _version(sqitch),
+        lambda folder, count, _: histories.write_sqitch(folder, count),
+        lambda _, name: [sqitch, "deploy", "--quiet", databases.url(name, "db:pg")],
+        is_slow=True,
+    )
+
+
+def _version(program: Path) -> str:
+    shown = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
+    return next(word for word in shown.stdout.split() if word.lstrip("v")[0].isdigit()).lstrip("v")
 
 
 def _psql(databases: Databases) -> Path | None:

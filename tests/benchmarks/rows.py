@@ -129,8 +129,11 @@ class Bench:
             (f"cold first invocation, {FEW} revisions", True, 0.80),
             ("cold first invocation, up to date", False, 0.75),
         ):
-            found = take_turns(5, {name: calling(name, is_fresh=is_fresh) for name in sides})
+            calls = {name: calling(name, is_fresh=is_fresh) for name in sides}
+            bare = calls.pop("bare")
+            found = take_turns(11, calls)
             yield compared(measure, found, ("ours", "usual"), limit, "usual handler")
+            found = take_turns(2, {"ours": calls["ours"], "bare": bare}, warm_up=False)
             yield compared(measure, found, ("ours", "bare"), None, "usual, no byte code shipped")
 
         def status(count: int) -> Callable[[], float]:
@@ -162,7 +165,7 @@ class Bench:
         names = program(LIST_THIRD_PARTY.format(roots=roots), (code, layer)).output.split()
         floor = "".join(f"import {name}\n" for name in names if "__main__" not in name)
         found = take_turns(
-            9,
+            25,
             {
                 "ours": lambda: program(IMPORT_OURS + LEAVE, (code, layer)).wall_ms,
                 "floor": lambda: program(floor + LEAVE, (code, layer)).wall_ms,
@@ -215,15 +218,21 @@ class Bench:
 
     def applying(self) -> Iterator[Row]:
         """Measure whole processes that apply many revisions to an empty database."""
-        for count, rounds in ((SOME, 3), (MANY, 1)):
-            sides: dict[str, Callable[[], float]] = {"ours": self._process(None, count)}
-            for peer in self.peers.found:
-                if not (peer.is_slow and count == MANY):
-                    sides[peer.name] = self._process(peer, count)
-            found = take_turns(rounds, sides, warm_up=count == SOME)
-            for name in list(sides)[1:]:
-                limit = 1.0 if name in TO_BEAT else None
-                yield compared(f"applying {count} revisions", found, ("ours", name), limit, name)
+        # Alembic is the one that comes near, so it takes more turns.
+        for count, rounds_of_alembic, rounds_of_others in ((SOME, 9, 2), (MANY, 3, 1)):
+            ours = self._process(None, count)
+            peers = {
+                peer.name: self._process(peer, count)
+                for peer in self.peers.found
+                if not (peer.is_slow and count == MANY)
+            }
+            near = {name: peers.pop(name) for name in ("alembic",) if name in peers}
+            for sides, rounds in ((near, rounds_of_alembic), (peers, rounds_of_others)):
+                found = take_turns(rounds, {"ours": ours, **sides}, warm_up=count == SOME)
+                for name in sides:
+                    limit = 1.0 if name in TO_BEAT else None
+                    measure = f"applying {count} revisions"
+                    yield compared(measure, found, ("ours", name), limit, name)
 
     def memory(self) -> Iterator[Row]:
         """Measure the most memory that a run ever holds."""

@@ -187,6 +187,21 @@ def test_failing_revision_keeps_those_before_it(bench: Bench, tmp_path: Path) ->
     assert bench.query("SELECT revision FROM day2.history ORDER BY id") == [("a1",), ("a2",)]
 
 
+def test_further_revision_costs_three_round_trips(bench: Bench, tmp_path: Path) -> None:
+    """Its own statement, our record, and the commit that opens the next transaction."""
+    revisions = history_of(tmp_path, {f"a{number}": table(f"t{number}") for number in range(9)})
+
+    def round_trips(target: str) -> int:
+        before = bench.server.log.count(" LOG:  statement: ")
+        bench.run(target=target, revisions=revisions)
+        return bench.server.log.count(" LOG:  statement: ") - before
+
+    bench.run(target="a0", revisions=revisions)
+    of_two, of_six = round_trips("a2"), round_trips("a8")
+
+    assert of_six - of_two == 4 * 3
+
+
 def test_corrected_revision_is_applied_by_the_next_run(bench: Bench, tmp_path: Path) -> None:
     """After a failure the next run carries on where the last one stopped."""
     broken = history_of(tmp_path / "broken", {"a1": table("one"), "a2": 'op.execute("SELEC")'})
