@@ -57,9 +57,11 @@ def _way_there(database: Database, timeout_seconds: float) -> MigrationError | N
             answer = plain.recv(1)
             if answer == b"N":
                 return UntrustedServer(f"{where} offers no TLS: turn it on; no password was sent")
-            if answer != b"S":
-                return NotReady(f"{where} closed the connection: the server is starting")
-            return _tls(plain, database)
+            if answer == b"S":
+                return _tls(plain, database)
+            return NotReady(f"{where} closed the connection: the server is starting")
+    except (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError):
+        return NotReady(f"{where} broke the connection: the server is starting")
     except socket.gaierror:
         return NotReady(f"the name {database.host} does not resolve yet")
     except TimeoutError:
@@ -94,6 +96,8 @@ def _tls(plain: socket.socket, database: Database) -> MigrationError | None:
         else:
             problem = f"is signed by no CA of {Path(database.ca_file).name}: correct CaFile"
         return UntrustedServer(f"{where} {problem}; no password was sent")
+    except ssl.SSLEOFError:
+        raise
     except ssl.SSLError as error:
         return UntrustedServer(f"TLS with {where} failed ({error.reason}); no password was sent")
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -21,17 +22,36 @@ from tests.chaos.world import INSTANCE, MASTER_SECRET, World, event
 SHORT_SECONDS = 6.0
 
 
-@pytest.fixture
-def hanging_up() -> Iterator[int]:
-    """Listen on a port, and close every connection, as a server does that is starting."""
+def close(_connection: socket.socket) -> None:
+    """Close at once; the end of the block does it."""
+
+
+def reset(connection: socket.socket) -> None:
+    """Send a reset, as a machine does whose server has just died."""
+    connection.recv(8)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def break_off(connection: socket.socket) -> None:
+    """Agree to TLS, and close before it is up."""
+    connection.recv(8)
+    connection.sendall(b"S")
+    connection.recv(4096)
+
+
+@pytest.fixture(params=[close, reset, break_off])
+def hanging_up(request: pytest.FixtureRequest) -> Iterator[int]:
+    """Listen on a port, and hang up on everybody, as a server does that is starting."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def accept() -> None:
             while True:
                 try:
-                    listener.accept()[0].close()
+                    connection = listener.accept()[0]
                 except OSError:
                     return
+                with connection, suppress(OSError):
+                    request.param(connection)
 
         threading.Thread(target=accept, daemon=True).start()
         yield listener.getsockname()[1]
@@ -53,7 +73,7 @@ def test_refused_connection(world: World) -> None:
 
 
 def test_server_that_hangs_up(world: World, hanging_up: int) -> None:
-    """A server whose TLS is not up yet is waited for, then NOT_READY."""
+    """A server that hangs up, whenever, is waited for, then NOT_READY."""
     world.declare_instance(Endpoint={"Address": "localhost", "Port": hanging_up})
 
     assert_not_ready(world, "the server is starting")
