@@ -33,10 +33,7 @@ run: ## Set up all from nothing and play the three triggers before your eyes
 .PHONY: test
 test: ## Set up all from nothing and run every test
 	$(call needs,$(TEST_ENVIRONMENTS))
-	# A local AWS of its own for those that look at all that happens in it.
-	@$(DEV) -m pytest tests/local
-	@$(DEV) -m pytest tests/operations
-	@$(DEV) -m pytest tests --ignore tests/local --ignore tests/operations
+	@$(DEV) -m tests
 
 .PHONY: up
 up: ## Start the local AWS, and package and deploy this checkout to it
