@@ -28,7 +28,6 @@ logger = logging.getLogger(__name__)
 # Asked for at both ends of a revision, with statements that are sent anyway: each costs a
 # revision a round trip.
 _TRANSACTION = "SELECT transaction_timestamp()::text"
-_AS_OURSELVES = "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; "
 _RETURNING = " RETURNING transaction_timestamp()::text"
 
 
@@ -164,7 +163,7 @@ class Revisions:
         """
         from alembic.runtime.environment import EnvironmentContext
 
-        way = self._steps(upward=upward)
+        way = self._way(upward=upward)
         begun: list[str] = []
 
         def opening() -> str:
@@ -179,7 +178,14 @@ class Revisions:
                 recorder.begin()
                 with migration.begin_transaction(_per_migration=True):
                     transaction = session.opened() or query(session, opening())
-                    _carry_out(way[identifier], migration, session, recorder, transaction)
+                    _carry_out(
+                        way[identifier],
+                        migration,
+                        session,
+                        recorder,
+                        supervisor,
+                        transaction=transaction,
+                    )
                     goes_on = identifier != revisions[-1] and supervisor.may_go_on()
                     if goes_on:
                         session.open_next(opening())
@@ -210,7 +216,7 @@ class Revisions:
                 raise origin from error
             raise _failure(begun[-1], error, session) from error
 
-    def _steps(self, *, upward: bool) -> Mapping[str, Step]:
+    def _way(self, *, upward: bool) -> Mapping[str, Step]:
         """Return the step that each revision is, by identifier."""
         below = (None, *self.identifiers)
         return {
@@ -258,7 +264,13 @@ class Revisions:
 
 
 def _carry_out(
-    step: Step, migration: Any, session: Session, recorder: Recorder, transaction: object
+    step: Step,
+    migration: Any,
+    session: Session,
+    recorder: Recorder,
+    supervisor: Supervisor,
+    *,
+    transaction: object,
 ) -> None:
     """
     Run the script of *step* in the *transaction* that is open, then write that it was.
@@ -280,9 +292,10 @@ def _carry_out(
             # one by one.
             session.rollback()
             _warn_of_commit(step.revision.identifier)
-    # Not only our role: the next transaction begins as the session is by then.
+    # Not only our role: the next transaction begins as the session is by then, and what the
+    # revision deferred to its commit has the time that is left.
     move, values = recorder.move(step)
-    found = query(session, _AS_OURSELVES + move + _RETURNING, values)
+    found = query(session, f"{supervisor.session_settings()}; {move}{_RETURNING}", values)
     if not found:
         raise RunFailed(f"{SCHEMA}.{VERSION_TABLE} was changed meanwhile, and not by this run")
     # Alembic's own autocommit_block says what it does, and leaves another transaction.

@@ -202,6 +202,27 @@ def test_further_revision_costs_three_round_trips(bench: Bench, tmp_path: Path) 
     assert of_six - of_two == 4 * 3
 
 
+DEFERRED = """
+CREATE TABLE public.seen (at_commit interval);
+CREATE FUNCTION public.look() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    UPDATE public.seen SET at_commit = current_setting('statement_timeout')::interval;
+    RETURN NULL;
+END $$;
+CREATE CONSTRAINT TRIGGER look AFTER INSERT ON public.seen
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION public.look();
+INSERT INTO public.seen VALUES (NULL);
+"""
+
+
+def test_deferred_work_has_the_time_that_is_left(bench: Bench, tmp_path: Path) -> None:
+    """What a revision leaves to its commit is not cut off by the timeout of our own statements."""
+    revisions = history_of(tmp_path, {"a1": f"op.execute({DEFERRED!r})", "a2": table("two")})
+
+    bench.run(revisions=revisions)
+
+    assert bench.query("SELECT at_commit > interval '40 s' FROM public.seen") == [(True,)]
+
+
 def test_corrected_revision_is_applied_by_the_next_run(bench: Bench, tmp_path: Path) -> None:
     """After a failure the next run carries on where the last one stopped."""
     broken = history_of(tmp_path / "broken", {"a1": table("one"), "a2": 'op.execute("SELEC")'})
