@@ -59,9 +59,9 @@ def _way_there(database: Database, timeout_seconds: float) -> MigrationError | N
                 return UntrustedServer(f"{where} offers no TLS: turn it on; no password was sent")
             if answer == b"S":
                 return _tls(plain, database)
-            return NotReady(f"{where} closed the connection: the server is starting")
     except (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError):
-        return NotReady(f"{where} broke the connection: the server is starting")
+        # As where it closed the connection in order.
+        pass
     except socket.gaierror:
         return NotReady(f"the name {database.host} does not resolve yet")
     except TimeoutError:
@@ -73,6 +73,7 @@ def _way_there(database: Database, timeout_seconds: float) -> MigrationError | N
         return NotReady(f"{where} refuses connections: the server is not up yet")
     except OSError as error:
         return Unreachable(f"{where} cannot be reached (errno {error.errno})")
+    return NotReady(f"{where} hung up before TLS was up: the server may still be starting")
 
 
 def _tls(plain: socket.socket, database: Database) -> MigrationError | None:
@@ -97,6 +98,7 @@ def _tls(plain: socket.socket, database: Database) -> MigrationError | None:
             problem = f"is signed by no CA of {Path(database.ca_file).name}: correct CaFile"
         return UntrustedServer(f"{where} {problem}; no password was sent")
     except ssl.SSLEOFError:
+        # It hung up, which says nothing of its certificate.
         raise
     except ssl.SSLError as error:
         return UntrustedServer(f"TLS with {where} failed ({error.reason}); no password was sent")

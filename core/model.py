@@ -78,6 +78,7 @@ class Request(NamedTuple):
         return self.trigger is Trigger.DIRECT
 
 
+# A named tuple without fields would be false.
 @dataclass(frozen=True, slots=True)
 class FleetBump:
     """The fleet's target changed: every instance that follows it is to be requested."""

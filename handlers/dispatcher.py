@@ -126,7 +126,7 @@ def handler(event: object, context: Any) -> dict[str, Any]:
 
 
 def _do(asked: Asked, ours: Application, context: Any, ident: str) -> Result:
-    """Do what was asked."""
+    """Do what was asked; what looks at the fleet is imported by those few that do."""
     budget = Budget(
         lambda: context.get_remaining_time_in_millis() / 1000, ours.settings.margin_seconds
     )

@@ -13,7 +13,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -36,33 +37,52 @@ ALL_OTHERS = ("tests", *(f"--ignore={path}" for session in ON_LOCAL_AWS for path
 
 def main() -> int:
     """Run both halves; return 0 if every test passed."""
-    with tempfile.TemporaryFile("w+", errors="replace") as output:
-        others = begin(ALL_OTHERS, output)
-        try:
-            # All sessions, whatever becomes of the first.
-            failed = [session for session in ON_LOCAL_AWS if begin(session).wait()]
-            is_good = others.wait() == 0
-        finally:
-            # Of an interrupt the child hears itself, and it cleans up behind it.
-            if others.poll() is None:
-                others.send_signal(signal.SIGINT)
-                others.wait()
+    # Whoever ends us ends them in order, also where a shell that put us into the background
+    # has told us to ignore interrupts.
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, signal.default_int_handler)
+    with (
+        tempfile.TemporaryFile("w+", errors="replace") as output,
+        running(ALL_OTHERS, output) as others,
+    ):
+        failed = []
+        # All of them, whatever becomes of the first.
+        for session in ON_LOCAL_AWS:
+            with running(session) as one:
+                if one.wait():
+                    failed.append(" ".join(session))
+        is_good = others.wait() == 0
         output.seek(0)
         sys.stdout.write(output.read())
         sys.stdout.flush()
     if failed:
-        sys.stderr.write(f"failed before: {', '.join(' '.join(session) for session in failed)}\n")
+        sys.stderr.write(f"failed before: {', '.join(failed)}\n")
     return 0 if is_good and not failed else 1
 
 
-def begin(arguments: Sequence[str], output: IO[str] | None = None) -> subprocess.Popen[bytes]:
-    """Start pytest with *arguments*; it prints to *output*, or where we do."""
-    return subprocess.Popen(
+@contextmanager
+def running(
+    arguments: Sequence[str], output: IO[str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """
+    Run pytest with *arguments*; it prints to *output*, or where we do.
+
+    An interrupt reaches it once, through us: a second one would end its cleaning up.
+    """
+    process = subprocess.Popen(
         [sys.executable, "-m", "pytest", *arguments],
         cwd=ROOT,
+        stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.STDOUT if output else None,
+        start_new_session=True,
     )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            process.wait()
 
 
 if __name__ == "__main__":

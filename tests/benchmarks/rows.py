@@ -226,10 +226,12 @@ class Bench:
                 for peer in self.peers.found
                 if not (peer.is_slow and count == MANY)
             }
-            near = {name: peers.pop(name) for name in ("alembic",) if name in peers}
-            for sides, rounds in ((near, rounds_of_alembic), (peers, rounds_of_others)):
-                found = take_turns(rounds, {"ours": ours, **sides}, warm_up=count == SOME)
-                for name in sides:
+            near = [name for name in peers if name == "alembic"]
+            others = [name for name in peers if name != "alembic"]
+            for names, rounds in ((near, rounds_of_alembic), (others, rounds_of_others)):
+                sides = {"ours": ours, **{name: peers[name] for name in names}}
+                found = take_turns(rounds, sides, warm_up=count == SOME)
+                for name in names:
                     limit = 1.0 if name in TO_BEAT else None
                     measure = f"applying {count} revisions"
                     yield compared(measure, found, ("ours", name), limit, name)

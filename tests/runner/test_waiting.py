@@ -76,7 +76,7 @@ def test_server_that_hangs_up(world: World, hanging_up: int) -> None:
     """A server that hangs up, whenever, is waited for, then NOT_READY."""
     world.declare_instance(Endpoint={"Address": "localhost", "Port": hanging_up})
 
-    assert_not_ready(world, "the server is starting")
+    assert_not_ready(world, "hung up before TLS was up: the server may still be starting")
 
 
 def test_server_that_shuts_down(world: World) -> None:
