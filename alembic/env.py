@@ -1,7 +1,7 @@
 """
 How Alembic reaches a database: through the runner's session, or by itself from a URL.
 
-The runner (``core/revisions.py``) lends its connection in ``config.attributes``. The plain
+The runner (``core/revisions/runner.py``) lends its connection in ``config.attributes``. The plain
 ``alembic`` command takes ``-x url=…`` or DATABASE_URL, and goes by the same rules: the
 lock, schema ``day2``, one transaction a revision, a history row in each.
 """
@@ -17,13 +17,13 @@ from alembic.util import CommandError
 from sqlalchemy import URL, Connection, MetaData, create_engine, make_url
 from sqlalchemy.pool import NullPool
 
-from core import history
+from core.access.login_passwords import Vault
 from core.budget import Budget
-from core.database import acquire_lock
 from core.errors import MigrationError
-from core.history import Recorder
+from core.postgres.session import acquire_lock
+from core.revisions import history
+from core.revisions.history import Recorder
 from core.settings import Settings
-from core.vault import Vault
 
 config = context.config
 LOCK_WAIT_SECONDS = 60

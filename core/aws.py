@@ -22,6 +22,7 @@ from botocore.exceptions import (
 )
 from botocore.exceptions import ConnectionError as CannotConnect
 
+from core.access.login_passwords import LoginVault
 from core.budget import pauses
 from core.errors import (
     AccessDenied,
@@ -44,7 +45,6 @@ from core.model import (
     TargetSource,
 )
 from core.settings import Settings
-from core.vault import LoginVault
 
 logger = logging.getLogger(__name__)
 

@@ -155,3 +155,16 @@ class InstanceNotReady(NotReady):
 
 class Unreachable(NotReady):
     """Nothing answers at the server's address."""
+
+
+class LeftAlone(Exception):
+    """
+    There is nothing for us to do here: not a failure, and not a ``MigrationError``.
+
+    Attributes:
+        reason: A code of the contract.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason

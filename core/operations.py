@@ -18,8 +18,8 @@ from collections.abc import Sequence
 
 from alembic import op
 
-from core.database import set_password
-from core.vault import Vault
+from core.access.login_passwords import Vault
+from core.postgres.session import set_password
 
 logger = logging.getLogger(__name__)
 

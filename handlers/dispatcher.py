@@ -12,22 +12,22 @@ from typing import TYPE_CHECKING, Any
 from aws_lambda_powertools import Logger, Metrics, single_metric
 from aws_lambda_powertools.metrics import MetricUnit
 
+from core.actions.carry_out import carry_out
+from core.actions.run import Run
 from core.aws import Aws
 from core.budget import Budget
-from core.eligibility import SKIPPED
+from core.decisions.eligibility import SKIPPED
 from core.errors import Incomplete, MigrationError, RunFailed
-from core.migrate import carry_out
 from core.model import Action, FleetBump, Ignored, Report, Request, Result, Sweep, Trigger
 from core.outcome import Outcome
-from core.revisions import Revisions
-from core.run import Run
+from core.revisions.runner import Revisions
 from core.settings import Settings
 from handlers.reporting import report_run
 from handlers.requests import Asked, asks_to_raise, is_event, parse, request_id
 from handlers.responses import render
 
 if TYPE_CHECKING:
-    from core.sweep import Findings
+    from core.actions.sweep import Findings
 
 NAMESPACE = "day2"
 
@@ -136,13 +136,13 @@ def _do(asked: Asked, ours: Application, context: Any, ident: str) -> Result:
             report = Report(instance=asked.instance)
             return Result(Outcome.IGNORED, asked.message, report, asked.reason)
         case FleetBump():
-            from core.sweep import bump_fleet
+            from core.actions.sweep import bump_fleet
 
             result, found = bump_fleet(ours.aws, ours.settings)
             # It looked at nobody's state, so it says nothing of who is behind or blocked.
             metrics.add_metric("InstancesSkipped", MetricUnit.Count, found.skipped.total())
         case Sweep():
-            from core.sweep import sweep
+            from core.actions.sweep import sweep
 
             result, found = sweep(
                 asked,

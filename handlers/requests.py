@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from core.decisions.target import target_revision
 from core.errors import InvalidField, Rejected
 from core.model import (
     FLEET,
@@ -19,7 +20,6 @@ from core.model import (
     Sweep,
     Trigger,
 )
-from core.target import target_revision
 
 # Amazon RDS User Guide, "Amazon RDS event categories and event messages".
 INSTANCE_EVENTS = {

@@ -57,8 +57,8 @@ MACHINES = {"x86_64": "x86_64", "arm64": "aarch64"}  # Lambda's word: the wheels
 
 # What Alembic says of the revisions, so that the function knows it without Alembic.
 LIST_REVISIONS = """
-from core import manifest, revisions
-manifest.write(revisions.ROOT, revisions.Revisions().load())
+from core.revisions import manifest, runner
+manifest.write(runner.ROOT, runner.Revisions().load())
 """
 
 MEGABYTE = 1_000_000

@@ -12,14 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import handlers  # noqa: F401 - it sets up the process, as in Lambda
+from core.access.login_passwords import LoginVault
+from core.actions.carry_out import carry_out
+from core.actions.run import Run
 from core.budget import Budget
-from core.migrate import carry_out
 from core.model import Parameters, Request, Result, Secret, Trigger
-from core.promises import Promises
-from core.revisions import Revisions
-from core.run import Run
+from core.revisions.promises import Promises
+from core.revisions.runner import Revisions
 from core.settings import Settings
-from core.vault import LoginVault
 
 BUDGET_SECONDS = 600.0
 

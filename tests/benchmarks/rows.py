@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from core.revisions import Revisions
+from core.revisions.runner import Revisions
 from infra import package
 from infra.local.local_aws import interpreter
 from tests.benchmarks import histories, ours

@@ -13,7 +13,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from core.database import query
+from core.postgres.session import query
 from tests.chaos.bus import deliver
 from tests.chaos.contract import Contract
 from tests.chaos.proxy import Proxy

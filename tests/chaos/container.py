@@ -232,7 +232,7 @@ class Container:
 
 def main() -> None:
     """Load the function, then fork for each order on standard input."""
-    from core.revisions import Revisions
+    from core.revisions.runner import Revisions
     from handlers import dispatcher
 
     class Application(dispatcher.Application):

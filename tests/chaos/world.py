@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from psycopg2 import sql
 
-from core.database import LOCK_KEY, query
+from core.postgres.session import LOCK_KEY, query
 from infra.local.certificates import Authority
 from infra.local.postgres import Programs, Server, find_programs
 from infra.local.state import State

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 import psycopg2
 from psycopg2 import sql
 
+from core.access.locate import locate
+from core.actions.carry_out import carry_out
+from core.actions.run import Run
 from core.budget import Budget
-from core.database import acquire_lock, connect, query
-from core.history import Recorder
-from core.locate import locate
-from core.migrate import carry_out
 from core.model import Action, Database, Instance, Request, Result, Trigger
-from core.revisions import Revisions
-from core.run import Run
+from core.postgres.session import acquire_lock, connect, query
+from core.revisions.history import Recorder
+from core.revisions.runner import Revisions
 from core.settings import Settings
 from infra.local.postgres import Server
 from tests.integration.fakes import FakeCloud

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from contextlib import closing
 
-from core.database import query
+from core.postgres.session import query
 from infra.local.postgres import Server
 
 # A predefined role is PostgreSQL's own business, unless somebody of ours is a member of it.

@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 
+from core.access.login_passwords import LoginVault
 from core.errors import NoSuchInstance, NotFound
 from core.model import Instance, Parameters, Secret
-from core.vault import LoginVault
 
 
 @dataclass

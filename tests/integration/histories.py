@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from core.revisions import Revisions
+from core.revisions.runner import Revisions
 from core.settings import ROOT
 
 _SCRIPT = '''"""{description}"""

@@ -14,7 +14,6 @@ import psycopg2
 import pytest
 
 from core.budget import Budget
-from core.database import query
 from core.errors import (
     AccessDenied,
     MigrationError,
@@ -24,6 +23,7 @@ from core.errors import (
     UntrustedServer,
 )
 from core.model import Action
+from core.postgres.session import query
 from infra.local import tls_front
 from infra.local.certificates import Authority, Certificate
 from infra.local.postgres import Programs, Server

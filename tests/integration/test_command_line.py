@@ -13,8 +13,8 @@ from pathlib import Path
 from psycopg2.extensions import encrypt_password
 from sqlalchemy import URL
 
-from core.database import query
 from core.operations import VERIFIER_PLACEHOLDER
+from core.postgres.session import query
 from core.settings import ROOT
 from tests.integration.bench import DATABASE, HEAD_LOGINS, INSTANCE, REVISIONS, Bench, make_empty
 from tests.integration.catalog import catalogue

@@ -9,10 +9,10 @@ from multiprocessing.queues import SimpleQueue
 
 import pytest
 
-from core.database import LOCK_KEY, query
 from core.errors import LockBusy
 from core.model import Result
 from core.outcome import Outcome
+from core.postgres.session import LOCK_KEY, query
 from tests.integration.bench import REVISIONS, Bench
 
 ADVISORY_LOCKS = "SELECT pid FROM pg_locks WHERE locktype = 'advisory'"

@@ -9,7 +9,7 @@ import psycopg2
 import pytest
 from psycopg2 import errors
 
-from core.database import query
+from core.postgres.session import query
 from tests.integration.bench import DATABASE, HEAD_LOGINS, INSTANCE, Bench
 
 FORBIDDEN = errors.InsufficientPrivilege

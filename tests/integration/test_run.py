@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from core.budget import Budget
-from core.database import query
 from core.errors import AccessDenied, BehindCurrent, DatabaseAhead, RevisionFailed
-from core.history import checksum
 from core.model import Action, Declared, Parameters, Report, Request, TargetSource, Trigger
 from core.outcome import Outcome
+from core.postgres.session import query
+from core.revisions.history import checksum
 from tests.integration.bench import DATABASE, INSTANCE, REQUEST_ID, REVISIONS, Bench, make_empty
 from tests.integration.catalog import catalogue
 from tests.integration.histories import history_of, table

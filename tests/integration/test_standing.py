@@ -15,8 +15,8 @@ from pytest_alembic.tests import (  # noqa: F401 - collected from here
 )
 from sqlalchemy import Connection
 
-from core import history
-from core.database import lend
+from core.postgres.session import lend
+from core.revisions import history
 from core.settings import ROOT
 from tests.integration.bench import INSTANCE, Bench
 

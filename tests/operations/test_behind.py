@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from core.actions.sweep import sweep
 from core.budget import Budget
 from core.model import (
     Declared,
@@ -18,7 +19,6 @@ from core.model import (
     TargetSource,
 )
 from core.settings import Settings
-from core.sweep import sweep
 
 NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)
 HOUR = timedelta(hours=1)

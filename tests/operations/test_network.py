@@ -10,12 +10,12 @@ from typing import Any, cast
 
 import pytest
 
+from core.actions.entry import enter
+from core.actions.run import Cloud, Run
 from core.budget import Budget
-from core.entry import enter
 from core.errors import Unreachable
 from core.model import Instance, Request, Secret, Trigger
-from core.revisions import Revisions
-from core.run import Cloud, Run
+from core.revisions.runner import Revisions
 from core.settings import Settings
 
 

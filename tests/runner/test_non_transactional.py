@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from core.database import query
+from core.postgres.session import query
 from tests.chaos.world import World
 
 MakeHistory = Callable[..., Path]

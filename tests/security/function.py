@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Self
 if TYPE_CHECKING:
     import botocore.session
 
-    from core.revisions import Revisions
+    from core.revisions.runner import Revisions
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 REQUEST_ID = "c0ffee00-0000-4000-8000-000000000001"
@@ -153,7 +153,7 @@ def _serve() -> None:
     from sqlalchemy import create_engine  # noqa: F401
 
     import handlers.dispatcher  # noqa: F401
-    from core.revisions import Revisions
+    from core.revisions.runner import Revisions
 
     revisions = Revisions()
     _ = revisions.identifiers, revisions.descriptions, revisions.checksums

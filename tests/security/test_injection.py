@@ -10,12 +10,12 @@ import psycopg2
 import pytest
 from psycopg2 import sql
 
+from core.access.locate import locate
+from core.decisions.plan import resolve
+from core.decisions.target import declared_target
 from core.errors import MigrationError, Rejected
-from core.locate import locate
 from core.model import Action, Declared, Request, TargetSource, Trigger
 from core.operations import login, role
-from core.plan import resolve
-from core.target import declared_target
 from handlers.requests import parse
 from infra.lint_migrations import emitted
 from tests.integration.bench import Bench, make_empty

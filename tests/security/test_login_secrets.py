@@ -11,7 +11,7 @@ import psycopg2
 import pytest
 from psycopg2 import errors
 
-from core.database import query
+from core.postgres.session import query
 from tests.security.small_aws import Call, Fault
 from tests.security.world import INSTANCE, World
 

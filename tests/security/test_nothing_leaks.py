@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from core.database import LOCK_KEY, query
 from core.errors import Outcome
 from core.model import Action
+from core.postgres.session import LOCK_KEY, query
 from tests.security.function import Answer
 from tests.security.small_aws import Fault
 from tests.security.world import INSTANCE, MASTER_SECRET, World
@@ -326,7 +326,7 @@ def test_no_secret_is_seen_while_it_runs(marked: World) -> None:
 
 def test_values_print_masked() -> None:
     """What holds a secret shows it in no text of its own."""
-    from core.credentials import MasterCredentials, master_credentials
+    from core.access.credentials import MasterCredentials, master_credentials
     from core.model import Database, LoginPassword, Secret
 
     secret = Secret("n", "a", json.dumps({"username": "u", "password": MASTER_PASSWORD}))

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from core.check import check
+from core.actions.check import check
 from core.model import Action
 from core.outcome import Outcome
-from core.promises import Promises
+from core.revisions.promises import Promises
 from tests.integration.bench import HEAD_LOGINS, REVISIONS, Bench
 
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from core.database import connect
 from core.errors import MigrationError, NotReady, RunFailed, UntrustedServer
 from core.model import Database
+from core.postgres.session import connect
 from infra.local.certificates import Authority, Certificate
 
 USER = "the-master"

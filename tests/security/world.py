@@ -12,7 +12,7 @@ from typing import Any
 
 import psycopg2
 
-from core.database import query
+from core.postgres.session import query
 from infra.local.postgres import Server
 from tests.security.function import Answer, Function
 from tests.security.small_aws import ARN, SmallAws

@@ -14,15 +14,21 @@ from tests.conftest import ROOT
 
 # Where each library may be imported; a type that is only named, under TYPE_CHECKING, is no door.
 DOORS = {
-    "alembic": {"core/revisions.py", "core/operations.py"},
+    "alembic": {"core/revisions/runner.py", "core/operations.py"},
     "aws_lambda_powertools": {"handlers/dispatcher.py"},
     "boto3": {"core/aws.py"},
     "botocore": {"core/aws.py"},
-    "psycopg2": {"core/database.py", "core/diagnosis.py"},
-    "sqlalchemy": {"core/database.py"},
+    "psycopg2": {"core/postgres/session.py", "core/postgres/diagnosis.py"},
+    "sqlalchemy": {"core/postgres/session.py"},
 }
 # These import the standard library and each other only.
-PURE = {"core/model.py", "core/errors.py", "core/outcome.py", "core/plan.py", "core/target.py"}
+PURE = {
+    "core/model.py",
+    "core/errors.py",
+    "core/outcome.py",
+    "core/decisions/plan.py",
+    "core/decisions/target.py",
+}
 OURS = {"core", "handlers"}
 
 # What a constant may be made with. All else that is called at import is work.
@@ -67,7 +73,7 @@ def imports(path: Path, *, with_types: bool) -> Iterator[tuple[int, str]]:
                 case ast.Import(names=names):
                     yield from ((child.lineno, alias.name) for alias in names)
                 case ast.ImportFrom(module=module, names=names, level=0):
-                    # ``from core import history`` imports core.history.
+                    # ``from core import history`` imports core.revisions.history.
                     yield from ((child.lineno, f"{module}.{alias.name}") for alias in names)
                 case ast.ImportFrom():
                     yield (child.lineno, "a relative module")

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from core.credentials import MasterCredentials, master_credentials
+from core.access.credentials import MasterCredentials, master_credentials
 from core.errors import InvalidField
 from core.model import Secret
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from core.eligibility import Eligibility, Verdict, eligibility, is_opted_in, refusal
+from core.decisions.eligibility import Eligibility, Verdict, eligibility, is_opted_in, refusal
 from core.errors import AccessDenied, InstanceNotReady, MigrationError, NotReady, Rejected
 from core.model import Instance, ManagedSecret
 from core.settings import Settings

@@ -9,16 +9,17 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from core.access.locate import Place, locate, master_secret_name, with_password_at
 from core.errors import (
     AccessDenied,
     InstanceNotReady,
     InvalidField,
+    LeftAlone,
     NoSuchInstance,
     NotFound,
     NotReady,
     Rejected,
 )
-from core.locate import NotEligible, Place, locate, master_secret_name, with_password_at
 from core.model import Database, Instance, ManagedSecret, Request, Secret, Trigger
 from core.settings import Settings
 
@@ -261,7 +262,7 @@ def test_an_event_leaves_what_is_not_ours(orders: Instance) -> None:
     """An event's instance without the tag is left alone, for that reason."""
     directory = FakeDirectory([orders._replace(tags={})], {managed(orders): {}})
 
-    with pytest.raises(NotEligible) as caught:
+    with pytest.raises(LeftAlone) as caught:
         locate(EVENT, directory, SETTINGS)
 
     assert caught.value.reason == "not-opted-in"

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from core import manifest
-from core.revisions import Revisions
+from core.revisions import manifest
+from core.revisions.runner import Revisions
 from tests.conftest import ROOT
 
 KNOWS_WITHOUT_ALEMBIC = """
 import sys
 from pathlib import Path
-from core.revisions import Revisions
+from core.revisions.runner import Revisions
 revisions = Revisions(Path(sys.argv[1]) / "alembic.ini")
 assert revisions.identifiers and revisions.descriptions and revisions.checksums
 print(*sorted({name.partition(".")[0] for name in sys.modules} & {"alembic", "sqlalchemy"}))

@@ -6,10 +6,10 @@ from itertools import product
 
 import pytest
 
+from core.decisions.plan import Plan, plan, plan_rollback
+from core.decisions.target import choose_target, declared_target, target_revision
 from core.errors import BehindCurrent, DatabaseAhead, InvalidField, Rejected, UnknownRevision
 from core.model import Choice, Declared, Request, TargetSource, Trigger
-from core.plan import Plan, plan, plan_rollback
-from core.target import choose_target, declared_target, target_revision
 
 HISTORY = ("001", "002", "003", "004")
 POSITIONS = (None, *HISTORY)

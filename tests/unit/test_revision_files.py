@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from core.errors import RunFailed
-from core.promises import Promises
-from core.revisions import Revision, Revisions
+from core.revisions.promises import Promises
+from core.revisions.runner import Revision, Revisions
 from tests.conftest import ROOT
 
 HISTORY = Revisions().history

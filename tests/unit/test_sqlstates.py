@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from core.database import meaning_of, parameters
 from core.errors import (
     AccessDenied,
     MigrationError,
@@ -14,6 +13,7 @@ from core.errors import (
     WrongPassword,
 )
 from core.model import Database
+from core.postgres.session import meaning_of, parameters
 
 DATABASE = Database("orders.example", 5432, "shop", "master", "s3cr3t", "/ca.pem")
 

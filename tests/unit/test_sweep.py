@@ -10,6 +10,7 @@ from itertools import count
 
 import pytest
 
+from core.actions.sweep import Findings, Need, bump_fleet, need, retry_after, sweep
 from core.budget import Budget
 from core.errors import NotReady
 from core.model import (
@@ -24,7 +25,6 @@ from core.model import (
 )
 from core.outcome import Outcome
 from core.settings import Settings
-from core.sweep import Findings, Need, bump_fleet, need, retry_after, sweep
 
 HISTORY = ("001", "002", "003", "004")
 NOW = datetime(2026, 5, 4, 10, tzinfo=UTC)

@@ -10,11 +10,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from core import manifest
-from core.database import is_broken, is_ended_unseen, lend, query, sqlstate_of
 from core.errors import NotReady, RevisionFailed, RunFailed
-from core.history import SCHEMA, VERSION_TABLE, Position, Recorder, Step, checksum
-from core.manifest import Revision
+from core.postgres.session import is_broken, is_ended_unseen, lend, query, sqlstate_of
+from core.revisions import manifest
+from core.revisions.history import SCHEMA, VERSION_TABLE, Position, Recorder, Step, checksum
+from core.revisions.manifest import Revision
 from core.settings import ROOT
 
 if TYPE_CHECKING:

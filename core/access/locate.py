@@ -7,9 +7,16 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Protocol
 
-from core.credentials import MasterCredentials, master_credentials
-from core.eligibility import Verdict, eligibility, refusal
-from core.errors import InstanceNotReady, InvalidField, MigrationError, NotFound, Rejected
+from core.access.credentials import MasterCredentials, master_credentials
+from core.decisions.eligibility import Verdict, eligibility, refusal
+from core.errors import (
+    InstanceNotReady,
+    InvalidField,
+    LeftAlone,
+    MigrationError,
+    NotFound,
+    Rejected,
+)
 from core.model import Database, Instance, Request, Secret
 from core.settings import Settings
 
@@ -51,14 +58,6 @@ class Place(NamedTuple):
             "dbname": self.database.name,
         }
         return found | ({"dbInstanceIdentifier": self.name} if self.instance else {})
-
-
-class NotEligible(Exception):
-    """The instance is not ours to migrate now; events leave it alone for this reason."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
 
 
 def locate(request: Request, directory: Directory, settings: Settings) -> Place:
@@ -140,7 +139,7 @@ def _check(instance: Instance, request: Request, settings: Settings) -> None:
     if refused is None:
         return
     if found.verdict is Verdict.SKIP and not request.is_direct:
-        raise NotEligible(found.reason, found.message)
+        raise LeftAlone(found.reason, found.message)
     raise refused
 
 

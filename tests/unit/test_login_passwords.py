@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from core.access.login_passwords import LoginVault
 from core.errors import InvalidField, NotFound, NotReady
 from core.model import LoginPassword, Secret
-from core.vault import LoginVault
 
 NAME = "day2/orders/app_user"
 ADDRESS = {

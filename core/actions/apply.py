@@ -6,24 +6,22 @@ import logging
 from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING
 
-from core import history
-from core.blockers import Watch
+from core.access.locate import Place
+from core.actions.entry import connect_to
+from core.actions.logins import settle, vault_of
+from core.actions.run import Run
 from core.budget import pauses
-from core.database import (
+from core.decisions.plan import Plan
+from core.errors import MigrationError, NotReady, RevisionFailed, RunFailed
+from core.postgres.blockers import Watch
+from core.postgres.session import (
     is_broken,
     query,
-    role_exists,
     session_settings,
-    set_password,
     translating,
 )
-from core.entry import connect_to
-from core.errors import MigrationError, NotReady, RevisionFailed, RunFailed
-from core.history import Recorder
-from core.locate import Place
-from core.plan import Plan
-from core.run import Run
-from core.vault import Vault
+from core.revisions import history
+from core.revisions.history import Recorder
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Session
@@ -167,39 +165,6 @@ class _Application:
     def _watch(self) -> Watch:
         pid = self._session.info.backend_pid
         return Watch(lambda: connect_to(self._place, self._run), pid)
-
-
-def vault_of(run: Run, place: Place) -> Vault:
-    """Return where the passwords of the logins at *place* are kept."""
-    resource_id = place.instance.dbi_resource_id if place.instance else None
-    return run.cloud.vault(place.name, place.address, resource_id=resource_id)
-
-
-def settle(vault: Vault) -> None:
-    """Settle the passwords of a committed revision; the next run does it where this fails."""
-    try:
-        vault.settle()
-    except MigrationError:
-        logger.exception("a login's secret stays tagged as unset: its password is set once more")
-
-
-def reconcile_logins(run: Run, place: Place, session: Session) -> None:
-    """
-    Make the password of every promised login that of its secret, where that is in doubt.
-
-    A database restored from another instance's snapshot has the roles with the other's
-    passwords, and none of the secrets. A run that died right after its commit leaves a
-    secret that is tagged as unset. A login whose secret is settled is never touched.
-    """
-    applied = run.revisions.up_to(run.report.final_revision)
-    vault = vault_of(run, place)
-    with translating(place.database):
-        for login in run.promises.up_to(applied).password_logins:
-            if vault.needs_setting(login) and role_exists(session, login):
-                known = vault.password(login, role_exists=True)
-                set_password(session, login, known.password)
-                logger.info("login %s has the password of its secret now", login)
-        vault.settle()
 
 
 def _read_back(run: Run, session: Session, todo: Plan, last_row: int) -> None:

@@ -9,14 +9,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from core.database import is_broken, query, sqlstate_of
 from core.errors import AccessDenied, RunFailed
 from core.model import HistoryRow
+from core.postgres.session import is_broken, query, sqlstate_of
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Session
 
-    from core.manifest import Revision
+    from core.revisions.manifest import Revision
 
 SCHEMA = "day2"
 VERSION_TABLE = "alembic_version"
@@ -237,6 +237,12 @@ def applied_checksums(found: list[HistoryRow]) -> dict[str, str]:
         for row in found
         if row.direction != "downgrade" and row.revision and row.checksum
     }
+
+
+def changed_files(found: list[HistoryRow], now: Mapping[str, str]) -> list[str]:
+    """Return the revisions whose checksums *now* are no longer what was applied."""
+    kept = applied_checksums(found)
+    return [one for one, checksum in now.items() if kept.get(one, checksum) != checksum]
 
 
 class Recorder:

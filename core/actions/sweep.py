@@ -11,7 +11,8 @@ from enum import StrEnum
 from typing import Protocol
 
 from core.budget import Budget
-from core.eligibility import Verdict, eligibility
+from core.decisions.eligibility import Verdict, eligibility
+from core.decisions.plan import resolve
 from core.errors import MigrationError
 from core.model import (
     FLEET,
@@ -29,7 +30,6 @@ from core.model import (
     TargetSource,
 )
 from core.outcome import Outcome
-from core.plan import resolve
 from core.settings import Settings
 
 logger = logging.getLogger(__name__)

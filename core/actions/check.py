@@ -13,14 +13,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from core import history
-from core.database import query, translating
-from core.entry import enter
+from core.actions.entry import enter
+from core.actions.run import Run
+from core.decisions.plan import known_current
 from core.model import Result
 from core.outcome import Outcome
-from core.plan import known_current
-from core.promises import MASTER, Promises
-from core.run import Run
+from core.postgres.session import query, translating
+from core.revisions import history
+from core.revisions.promises import MASTER, Promises
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Session

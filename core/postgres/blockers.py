@@ -9,8 +9,8 @@ from contextlib import closing
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from core.database import query
 from core.errors import MigrationError
+from core.postgres.session import query
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Session

@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from core.access.locate import Directory
+from core.access.login_passwords import Vault
 from core.budget import Budget
-from core.locate import Directory
 from core.model import Parameters, Report, Request
-from core.promises import Promises
+from core.revisions.promises import Promises
 from core.settings import Settings
-from core.vault import Vault
 
 if TYPE_CHECKING:
-    from core.revisions import Revisions
+    from core.revisions.runner import Revisions
 
 
 class Cloud(Directory, Protocol):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from core.access.locate import Place, locate, with_password_at
+from core.actions.run import Run
 from core.budget import pauses
-from core.database import connect
 from core.errors import NotReady, Unreachable, WrongPassword
-from core.locate import Place, locate, with_password_at
-from core.run import Run
+from core.postgres.session import connect
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Session

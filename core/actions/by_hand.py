@@ -11,18 +11,19 @@ import logging
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from core import history
-from core.apply import apply, vault_of
-from core.database import acquire_lock, query, set_password, translating
-from core.entry import enter
+from core.access.locate import Place
+from core.actions.apply import apply
+from core.actions.entry import enter
+from core.actions.logins import vault_of
+from core.actions.run import Run
+from core.decisions.plan import known_current, plan_rollback
+from core.decisions.target import declared_target
 from core.errors import InvalidField, Rejected, UnknownRevision
-from core.history import Position
-from core.locate import Place
 from core.model import HEAD, Result, TargetSource
 from core.outcome import Outcome
-from core.plan import known_current, plan_rollback
-from core.run import Run
-from core.target import declared_target
+from core.postgres.session import acquire_lock, query, set_password, translating
+from core.revisions import history
+from core.revisions.history import Position
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Session

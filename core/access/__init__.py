@@ -1,0 +1,1 @@
+"""Where a database is, and who may enter it."""

@@ -1,0 +1,115 @@
+"""One request carried out: which action, and what a failure means to whoever asked."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from core.actions.look import show_plan, status
+from core.actions.migrate import migrate
+from core.actions.run import Run
+from core.errors import (
+    InstanceNotReady,
+    LeftAlone,
+    MigrationError,
+    NoSuchInstance,
+)
+from core.model import (
+    MIGRATION_REQUESTED,
+    Action,
+    Result,
+)
+from core.outcome import Outcome
+
+if TYPE_CHECKING:
+    pass
+
+logger = logging.getLogger(__name__)
+
+_LOGGED_APPLIED = 20
+
+
+def carry_out(run: Run) -> Result:
+    """
+    Do what the request of *run* asks for.
+
+    Raises:
+        MigrationError: Why it was not done; ``error.report`` has what was known by then.
+    """
+    run.report.instance = run.request.instance
+    try:
+        # A broken history is found before anything is touched.
+        _ = run.revisions.identifiers
+        return _action(run.request.action)(run)
+    except LeftAlone as left:
+        return _ignored(run, left.reason, str(left))
+    except NoSuchInstance as error:
+        if not run.request.is_direct:
+            return _ignored(run, "no-such-instance", str(error))
+        error.report = run.report
+        raise
+    except InstanceNotReady as error:
+        error.report = run.report
+        return _wait_on_the_bus(run, error)
+    except MigrationError as error:
+        error.report = run.report
+        raise
+
+
+def _action(action: Action) -> Callable[[Run], Result]:
+    """Return what *action* does; what few runs need is imported by them only."""
+    match action:
+        case Action.MIGRATE:
+            return migrate
+        case Action.STATUS:
+            return status
+        case Action.PLAN:
+            return show_plan
+        case Action.CHECK:
+            from core.actions.check import check
+
+            return check
+    from core.actions import by_hand
+
+    return {
+        Action.ROLLBACK: by_hand.rollback,
+        Action.STAMP: by_hand.stamp,
+        Action.ADOPT: by_hand.adopt,
+    }[action]
+
+
+def _wait_on_the_bus(run: Run, error: InstanceNotReady) -> Result:
+    """
+    Ask again on the bus for an instance that is still being made, until the deadline.
+
+    Raises:
+        InstanceNotReady: A direct request, or the deadline is over.
+    """
+    if run.request.is_direct:
+        raise error
+    now = datetime.now(UTC)
+    # Whoever may put events could ask for years: nobody waits longer than from now on.
+    latest = now + timedelta(seconds=run.settings.ready_deadline_seconds)
+    until = min(run.request.wait_until or latest, latest)
+    if now >= until:
+        raise error
+    detail: dict[str, object] = {
+        "instance": run.request.instance,
+        "action": run.request.action.value,
+        "wait_until": until.isoformat(timespec="seconds"),
+    }
+    if run.request.target is not None:
+        detail["target_revision"] = run.request.target
+    run.cloud.put_events(MIGRATION_REQUESTED, [detail])
+    return Result(
+        Outcome.INCOMPLETE,
+        f"{error}; asked again on the bus, until {detail['wait_until']}",
+        run.report,
+    )
+
+
+def _ignored(run: Run, reason: str, message: str) -> Result:
+    logger.info("ignored: %s", message, extra={"reason": reason})
+    return Result(Outcome.IGNORED, message, run.report, reason)

@@ -1,0 +1,91 @@
+"""Looking without touching: where a database stands, and what a migrate would run."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import closing
+from datetime import UTC
+from typing import TYPE_CHECKING
+
+from core.actions.entry import enter
+from core.actions.goal import choose, no_target, plan_to
+from core.actions.run import Run
+from core.decisions.plan import plan, resolve
+from core.errors import (
+    MigrationError,
+)
+from core.model import (
+    HEAD,
+    Result,
+)
+from core.outcome import Outcome
+from core.postgres.session import translating
+from core.revisions import history
+
+if TYPE_CHECKING:
+    pass
+
+logger = logging.getLogger(__name__)
+
+_LOGGED_APPLIED = 20
+
+
+def status(run: Run) -> Result:
+    """Report where the database stands; takes no lock and writes nothing."""
+    place, session = enter(run)
+    with closing(session), translating(place.database):
+        at = history.position(session)
+        rows = history.rows(session) if at.last_row else []
+    report = run.report
+    report.previous_revision = report.final_revision = at.current
+    report.changed_files = history.changed_files(rows, run.revisions.checksums)
+    head = resolve(run.revisions.identifiers, HEAD)
+    report.details = {
+        "head_revision": head,
+        "changed_files": report.changed_files,
+        "history": [
+            {
+                "revision": row.revision,
+                "direction": row.direction,
+                "description": row.description,
+                "at": row.at.astimezone(UTC).isoformat(),
+                "by": row.by,
+            }
+            for row in rows
+        ],
+    }
+    where = f"{place.name} is at {at.current or 'base'}; the head of this build is {head}"
+    try:
+        choice = choose(run, at.current)
+        report.pending = list(
+            plan(run.revisions.identifiers, at.current, choice.target if choice else HEAD).revisions
+        )
+    except MigrationError as problem:
+        # A status is an answer also where a migrate would be none: it says why.
+        return Result(Outcome.STATUS, f"{where}; migrate would fail: {problem}", report)
+    return Result(Outcome.STATUS, f"{where}; {len(report.pending)} pending", report)
+
+
+def show_plan(run: Run) -> Result:
+    """Report what a migrate would apply, with its SQL; takes no lock and writes nothing."""
+    place, session = enter(run)
+    with closing(session), translating(place.database):
+        at = history.position(session)
+    run.report.previous_revision = run.report.final_revision = at.current
+    choice = choose(run, at.current)
+    if choice is None:
+        raise no_target(place.name)
+    todo = plan_to(run, place, at.current, choice)
+    statements = run.revisions.sql(todo.revisions, at.current)
+    run.report.details = {
+        "plan": [
+            {
+                "revision": identifier,
+                "description": run.revisions.descriptions[identifier],
+                "sql": statements[identifier],
+            }
+            for identifier in todo.revisions
+        ]
+    }
+    message = f"Would apply {len(todo.revisions)} migration(s) to reach {todo.target or 'base'}"
+    return Result(Outcome.PLANNED, message, run.report)

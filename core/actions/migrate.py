@@ -1,0 +1,144 @@
+"""The story: one database brought to its target."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from core.access.locate import Place, master_secret_name
+from core.actions.apply import apply
+from core.actions.entry import enter
+from core.actions.goal import choose, plan_to
+from core.actions.logins import reconcile_logins
+from core.actions.run import Run
+from core.decisions.eligibility import is_opted_in
+from core.decisions.plan import Plan
+from core.errors import (
+    LeftAlone,
+    RunFailed,
+)
+from core.model import (
+    MIGRATION_REQUESTED,
+    Action,
+    Result,
+    TargetSource,
+)
+from core.outcome import Outcome
+from core.postgres.session import acquire_lock, translating
+from core.revisions import history
+from core.revisions.history import Position
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import connection as Session
+
+logger = logging.getLogger(__name__)
+
+_LOGGED_APPLIED = 20
+
+
+def migrate(run: Run) -> Result:
+    """Bring the database to its target."""
+    place, session = enter(run)
+    with closing(session), translating(place.database):
+        acquire_lock(session, run.budget, wait_seconds=run.settings.lock_wait_seconds)
+        at = history.position(session)
+        run.report.previous_revision = run.report.final_revision = at.current
+        choice = choose(run, at.current)
+        if choice is None:
+            raise LeftAlone(
+                "no-declared-target",
+                f"{place.name} is at {at.current}, and nobody has declared a target: left there",
+            )
+        todo = plan_to(run, place, at.current, choice)
+        _check_files(run, session, at)
+        if not todo:
+            reconcile_logins(run, place, session)
+            message = "No pending migrations - database is up to date!"
+            logger.info(message)
+            return Result(Outcome.UP_TO_DATE, message, run.report)
+        _tell(run, todo)
+        if at.last_row == 0:
+            history.create(session)
+        is_done = apply(run, place, session, todo, last_row=at.last_row)
+        if is_done:
+            reconcile_logins(run, place, session)
+    if not is_done:
+        return _incomplete(run, place)
+    message = (
+        f"Successfully applied {len(run.report.applied)} migration(s)"
+        f" to reach {run.report.final_revision}"
+    )
+    logger.info("%s: %s", message, ", ".join(run.report.applied))
+    return Result(Outcome.APPLIED, message, run.report)
+
+
+def _check_files(run: Run, session: Session, at: Position) -> None:
+    """
+    Log the revisions whose files changed after they were applied; refuse, where that is wanted.
+
+    A container reads the whole history of a database once: until its last row is another,
+    nothing that is compared here can have changed.
+
+    Raises:
+        RunFailed: A file changed, and the parameter StrictChecksums is true.
+    """
+    compared = run.revisions.compared
+    if at not in compared:
+        rows = history.rows(session) if at.last_row else []
+        compared[at] = history.changed_files(rows, run.revisions.checksums)
+    run.report.changed_files = list(compared[at])
+    if not run.report.changed_files:
+        return
+    names = ", ".join(run.report.changed_files)
+    logger.warning("changed after it was applied: the file of %s", names)
+    if run.settings.strict_checksums:
+        raise RunFailed(
+            f"the file of {names} changed after it was applied: restore it, put the change into "
+            "a new revision, or stamp the current revision to vouch for it; nothing was touched"
+        )
+
+
+def _tell(run: Run, todo: Plan) -> None:
+    """Log what is applied already and what will be, before anything is done."""
+    identifiers = run.revisions.identifiers
+    start = identifiers.index(todo.current) + 1 if todo.current else 0
+    if start > _LOGGED_APPLIED:
+        logger.info("%d earlier revisions: already applied", start - _LOGGED_APPLIED)
+    for identifier in identifiers[max(0, start - _LOGGED_APPLIED) : start]:
+        logger.info("%s: already applied (%s)", identifier, run.revisions.descriptions[identifier])
+    for identifier in todo.revisions:
+        logger.info("%s: will apply (%s)", identifier, run.revisions.descriptions[identifier])
+    logger.info(
+        "applying %d migration(s) to reach %s (asked for %s by %s)",
+        len(todo.revisions),
+        todo.target,
+        run.report.target_revision,
+        run.report.target_source,
+    )
+
+
+def _incomplete(run: Run, place: Place) -> Result:
+    """Answer a run whose time ended between revisions, and request the rest on the bus."""
+    report = run.report
+    done = f"Applied {len(report.applied)} migration(s), to {report.final_revision}"
+    left = f"{len(report.pending)} left when the time budget ended"
+    if not _can_carry_on(run, place):
+        return Result(Outcome.INCOMPLETE, f"{done}; {left}: send the same request again", report)
+    detail: dict[str, object] = {"instance": place.name, "action": Action.MIGRATE.value}
+    if report.target_source in (TargetSource.REQUEST, TargetSource.DEFAULT):
+        detail["target_revision"] = report.target_revision
+    run.cloud.put_events(MIGRATION_REQUESTED, [detail])
+    return Result(Outcome.INCOMPLETE, f"{done}; {left} and were requested on the bus", report)
+
+
+def _can_carry_on(run: Run, place: Place) -> bool:
+    """Say whether a request on the bus, which names no secret, could do the rest."""
+    return (
+        place.instance is not None
+        and is_opted_in(place.instance, run.settings)
+        and (
+            run.settings.iam_authentication
+            or master_secret_name(place.instance, run.settings) is not None
+        )
+    )

@@ -1,0 +1,1 @@
+"""The revisions of this build: their list, how they are run, and the history a database keeps."""
