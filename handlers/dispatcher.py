@@ -1,79 +1,22 @@
-"""The one entry point: an event in, a response or an exception out. Powertools lives here."""
+"""The one entry point: parse, do, tell, and then answer or raise."""
 
 from __future__ import annotations
 
-import logging
-import os
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
-
-from aws_lambda_powertools import Logger, Metrics, single_metric
-from aws_lambda_powertools.metrics import MetricUnit
+from typing import Any
 
 from core.actions.carry_out import carry_out
 from core.actions.run import Run
-from core.aws import Aws
 from core.budget import Budget
-from core.decisions.eligibility import SKIPPED
 from core.errors import Incomplete, MigrationError, RunFailed
-from core.model import Action, FleetBump, Ignored, Report, Request, Result, Sweep, Trigger
+from core.model import FleetBump, Ignored, Report, Request, Result, Sweep
 from core.outcome import Outcome
-from core.revisions.runner import Revisions
-from core.settings import Settings
-from handlers.reporting import report_run
+from handlers.application import Application, application
+from handlers.reporting import count_fleet, lend_our_log, logger, metrics, tell
 from handlers.requests import Asked, asks_to_raise, is_event, parse, request_id
 from handlers.responses import render
-
-if TYPE_CHECKING:
-    from core.actions.sweep import Findings
-
-NAMESPACE = "day2"
-
-# A fleet's runs end together, and Parameter Store takes three writes a second. An event can
-# wait for its turn; a caller cannot.
-REPORT_SECONDS = 300
-DIRECT_REPORT_SECONDS = 20
-REPORT_MARGIN_SECONDS = 3
-
-# They change nothing, so there is nothing to tell of them.
-_READING = (Action.STATUS, Action.PLAN, Action.CHECK)
-
-# The service is the stack, by POWERTOOLS_SERVICE_NAME.
-logger = Logger()
-metrics = Metrics(namespace=NAMESPACE)
-
-
-class Application:
-    """What one container makes once and keeps: settings, AWS clients, the loaded history."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-
-    @cached_property
-    def aws(self) -> Aws:
-        return Aws(self.settings)
-
-    @cached_property
-    def revisions(self) -> Revisions:
-        return Revisions()
-
-
-_applications: dict[str, Application] = {}
-
-
-def application() -> Application:
-    """Return this container's application, made from its environment variables at first use."""
-    if "it" not in _applications:
-        for name in ("core", "handlers"):
-            # Core logs with the standard library; its lines leave as ours do.
-            source = logging.getLogger(name)
-            source.handlers = logger.handlers
-            source.setLevel(logger.log_level)
-            source.propagate = False
-        _applications["it"] = Application(Settings.from_env(os.environ))
-    return _applications["it"]
 
 
 @logger.inject_lambda_context(clear_state=True)
@@ -86,39 +29,35 @@ def handler(event: object, context: Any) -> dict[str, Any]:
         MigrationError: For whatever came over EventBridge, and with ``raise_on_failure``,
             so that Lambda tries again and then keeps the event in the on-failure queue.
     """
+    return respond(event, context, application)
+
+
+def respond(event: object, context: Any, make: Callable[[], Application]) -> dict[str, Any]:
+    """Do what ``handler`` does, with the application that *make* returns."""
     begun = time.monotonic()
     ident = request_id(event, context.aws_request_id)
     logger.append_keys(request_id=ident)
+    lend_our_log()
+    ours: Application | None = None
     asked: Asked | None = None
     answer: Result | MigrationError
     try:
-        ours = application()
+        ours = make()
         asked = parse(event, ours.settings.prefix)
         answer = _do(asked, ours, context, ident)
     except MigrationError as error:
         answer = error
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is told as the contract says
         logger.exception("unexpected error")
         answer = RunFailed(f"unexpected {type(error).__name__}: see the log of this request")
         answer.__cause__ = error
 
     duration_ms = int((time.monotonic() - begun) * 1000)
     response = render(answer, duration_ms=duration_ms, request_id=ident)
-    _note(asked, answer, response["body"])
-    if isinstance(asked, Request) and asked.action not in _READING:
-        left = context.get_remaining_time_in_millis() / 1000 - REPORT_MARGIN_SECONDS
-        most = DIRECT_REPORT_SECONDS if asked.is_direct else REPORT_SECONDS
-        is_reported = report_run(
-            asked,
-            answer,
-            response["body"],
-            ours.aws,
-            ours.settings,
-            patience=Budget.of(min(left, most)),
-        )
-        metrics.add_metric("ReportingFailed", MetricUnit.Count, int(not is_reported))
+    tell(asked, answer, response["body"], ours, _seconds_left(context))
 
-    if isinstance(answer, MigrationError) and (is_event(event) or asks_to_raise(event)):
+    is_raised = is_event(event) or asks_to_raise(event)
+    if is_raised and isinstance(answer, MigrationError):
         raise answer
     if asks_to_raise(event) and not answer.outcome.success:
         raise Incomplete(response["body"]["message"])
@@ -127,9 +66,7 @@ def handler(event: object, context: Any) -> dict[str, Any]:
 
 def _do(asked: Asked, ours: Application, context: Any, ident: str) -> Result:
     """Do what was asked; what looks at the fleet is imported by those few that do."""
-    budget = Budget(
-        lambda: context.get_remaining_time_in_millis() / 1000, ours.settings.margin_seconds
-    )
+    budget = Budget(_seconds_left(context), ours.settings.margin_seconds)
     match asked:
         case Ignored():
             logger.info("ignored: %s", asked.message, extra={"reason": asked.reason})
@@ -139,8 +76,6 @@ def _do(asked: Asked, ours: Application, context: Any, ident: str) -> Result:
             from core.actions.sweep import bump_fleet
 
             result, found = bump_fleet(ours.aws, ours.settings)
-            # It looked at nobody's state, so it says nothing of who is behind or blocked.
-            metrics.add_metric("InstancesSkipped", MetricUnit.Count, found.skipped.total())
         case Sweep():
             from core.actions.sweep import sweep
 
@@ -152,7 +87,6 @@ def _do(asked: Asked, ours: Application, context: Any, ident: str) -> Result:
                 budget=budget,
                 now=lambda: datetime.now(UTC),
             )
-            _count(found)
         case Request():
             return carry_out(
                 Run(
@@ -164,54 +98,10 @@ def _do(asked: Asked, ours: Application, context: Any, ident: str) -> Result:
                     request_id=ident,
                 )
             )
+    count_fleet(asked, found)
     return result
 
 
-def _count(found: Findings) -> None:
-    metrics.add_metric("InstancesSkipped", MetricUnit.Count, found.skipped.total())
-    metrics.add_metric("InstancesBlocked", MetricUnit.Count, len(found.blocked))
-    metrics.add_metric("InstancesBehind", MetricUnit.Count, found.behind)
-    metrics.add_metric("OldestBehindSeconds", MetricUnit.Seconds, found.oldest_behind_seconds)
-
-
-def _note(asked: Asked | None, answer: Result | MigrationError, body: dict[str, Any]) -> None:
-    """Write the one line that says how the run ended, and its metrics."""
-    # "message" is the log line's own; request_id is on every line.
-    line = {
-        name: value
-        for name, value in body.items()
-        if name not in ("history", "plan", "roles", "message", "request_id")
-    }
-    line["result"] = body["message"]
-    line["trigger"], line["action"] = _asked_by(asked)
-    if isinstance(answer, MigrationError):
-        logger.error(
-            "run finished", extra=line, exc_info=answer if isinstance(answer, RunFailed) else None
-        )
-        metrics.add_metric("MigrationFailures", MetricUnit.Count, 1)
-    else:
-        logger.info("run finished", extra=line)
-    # The one metric with a dimension more; on all of them it would blind the alarms.
-    with single_metric("Runs", MetricUnit.Count, 1, namespace=NAMESPACE) as runs:
-        runs.add_dimension("service", metrics.service or logger.service)
-        runs.add_dimension("Outcome", answer.outcome.value)
-    metrics.add_metric("RunDuration", MetricUnit.Milliseconds, body["duration_ms"])
-    if isinstance(answer, Result) and answer.reason in SKIPPED:
-        metrics.add_metric("InstancesSkipped", MetricUnit.Count, 1)
-    if answer.report is not None:
-        changed = len(answer.report.changed_files)
-        metrics.add_metric("RevisionFilesChanged", MetricUnit.Count, changed)
-    metrics.add_metric("RevisionsApplied", MetricUnit.Count, len(body["applied_migrations"]))
-
-
-def _asked_by(asked: Asked | None) -> tuple[str | None, str | None]:
-    """Return what asked and for what, in the words of the log."""
-    match asked:
-        case Request():
-            return asked.trigger.value, asked.action.value
-        case Sweep():
-            return Trigger.SWEEP.value, "sweep"
-        case FleetBump():
-            return Trigger.PARAMETER.value, "bump"
-        case _:
-            return None, None
+def _seconds_left(context: Any) -> Callable[[], float]:
+    """Return what says how many seconds Lambda still gives this invocation."""
+    return lambda: context.get_remaining_time_in_millis() / 1000

@@ -1,26 +1,138 @@
-"""What is told of a run beyond its response: observed state, result event, metrics, log line."""
+"""
+All that is told of a run beside its response, in one place.
+
+One log line, metrics, the instance's observed state, a result event, and the topic. Powertools
+lives here, and in the entry point that these two of its objects wrap.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from aws_lambda_powertools import Logger, Metrics, single_metric
+from aws_lambda_powertools.metrics import MetricUnit
 
 from core.aws import Aws
 from core.budget import Budget, pauses
-from core.errors import MigrationError, NotReady
-from core.model import ObservedState, Report, Request, Result
+from core.decisions.eligibility import SKIPPED
+from core.decisions.observed import observed_state
+from core.errors import MigrationError, NotReady, RunFailed
+from core.model import Action, FleetBump, Request, Result, Sweep, Trigger
 from core.outcome import Outcome
 from core.settings import Settings
+from handlers.application import Application
+from handlers.requests import Asked
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from core.actions.sweep import Findings
 
+NAMESPACE = "day2"
 SUCCEEDED = "Migration Succeeded"
 FAILED = "Migration Failed"
 
+# A fleet's runs end together, and Parameter Store takes three writes a second. An event can
+# wait for its turn; a caller cannot.
+REPORT_SECONDS = 300
+DIRECT_REPORT_SECONDS = 20
+REPORT_MARGIN_SECONDS = 3
+
+# They change nothing, so there is nothing to tell of them.
+_READING = (Action.STATUS, Action.PLAN, Action.CHECK)
 _AT_TARGET = (Outcome.APPLIED, Outcome.UP_TO_DATE)
-_SAME = ("dbi_resource_id", "database", "revision", "outcome", "target", "build")
+# Too long for one log line, or on each line already.
+_NOT_IN_THE_LINE = ("history", "plan", "roles", "message", "request_id")
+
+# The service is the stack, by POWERTOOLS_SERVICE_NAME.
+logger = Logger()
+metrics = Metrics(namespace=NAMESPACE)
+
+
+def tell(
+    asked: Asked | None,
+    answer: Result | MigrationError,
+    body: Mapping[str, Any],
+    ours: Application | None,
+    seconds_left: Callable[[], float],
+) -> None:
+    """
+    Tell of *answer*, whose response has *body*, wherever somebody may look for it.
+
+    *asked* and *ours* are ``None`` where it did not come to them. *seconds_left* is the time
+    until the platform ends us.
+    """
+    _log(asked, answer, body)
+    _measure(answer, body)
+    if ours is not None and isinstance(asked, Request) and asked.action not in _READING:
+        most = DIRECT_REPORT_SECONDS if asked.is_direct else REPORT_SECONDS
+        patience = Budget.of(min(seconds_left() - REPORT_MARGIN_SECONDS, most))
+        is_reported = report_run(asked, answer, body, ours.aws, ours.settings, patience=patience)
+        metrics.add_metric("ReportingFailed", MetricUnit.Count, int(not is_reported))
+
+
+def count_fleet(asked: Sweep | FleetBump, found: Findings) -> None:
+    """Count what a look at the fleet found."""
+    metrics.add_metric("InstancesSkipped", MetricUnit.Count, found.skipped.total())
+    if isinstance(asked, FleetBump):
+        # It looked at nobody's state, so it says nothing of who is behind or blocked.
+        return
+    metrics.add_metric("InstancesBlocked", MetricUnit.Count, len(found.blocked))
+    metrics.add_metric("InstancesBehind", MetricUnit.Count, found.behind)
+    metrics.add_metric("OldestBehindSeconds", MetricUnit.Seconds, found.oldest_behind_seconds)
+
+
+def lend_our_log() -> None:
+    """Let the lines of ``core`` and ``handlers``, of the standard library's, leave as ours do."""
+    for name in ("core", "handlers"):
+        source = logging.getLogger(name)
+        source.handlers = logger.handlers
+        source.setLevel(logger.log_level)
+        source.propagate = False
+
+
+def _log(asked: Asked | None, answer: Result | MigrationError, body: Mapping[str, Any]) -> None:
+    """Write the one line that says how the run ended."""
+    line = {name: value for name, value in body.items() if name not in _NOT_IN_THE_LINE}
+    # "message" is the log line's own.
+    line["result"] = body["message"]
+    line["trigger"], line["action"] = _asked_by(asked)
+    if isinstance(answer, MigrationError):
+        trace = answer if isinstance(answer, RunFailed) else None
+        logger.error("run finished", extra=line, exc_info=trace)
+    else:
+        logger.info("run finished", extra=line)
+
+
+def _measure(answer: Result | MigrationError, body: Mapping[str, Any]) -> None:
+    """Write the metrics of a run that has ended."""
+    if isinstance(answer, MigrationError):
+        metrics.add_metric("MigrationFailures", MetricUnit.Count, 1)
+    # The one metric with a dimension more; on all of them it would blind the alarms.
+    with single_metric("Runs", MetricUnit.Count, 1, namespace=NAMESPACE) as runs:
+        runs.add_dimension("service", metrics.service or logger.service)
+        runs.add_dimension("Outcome", answer.outcome.value)
+    metrics.add_metric("RunDuration", MetricUnit.Milliseconds, body["duration_ms"])
+    if isinstance(answer, Result) and answer.reason in SKIPPED:
+        metrics.add_metric("InstancesSkipped", MetricUnit.Count, 1)
+    if answer.report is not None:
+        changed = len(answer.report.changed_files)
+        metrics.add_metric("RevisionFilesChanged", MetricUnit.Count, changed)
+    metrics.add_metric("RevisionsApplied", MetricUnit.Count, len(body["applied_migrations"]))
+
+
+def _asked_by(asked: Asked | None) -> tuple[str | None, str | None]:
+    """Return what asked and for what, in the words of the log."""
+    match asked:
+        case Request():
+            return asked.trigger.value, asked.action.value
+        case Sweep():
+            return Trigger.SWEEP.value, "sweep"
+        case FleetBump():
+            return Trigger.PARAMETER.value, "bump"
+        case _:
+            return None, None
 
 
 def report_run(
@@ -119,43 +231,6 @@ class _Ended(NamedTuple):
                     raise
                 self.patience.sleep(pause)
         raise AssertionError("pauses never end")
-
-
-def observed_state(
-    answer: Result | MigrationError,
-    last: ObservedState | None,
-    *,
-    build: str,
-    request_id: str,
-    at: datetime,
-) -> ObservedState | None:
-    """
-    Return the state to keep after *answer*, or ``None`` where it says nothing new.
-
-    Parameter Store takes few writes a second, so an unchanged success is not written; an
-    unchanged failure is, since its attempts are what the sweep's patience goes by.
-    """
-    report = answer.report or Report()
-    if last is not None and last.dbi_resource_id != report.dbi_resource_id:
-        last = None
-    # A run that never got to the database leaves the revision as it was last seen.
-    is_seen = answer.outcome.success or report.previous_revision or report.final_revision
-    state = ObservedState(
-        dbi_resource_id=report.dbi_resource_id or "",
-        database=report.database or "",
-        revision=report.final_revision if is_seen or last is None else last.revision,
-        outcome=answer.outcome.value,
-        target=report.target_revision,
-        build=build,
-        at=at,
-        request_id=request_id,
-    )
-    if last is None or any(getattr(last, name) != getattr(state, name) for name in _SAME):
-        return state
-    # Lambda's retries of one event are one attempt: they have its id.
-    if answer.outcome.success or last.request_id == request_id:
-        return None
-    return state._replace(attempts=last.attempts + 1)
 
 
 def _detail(request: Request, body: Mapping[str, Any]) -> dict[str, Any]:

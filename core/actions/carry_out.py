@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from core.actions import bus
 from core.actions.look import show_plan, status
 from core.actions.migrate import migrate
 from core.actions.run import Run
@@ -17,7 +18,6 @@ from core.errors import (
     NoSuchInstance,
 )
 from core.model import (
-    MIGRATION_REQUESTED,
     Action,
     Result,
 )
@@ -95,17 +95,10 @@ def _wait_on_the_bus(run: Run, error: InstanceNotReady) -> Result:
     until = min(run.request.wait_until or latest, latest)
     if now >= until:
         raise error
-    detail: dict[str, object] = {
-        "instance": run.request.instance,
-        "action": run.request.action.value,
-        "wait_until": until.isoformat(timespec="seconds"),
-    }
-    if run.request.target is not None:
-        detail["target_revision"] = run.request.target
-    run.cloud.put_events(MIGRATION_REQUESTED, [detail])
+    waits = bus.request_later(run.cloud, run.request, wait_until=until)
     return Result(
         Outcome.INCOMPLETE,
-        f"{error}; asked again on the bus, until {detail['wait_until']}",
+        f"{error}; asked again on the bus, until {waits}",
         run.report,
     )
 

@@ -7,6 +7,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from core.access.locate import Place, master_secret_name
+from core.actions import bus
 from core.actions.apply import apply
 from core.actions.entry import enter
 from core.actions.goal import choose, plan_to
@@ -19,8 +20,6 @@ from core.errors import (
     RunFailed,
 )
 from core.model import (
-    MIGRATION_REQUESTED,
-    Action,
     Result,
     TargetSource,
 )
@@ -125,10 +124,8 @@ def _incomplete(run: Run, place: Place) -> Result:
     left = f"{len(report.pending)} left when the time budget ended"
     if not _can_carry_on(run, place):
         return Result(Outcome.INCOMPLETE, f"{done}; {left}: send the same request again", report)
-    detail: dict[str, object] = {"instance": place.name, "action": Action.MIGRATE.value}
-    if report.target_source in (TargetSource.REQUEST, TargetSource.DEFAULT):
-        detail["target_revision"] = report.target_revision
-    run.cloud.put_events(MIGRATION_REQUESTED, [detail])
+    is_asked = report.target_source in (TargetSource.REQUEST, TargetSource.DEFAULT)
+    bus.request_rest(run.cloud, place.name, target=report.target_revision if is_asked else None)
     return Result(Outcome.INCOMPLETE, f"{done}; {left} and were requested on the bus", report)
 
 

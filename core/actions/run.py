@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from core.access.locate import Directory
 from core.access.login_passwords import Vault
+from core.actions.bus import Bus
 from core.budget import Budget
 from core.model import Parameters, Report, Request
 from core.revisions.promises import Promises
@@ -17,11 +18,10 @@ if TYPE_CHECKING:
     from core.revisions.runner import Revisions
 
 
-class Cloud(Directory, Protocol):
+class Cloud(Directory, Bus, Protocol):
     """What a run needs of AWS; ``core.aws`` has the real one, tests have a small one."""
 
     def parameters(self, instance: str) -> Parameters: ...
-    def put_events(self, detail_type: str, details: Sequence[Mapping[str, object]]) -> None: ...
     def vault(
         self, name: str, address: Mapping[str, object], *, resource_id: str | None = None
     ) -> Vault: ...

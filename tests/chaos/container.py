@@ -233,9 +233,11 @@ class Container:
 def main() -> None:
     """Load the function, then fork for each order on standard input."""
     from core.revisions.runner import Revisions
-    from handlers import dispatcher
+    from handlers.application import Application, application
+    from handlers.dispatcher import handler, respond
+    from handlers.reporting import logger, metrics
 
-    class Application(dispatcher.Application):
+    class OnAnotherHistory(Application):
         """The function's own, on another history."""
 
         @cached_property
@@ -243,23 +245,27 @@ def main() -> None:
             return Revisions(Path(os.environ["HISTORY"]))
 
     # As a warm container has them; a connection is opened by none of this.
-    warm = dispatcher.application()
+    warm = application()
     _ = warm.revisions.checksums
     for service in SERVICES:
         warm.aws._client(service)
 
     def carry_out(order: dict[str, Any]) -> None:
         os.environ.update(order["variables"])
-        kind = dispatcher.Application
+        handle = handler
+        kind = Application
         if order["ini"]:
             os.environ["HISTORY"] = order["ini"]
-            kind = Application
+            kind = OnAnotherHistory
         if order["variables"] or order["ini"]:
             from core.settings import Settings
 
             ours = kind(Settings.from_env(os.environ))
             ours.aws._clients.update(warm.aws._clients)
-            dispatcher._applications["it"] = ours
+            # Wrapped as the function's own is.
+            handle = logger.inject_lambda_context(clear_state=True)(
+                metrics.log_metrics(lambda event, context: respond(event, context, lambda: ours))
+            )
         end = time.monotonic() + order["seconds"]
         context = SimpleNamespace(
             aws_request_id=order["request_id"],
@@ -274,7 +280,7 @@ def main() -> None:
         for event in order["events"]:
             response, error = None, None
             try:
-                response = dispatcher.handler(event, context)
+                response = handle(event, context)
             except Exception as raised:  # noqa: BLE001 - the platform takes any
                 error = (type(raised).__name__, str(raised), getattr(raised, "outcome", None))
             answers.append({"response": response, "error": error})

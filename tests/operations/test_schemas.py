@@ -13,6 +13,7 @@ import pytest
 
 from core.aws import Aws
 from core.budget import Budget
+from core.decisions.observed import observed_state
 from core.errors import (
     AccessDenied,
     BehindCurrent,
@@ -38,7 +39,7 @@ from core.model import (
 )
 from core.outcome import Outcome
 from core.settings import Settings
-from handlers.reporting import observed_state, report_run
+from handlers.reporting import report_run
 from handlers.requests import is_event
 from handlers.responses import render
 from tests.operations.story import ROOT, samples

@@ -15,7 +15,7 @@ from tests.conftest import ROOT
 # Where each library may be imported; a type that is only named, under TYPE_CHECKING, is no door.
 DOORS = {
     "alembic": {"core/revisions/runner.py", "core/operations.py"},
-    "aws_lambda_powertools": {"handlers/dispatcher.py"},
+    "aws_lambda_powertools": {"handlers/reporting.py"},
     "boto3": {"core/aws.py"},
     "botocore": {"core/aws.py"},
     "psycopg2": {"core/postgres/session.py", "core/postgres/diagnosis.py"},
@@ -138,9 +138,9 @@ def test_the_environment_is_read_at_one_door() -> None:
     """Variables become Settings in the handler; nobody else looks."""
     wrong = [
         f"{name_of(path)}:{node.lineno} reads the environment: take Settings, which "
-        "handlers/dispatcher.py makes"
+        "handlers/application.py makes"
         for path in FILES
-        if name_of(path) != "handlers/dispatcher.py"
+        if name_of(path) != "handlers/application.py"
         for node in ast.walk(parsed(path))
         if (isinstance(node, ast.Attribute) and node.attr in ("environ", "environb", "getenv"))
         or (isinstance(node, ast.alias) and node.name in ("environ", "environb", "getenv"))

@@ -12,7 +12,9 @@ import pytest
 from core.errors import AccessDenied, NoSuchInstance, Rejected, RunFailed
 from core.model import Instance, Parameters
 from core.settings import Settings
-from handlers import dispatcher
+from handlers.application import Application
+from handlers.dispatcher import respond
+from handlers.reporting import metrics
 from handlers.requests import is_event
 from tests.unit.test_requests import IGNORED, REJECTED
 
@@ -58,27 +60,30 @@ class FakeAws:
 
 
 @pytest.fixture
-def aws() -> Iterator[FakeAws]:
-    """Give the container an application whose AWS is this one."""
-    made = dispatcher.Application(Settings())
-    fake = FakeAws()
-    vars(made)["aws"] = fake
-    dispatcher._applications["it"] = made
-    yield fake
-    del dispatcher._applications["it"]
+def aws() -> FakeAws:
+    """Return the AWS that the handler meets."""
+    return FakeAws()
 
 
-pytestmark = pytest.mark.usefixtures("aws")
+Handle = Callable[[object], dict[str, Any]]
 
 
-def handle(event: object) -> dict[str, Any]:
-    """Return what the handler answers to *event*; it is JSON, as Lambda demands."""
-    return dict(json.loads(json.dumps(dispatcher.handler(event, LambdaContext()))))
+@pytest.fixture
+def handle(aws: FakeAws) -> Handle:
+    """Return the handler on this AWS; what it answers is JSON, as Lambda demands."""
+    made = Application(Settings())
+    vars(made)["aws"] = aws
+
+    @metrics.log_metrics
+    def handler(event: object, context: Any) -> dict[str, Any]:
+        return respond(event, context, lambda: made)
+
+    return lambda event: dict(json.loads(json.dumps(handler(event, LambdaContext()))))
 
 
 @pytest.mark.parametrize("name", REJECTED)
 def test_a_wrong_request_is_answered_and_a_wrong_event_raises(
-    name: str, load_event: Callable[[str], Any]
+    name: str, load_event: Callable[[str], Any], handle: Handle
 ) -> None:
     """A caller reads the 400; Lambda keeps the event for a person."""
     event = load_event(name)
@@ -98,7 +103,7 @@ def test_a_wrong_request_is_answered_and_a_wrong_event_raises(
 
 @pytest.mark.parametrize("name", IGNORED)
 def test_an_ignored_event_is_a_success_with_its_reason(
-    name: str, load_event: Callable[[str], Any], aws: FakeAws
+    name: str, load_event: Callable[[str], Any], aws: FakeAws, handle: Handle
 ) -> None:
     """Lambda does not try again what was left alone on purpose."""
     response = handle(load_event(name))
@@ -110,7 +115,7 @@ def test_an_ignored_event_is_a_success_with_its_reason(
 
 
 def test_an_event_for_an_instance_that_is_gone_is_ignored(
-    load_event: Callable[[str], Any],
+    load_event: Callable[[str], Any], handle: Handle
 ) -> None:
     """An event may be late; its instance's own created event would come."""
     body = handle(load_event("parameter_updated"))["body"]
@@ -119,7 +124,7 @@ def test_an_event_for_an_instance_that_is_gone_is_ignored(
 
 
 def test_a_direct_request_for_an_instance_that_is_gone_is_answered(
-    load_event: Callable[[str], Any], aws: FakeAws
+    load_event: Callable[[str], Any], aws: FakeAws, handle: Handle
 ) -> None:
     """The caller named it, so it is told, and so is whoever listens on the bus."""
     response = handle(load_event("direct_instance"))
@@ -130,7 +135,9 @@ def test_a_direct_request_for_an_instance_that_is_gone_is_answered(
     ]
 
 
-def test_a_status_is_no_result(load_event: Callable[[str], Any], aws: FakeAws) -> None:
+def test_a_status_is_no_result(
+    load_event: Callable[[str], Any], aws: FakeAws, handle: Handle
+) -> None:
     """Who only looks makes no noise on the bus, even where looking fails."""
     response = handle(load_event("direct_instance_status"))
 
@@ -139,7 +146,7 @@ def test_a_status_is_no_result(load_event: Callable[[str], Any], aws: FakeAws) -
 
 @pytest.mark.parametrize("name", ["instance_created", "requested", "direct_raise_on_failure"])
 def test_a_failure_raises_where_nobody_reads_the_answer(
-    name: str, load_event: Callable[[str], Any], aws: FakeAws
+    name: str, load_event: Callable[[str], Any], aws: FakeAws, handle: Handle
 ) -> None:
     """An event's failure, and that of a request that asks for it, reaches Lambda's retry."""
     aws.trouble = AccessDenied("rds:DescribeDBInstances is denied")
@@ -150,14 +157,14 @@ def test_a_failure_raises_where_nobody_reads_the_answer(
     assert str(caught.value) == "rds:DescribeDBInstances is denied"
 
 
-def test_a_wrong_request_that_asks_for_exceptions_raises() -> None:
+def test_a_wrong_request_that_asks_for_exceptions_raises(handle: Handle) -> None:
     """An asynchronous caller's typing error is not lost in an answer that nobody reads."""
     with pytest.raises(Rejected):
         handle({"instance": "orders", "target_revision": "+1", "raise_on_failure": True})
 
 
 def test_an_unexpected_error_is_a_failure_that_quotes_nothing(
-    load_event: Callable[[str], Any], aws: FakeAws
+    load_event: Callable[[str], Any], aws: FakeAws, handle: Handle
 ) -> None:
     """What nobody foresaw might hold a secret: its text goes to the log, not to the caller."""
     aws.trouble = ZeroDivisionError("s3cr3t")
@@ -174,7 +181,7 @@ def test_an_unexpected_error_is_a_failure_that_quotes_nothing(
     "name", ["sweep_scheduled", "sweep_scheduled_full", "fleet_parameter_updated"]
 )
 def test_a_fleets_request_puts_one_request_an_instance_on_the_bus(
-    name: str, load_event: Callable[[str], Any], aws: FakeAws, orders: Instance
+    name: str, load_event: Callable[[str], Any], aws: FakeAws, orders: Instance, handle: Handle
 ) -> None:
     """Fan-out is one invocation for each database."""
     aws.fleet = [orders, orders._replace(identifier="untagged", tags={})]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from core.decisions.observed import observed_state
 from core.errors import AccessDenied, MigrationError, NotReady, RevisionFailed
 from core.model import (
     ObservedState,
@@ -21,7 +22,7 @@ from core.model import (
 )
 from core.outcome import Outcome
 from core.settings import Settings
-from handlers.reporting import observed_state, report_run
+from handlers.reporting import report_run
 from handlers.responses import render
 
 AT = datetime(2026, 5, 4, 10, tzinfo=UTC)

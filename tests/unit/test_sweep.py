@@ -10,8 +10,9 @@ from itertools import count
 
 import pytest
 
-from core.actions.sweep import Findings, Need, bump_fleet, need, retry_after, sweep
+from core.actions.sweep import Findings, bump_fleet, sweep
 from core.budget import Budget
+from core.decisions.need import Need, need, retry_after
 from core.errors import NotReady
 from core.model import (
     Declared,

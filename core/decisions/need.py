@@ -1,0 +1,110 @@
+"""What an instance needs, decided from what is known of it without a connection."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from core.decisions.plan import resolve
+from core.errors import MigrationError
+from core.model import HEAD, Declared, Instance, ObservedState, Parameters
+from core.outcome import Outcome
+
+# A blocked instance is tried again after 1, 2, 4, … hours, and at least once a day.
+FIRST_RETRY = timedelta(hours=1)
+LAST_RETRY = timedelta(days=1)
+
+
+class Need(StrEnum):
+    """What a sweep finds of one instance."""
+
+    AT_TARGET = "at-target"
+    BEHIND = "behind"
+    BLOCKED = "blocked"
+    UNDECLARED = "undeclared"
+
+
+def need(
+    instance: Instance,
+    parameters: Parameters,
+    *,
+    identifiers: Sequence[str],
+    build: str,
+    now: datetime,
+    follow_head: bool,
+) -> Need:
+    """
+    Decide what *instance* needs, from its parameters alone.
+
+    An observed state of another DbiResourceId is another database's of the same name, and
+    counts for nothing. What cannot be told without a connection is BEHIND: the run decides.
+    """
+    observed = parameters.observed
+    if observed is not None and observed.dbi_resource_id != instance.dbi_resource_id:
+        observed = None
+    target = _target(parameters.declared)
+    if observed is None:
+        return Need.BEHIND
+    if parameters.declared is None:
+        if observed.revision is not None and not follow_head:
+            return Need.UNDECLARED
+        target = HEAD
+    if _is_at(observed, target, identifiers):
+        return Need.AT_TARGET
+    # A run that failed before it knew its target has none in its state.
+    is_same = observed.build == build and observed.target in (target, None)
+    is_blocked = is_same and _is_final(observed.outcome)
+    if is_blocked and now < observed.at + retry_after(observed.attempts):
+        return Need.BLOCKED
+    return Need.BEHIND
+
+
+def retry_after(attempts: int) -> timedelta:
+    """Return how long to leave an instance alone whose last *attempts* ended the same way."""
+    doublings = max(0, min(attempts - 1, 10))
+    return min(FIRST_RETRY * (1 << doublings), LAST_RETRY)
+
+
+def behind_since(
+    instance: Instance, parameters: Parameters, *, build: str, now: datetime
+) -> datetime:
+    """
+    Return since when *instance* has been off its target.
+
+    The observed state may be old without anybody being late: what counts is when the target
+    was declared. A new build moves ``head``, and that is news until the build was tried.
+    """
+    declared, observed = parameters.declared, parameters.observed
+    tried = observed.at if observed is not None and observed.build == build else now
+    if declared is None or _target(declared) == HEAD:
+        return tried
+    since = declared.declared_at or (observed.at if observed is not None else now)
+    return max(since, instance.created_at or since)
+
+
+def _target(declared: Declared | None) -> str | None:
+    """Return the declared target as written; a malformed one as well, for the run to refuse."""
+    return declared.value.strip() if declared else None
+
+
+def _is_at(observed: ObservedState, target: str | None, identifiers: Sequence[str]) -> bool:
+    """Say whether *observed* is at *target*, as this build knows it."""
+    try:
+        goal = resolve(identifiers, target or HEAD)
+    except MigrationError:
+        return False
+    return observed.revision == goal and observed.outcome in (
+        Outcome.APPLIED,
+        Outcome.UP_TO_DATE,
+        Outcome.IGNORED,
+    )
+
+
+def _is_final(outcome: str) -> bool:
+    """Say whether *outcome* is a failure that nobody's waiting will mend."""
+    try:
+        known = Outcome(outcome)
+    except ValueError:
+        return False
+    return not known.success and not known.retryable and known is not Outcome.INCOMPLETE

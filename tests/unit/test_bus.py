@@ -1,0 +1,99 @@
+"""What we put on the bus is what we read from it."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import pytest
+
+from core.actions import bus
+from core.model import MIGRATION_REQUESTED, SWEEP_REQUESTED, Action, Request, Sweep, Trigger
+from handlers.requests import Asked, parse
+from tests.conftest import ROOT
+
+UNTIL = datetime(2026, 5, 4, 12, 30, tzinfo=UTC)
+
+
+@dataclass
+class Heard:
+    """The bus: each event as Lambda gets it."""
+
+    events: list[dict[str, object]] = field(default_factory=list)
+
+    def put_events(self, detail_type: str, details: Sequence[Mapping[str, object]]) -> None:
+        """Keep the events, their details once through JSON."""
+        self.events += [
+            {"source": "day2", "detail-type": detail_type, "detail": json.loads(json.dumps(detail))}
+            for detail in details
+        ]
+
+
+def requested(action: Action = Action.MIGRATE, **fields: object) -> Request:
+    """Return a request that came over the bus, for ``orders``."""
+    return Request(Trigger.REQUEST, action, "orders", **fields)  # type: ignore[arg-type]
+
+
+WRITTEN: list[tuple[Callable[[Heard], object], list[Asked]]] = [
+    (
+        lambda heard: bus.request_runs(heard, ["orders", "parts"]),
+        [requested(), Request(Trigger.REQUEST, instance="parts")],
+    ),
+    (lambda heard: bus.request_runs(heard, []), []),
+    (lambda heard: bus.request_rest(heard, "orders", target=None), [requested()]),
+    (lambda heard: bus.request_rest(heard, "orders", target="head"), [requested(target="head")]),
+    (
+        lambda heard: bus.request_later(heard, requested(), wait_until=UNTIL),
+        [requested(wait_until=UNTIL)],
+    ),
+    (
+        lambda heard: bus.request_later(
+            heard, requested(Action.STATUS, target="003"), wait_until=UNTIL
+        ),
+        [requested(Action.STATUS, target="003", wait_until=UNTIL)],
+    ),
+    (
+        lambda heard: bus.request_sweep(heard, after="orders", full=True),
+        [Sweep(full=True, after="orders")],
+    ),
+    (lambda heard: bus.request_sweep(heard, after="orders", full=False), [Sweep(after="orders")]),
+]
+
+
+@pytest.mark.parametrize(("write", "expected"), WRITTEN)
+def test_what_is_written_is_read_as_it_was_meant(
+    write: Callable[[Heard], object], expected: list[Asked]
+) -> None:
+    """One module writes and another reads: neither can change alone."""
+    heard = Heard()
+    write(heard)
+
+    assert [parse(event, "day2") for event in heard.events] == expected
+
+
+def test_each_kind_that_is_written_is_tried_above() -> None:
+    """A new kind of request has to be read as well."""
+    tried = inspect.getsource(inspect.getmodule(requested))  # type: ignore[arg-type]
+    kinds = [name for name, _ in inspect.getmembers(bus, inspect.isfunction) if name[0] != "_"]
+
+    assert [name for name in kinds if f"bus.{name}(" not in tried] == []
+
+
+def test_nobody_else_writes_what_wakes_us() -> None:
+    """The detail-types are used by the writer and by the reader only."""
+    names = {"MIGRATION_REQUESTED", "SWEEP_REQUESTED"}
+    texts = {MIGRATION_REQUESTED, SWEEP_REQUESTED}
+    users = {
+        path.relative_to(ROOT).as_posix()
+        for folder in ("core", "handlers")
+        for path in (ROOT / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if (isinstance(node, ast.alias) and node.name in names)
+        or (isinstance(node, ast.Constant) and node.value in texts)
+    }
+
+    assert users == {"core/actions/bus.py", "core/model.py", "handlers/requests.py"}
