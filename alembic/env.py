@@ -66,7 +66,10 @@ def session_of_our_own() -> Iterator[Connection]:
     """Connect by URL, make schema day2 unless we only look, and hold the lock."""
     # SQLAlchemy 2.1 takes plain postgresql:// for psycopg 3, which is not installed.
     url = make_url(database_url()).set(drivername="postgresql+psycopg2")
-    with create_engine(url, poolclass=NullPool, hide_parameters=True).connect() as connection:
+    # As in the function: a default role of the user's would own schema day2 and all that follows.
+    options = {"options": f"{url.query.get('options', '')} -c role=none".strip()}
+    engine = create_engine(url, poolclass=NullPool, hide_parameters=True, connect_args=options)
+    with engine.connect() as connection:
         configure(connection=connection)
         if not context.get_context().opts.get("dont_mutate"):
             config.attributes.setdefault("vault", vault(url))

@@ -53,6 +53,9 @@ _START_SETTINGS = {
     "statement_timeout": "30000",
     # psycopg2 reads timestamps in this style only, whatever the role's own default is.
     "datestyle": "ISO",
+    # A default role (ALTER ROLE or DATABASE … SET role) would own all that we make: what a
+    # start packet says goes before it, and RESET ROLE comes back to this.
+    "role": "none",
 }
 
 
