@@ -7,7 +7,6 @@ import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from functools import cached_property
 from typing import Any
 
@@ -24,6 +23,7 @@ from botocore.exceptions import ConnectionError as CannotConnect
 
 from core.access.login_passwords import LoginVault
 from core.budget import pauses
+from core.decisions import observed
 from core.errors import (
     AccessDenied,
     InvalidField,
@@ -138,11 +138,11 @@ class Aws:
     def parameters(self, instance: str) -> Parameters:
         """Read the declared target (the instance's, else the fleet's) and the observed state."""
         own, fleet = self.target_parameter(instance), self.target_parameter(FLEET)
-        observed = self.observed_parameter(instance)
-        with _calling("ssm:GetParameters", f"{own}, {fleet}, {observed}"):
-            found = self._client("ssm").get_parameters(Names=[own, fleet, observed])
+        state = self.observed_parameter(instance)
+        with _calling("ssm:GetParameters", f"{own}, {fleet}, {state}"):
+            found = self._client("ssm").get_parameters(Names=[own, fleet, state])
         values = {entry["Name"]: entry for entry in found["Parameters"]}
-        return Parameters(_declared(values, own, fleet), _observed(values.get(observed)))
+        return _parameters(_declared(values, own, fleet), values.get(state))
 
     def all_parameters(self) -> dict[str, Parameters]:
         """
@@ -159,9 +159,9 @@ class Aws:
         names = {name.split("/")[2] for name in values if name.count("/") == 3} | {FLEET}
         fleet = self.target_parameter(FLEET)
         return {
-            name: Parameters(
+            name: _parameters(
                 _declared(values, self.target_parameter(name), fleet),
-                _observed(values.get(self.observed_parameter(name))),
+                values.get(self.observed_parameter(name)),
             )
             for name in names
         }
@@ -169,10 +169,9 @@ class Aws:
     def write_observed(self, instance: str, state: ObservedState) -> None:
         """Keep *state* in the instance's parameter."""
         name = self.observed_parameter(instance)
-        fields = state._asdict() | {"at": state.at.isoformat()}
         with _calling("ssm:PutParameter", name):
             self._client("ssm").put_parameter(
-                Name=name, Type="String", Overwrite=True, Value=json.dumps(fields)
+                Name=name, Type="String", Overwrite=True, Value=observed.written(state)
             )
 
     # Secrets
@@ -302,7 +301,7 @@ class Aws:
     def publish(self, topic_arn: str, subject: str, text: str) -> None:
         """Send *text* to the topic *topic_arn*."""
         with _calling("sns:Publish", topic_arn, NotFound):
-            self._client("sns").publish(TopicArn=topic_arn, Subject=subject[:100], Message=text)
+            self._client("sns").publish(TopicArn=topic_arn, Subject=subject, Message=text)
 
 
 @contextmanager
@@ -387,12 +386,11 @@ def _declared(values: Mapping[str, Mapping[str, Any]], own: str, fleet: str) -> 
     return None
 
 
-def _observed(entry: Mapping[str, Any] | None) -> ObservedState | None:
-    """Return the observed state, or ``None`` where somebody else wrote something else."""
-    if entry is None:
-        return None
-    try:
-        fields = json.loads(entry["Value"])
-        return ObservedState(**fields | {"at": datetime.fromisoformat(fields["at"])})
-    except (ValueError, TypeError, KeyError):
-        return None
+def _parameters(declared: Declared | None, state: Mapping[str, Any] | None) -> Parameters:
+    """Return *declared* and the observed *state*, whatever somebody wrote there."""
+    if state is None:
+        return Parameters(declared)
+    found = observed.read(state["Value"])
+    if found is None:
+        logger.warning("%s holds no observed state of ours: taken for absent", state["Name"])
+    return Parameters(declared, found, has_strange_state=found is None)

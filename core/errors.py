@@ -21,8 +21,11 @@ MigrationError
 
 from __future__ import annotations
 
-from core.model import Report
+from core.model import Report, cut
 from core.outcome import Outcome
+
+# As much of a message as somebody reads.
+MESSAGE_CHARACTERS = 4000
 
 
 class MigrationError(Exception):
@@ -36,6 +39,10 @@ class MigrationError(Exception):
 
     outcome: Outcome
     report: Report | None = None
+
+    def __init__(self, message: str) -> None:
+        # Lambda puts it whole into the record of a failed event, which has 256 KB in all.
+        super().__init__(cut(message, MESSAGE_CHARACTERS))
 
 
 class Rejected(MigrationError):

@@ -24,6 +24,13 @@ MIGRATION_REQUESTED = "Migration Requested"
 SWEEP_REQUESTED = "Sweep Requested"
 
 
+def cut(text: str, most: int) -> str:
+    """Return at most *most* characters of *text*, and a note of how many more there are."""
+    if len(text) <= most:
+        return text
+    return f"{text[:most]}… ({len(text) - most:,} more characters)"
+
+
 class Action(StrEnum):
     """What a request asks for."""
 
@@ -192,10 +199,16 @@ class ObservedState(NamedTuple):
 
 
 class Parameters(NamedTuple):
-    """What Parameter Store says of one instance, read in one call."""
+    """
+    What Parameter Store says of one instance, read in one call.
+
+    Attributes:
+        has_strange_state: Where the observed state should be is something that we did not write.
+    """
 
     declared: Declared | None = None
     observed: ObservedState | None = None
+    has_strange_state: bool = False
 
 
 @dataclass(frozen=True, slots=True)

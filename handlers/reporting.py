@@ -7,6 +7,7 @@ lives here, and in the entry point that these two of its objects wrap.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -19,11 +20,12 @@ from core.aws import Aws
 from core.budget import Budget, pauses
 from core.decisions.eligibility import SKIPPED
 from core.decisions.observed import observed_state
-from core.errors import MigrationError, NotReady, RunFailed
-from core.model import Action, FleetBump, Request, Result, Sweep, Trigger
+from core.errors import MESSAGE_CHARACTERS, MigrationError, NotReady, RunFailed
+from core.model import Action, FleetBump, Request, Result, Sweep, Trigger, cut
 from core.outcome import Outcome
 from core.settings import Settings
 from handlers.application import Application
+from handlers.bounds import EVENT_BYTES, LOG_LINE_BYTES, bounded
 from handlers.requests import Asked
 
 if TYPE_CHECKING:
@@ -39,14 +41,23 @@ REPORT_SECONDS = 300
 DIRECT_REPORT_SECONDS = 20
 REPORT_MARGIN_SECONDS = 3
 
+# SNS API, Publish, "Subject".
+SUBJECT_CHARACTERS = 99
+
 # They change nothing, so there is nothing to tell of them.
 _READING = (Action.STATUS, Action.PLAN, Action.CHECK)
 _AT_TARGET = (Outcome.APPLIED, Outcome.UP_TO_DATE)
 # Too long for one log line, or on each line already.
 _NOT_IN_THE_LINE = ("history", "plan", "roles", "message", "request_id")
 
+
+def as_line(line: Mapping[str, Any]) -> str:
+    """Return a line of the log as JSON; CloudWatch Logs takes 256 KB, and cuts no JSON well."""
+    return json.dumps(bounded(line, LOG_LINE_BYTES), default=str)
+
+
 # The service is the stack, by POWERTOOLS_SERVICE_NAME.
-logger = Logger()
+logger = Logger(json_serializer=as_line)
 metrics = Metrics(namespace=NAMESPACE)
 
 
@@ -80,6 +91,7 @@ def count_fleet(asked: Sweep | FleetBump, found: Findings) -> None:
         return
     metrics.add_metric("InstancesBlocked", MetricUnit.Count, len(found.blocked))
     metrics.add_metric("InstancesBehind", MetricUnit.Count, found.behind)
+    metrics.add_metric("StrangeStates", MetricUnit.Count, found.strange_states)
     metrics.add_metric("OldestBehindSeconds", MetricUnit.Seconds, found.oldest_behind_seconds)
 
 
@@ -95,6 +107,7 @@ def lend_our_log() -> None:
 def _log(asked: Asked | None, answer: Result | MigrationError, body: Mapping[str, Any]) -> None:
     """Write the one line that says how the run ended."""
     line = {name: value for name, value in body.items() if name not in _NOT_IN_THE_LINE}
+    line = bounded(line, LOG_LINE_BYTES // 2)
     # "message" is the log line's own.
     line["result"] = body["message"]
     line["trigger"], line["action"] = _asked_by(asked)
@@ -210,7 +223,8 @@ class _Ended(NamedTuple):
         if topic_arn and (self.answer.outcome is Outcome.APPLIED or self._failed):
             name = self.body["instance"] or self.request.secret_name
             subject = f"{self.settings.prefix}: {self.answer.outcome} on {name}"
-            self.aws.publish(topic_arn, subject, self.body["message"])
+            message = cut(self.body["message"], MESSAGE_CHARACTERS)
+            self.aws.publish(topic_arn, as_subject(subject), message)
 
     @property
     def _failed(self) -> bool:
@@ -233,6 +247,12 @@ class _Ended(NamedTuple):
         raise AssertionError("pauses never end")
 
 
+def as_subject(text: str) -> str:
+    """Return *text* as SNS takes a subject: ASCII, under 100 characters, in one line."""
+    line = "".join(one if " " <= one <= "~" else "?" for one in " ".join(text.split()))
+    return line[:SUBJECT_CHARACTERS].strip()
+
+
 def _detail(request: Request, body: Mapping[str, Any]) -> dict[str, Any]:
     """Return the detail of a result event: the response's body, and what asked."""
     names = (
@@ -249,7 +269,8 @@ def _detail(request: Request, body: Mapping[str, Any]) -> dict[str, Any]:
         "duration_ms",
         "request_id",
     )
-    return {name: body[name] for name in names} | {
+    detail = {name: body[name] for name in names} | {
         "trigger": request.trigger.value,
         "action": request.action.value,
     }
+    return bounded(detail, EVENT_BYTES)

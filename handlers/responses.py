@@ -7,6 +7,7 @@ from typing import Any
 from core.errors import MigrationError
 from core.model import Report, Result
 from core.outcome import Outcome
+from handlers.bounds import RESPONSE_BYTES, bounded
 
 
 def render(answer: Result | MigrationError, *, duration_ms: int, request_id: str) -> dict[str, Any]:
@@ -30,4 +31,5 @@ def render(answer: Result | MigrationError, *, duration_ms: int, request_id: str
     }
     if isinstance(answer, Result) and answer.reason is not None:
         body["reason"] = answer.reason
-    return {"statusCode": outcome.status_code, "body": body | report.details}
+    whole = bounded(body | report.details, RESPONSE_BYTES)
+    return {"statusCode": outcome.status_code, "body": whole}

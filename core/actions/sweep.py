@@ -43,12 +43,14 @@ class Findings:
 
     Attributes:
         skipped: Reason codes and their counts.
+        strange_states: How many observed states were none that we would write.
         oldest_behind_seconds: How long the longest-waiting instance has been off its target.
     """
 
     requested: list[str] = field(default_factory=list)
     blocked: list[str] = field(default_factory=list)
     behind: int = 0
+    strange_states: int = 0
     oldest_behind_seconds: float = 0.0
     skipped: Counter[str] = field(default_factory=Counter)
     resumes_after: str | None = None
@@ -79,6 +81,7 @@ def sweep(
         if not _is_ours(instance, settings, found):
             continue
         its = parameters.get(name, fallback)
+        found.strange_states += its.has_strange_state
         wants = need(
             instance,
             its,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from core.decisions.observed import as_kept
 from core.decisions.plan import resolve
 from core.errors import MigrationError
 from core.model import HEAD, Declared, Instance, ObservedState, Parameters
@@ -14,6 +15,8 @@ from core.outcome import Outcome
 # A blocked instance is tried again after 1, 2, 4, … hours, and at least once a day.
 FIRST_RETRY = timedelta(hours=1)
 LAST_RETRY = timedelta(days=1)
+# A retryable outcome is no block at first.
+RETRYABLE_AT_ONCE = 3
 
 
 class Need(StrEnum):
@@ -53,11 +56,21 @@ def need(
     if _is_at(observed, target, identifiers):
         return Need.AT_TARGET
     # A run that failed before it knew its target has none in its state.
-    is_same = observed.build == build and observed.target in (target, None)
-    is_blocked = is_same and _is_final(observed.outcome)
-    if is_blocked and now < observed.at + retry_after(observed.attempts):
+    is_same = observed.build == build and observed.target in (as_kept(target), None)
+    since = now - observed.at
+    # A time ahead of ours, by a wrong clock or by hand, blocks nobody.
+    if is_same and timedelta(0) <= since < _rest(observed):
         return Need.BLOCKED
     return Need.BEHIND
+
+
+def _rest(observed: ObservedState) -> timedelta:
+    """Return for how long after *observed* its instance is left alone."""
+    if _is_final(observed.outcome):
+        return retry_after(observed.attempts)
+    # What mends itself is asked for at every turn at first, and then ever less often.
+    patient = observed.attempts - RETRYABLE_AT_ONCE
+    return retry_after(patient) if _is_retryable(observed.outcome) and patient > 0 else timedelta(0)
 
 
 def retry_after(attempts: int) -> timedelta:
@@ -99,6 +112,11 @@ def _is_at(observed: ObservedState, target: str | None, identifiers: Sequence[st
         Outcome.UP_TO_DATE,
         Outcome.IGNORED,
     )
+
+
+def _is_retryable(outcome: str) -> bool:
+    """Say whether *outcome* may be another one at the next try, with nobody's help."""
+    return outcome in Outcome.__members__ and Outcome(outcome).retryable
 
 
 def _is_final(outcome: str) -> bool:

@@ -262,6 +262,7 @@ def test_rights_are_narrowed_by_conditions(all_resources: dict[str, Any]) -> Non
         },
         "DecryptMasterSecrets": by_secrets_manager,
         "EncryptLoginSecrets": by_secrets_manager,
+        "EncryptFailedEvents": {"StringEquals": {"kms:ViaService": "sqs.us-east-1.amazonaws.com"}},
         "PutOwnEvents": {"StringEquals": {"events:source": "day2"}},
         "ButOnlyLambdaItself": {
             "ArnEquals": {

@@ -22,7 +22,7 @@ from core.model import (
 )
 from core.outcome import Outcome
 from core.settings import Settings
-from handlers.reporting import report_run
+from handlers.reporting import as_subject, report_run
 from handlers.responses import render
 
 AT = datetime(2026, 5, 4, 10, tzinfo=UTC)
@@ -261,3 +261,13 @@ def test_an_answer_stays_true_when_aws_takes_no_note_of_it() -> None:
             raise NotReady(f"the event bus refused {len(details)} {detail_type}")
 
     assert not tell(succeeded(Outcome.APPLIED, "002", "003"), RefusingAws())
+
+
+@pytest.mark.parametrize("name", ["ord\ners", "ördérs", "x" * 300, " orders\r\n"])
+def test_a_subject_is_one_that_sns_takes(name: str) -> None:
+    """A line break in a name would lose the message; a name comes from whoever asked."""
+    subject = as_subject(f"day2: FAILED on {name}")
+
+    assert subject.isascii()
+    assert subject.isprintable()
+    assert 0 < len(subject) < 100
