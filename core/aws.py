@@ -31,6 +31,7 @@ from core.errors import (
     NoSuchInstance,
     NotFound,
     NotReady,
+    NoValue,
     Rejected,
     RunFailed,
 )
@@ -201,12 +202,15 @@ class Aws:
         Return the tags of the secret *name*.
 
         Raises:
+            NoValue: It has no current value, as a template leaves a secret for later.
             Rejected: It is scheduled for deletion.
         """
         with _calling("secretsmanager:DescribeSecret", f"secret {name}", NotFound):
             found = self._client("secretsmanager").describe_secret(SecretId=name)
         if "DeletedDate" in found:
             raise Rejected(f"secret {name} is scheduled for deletion: restore it, then try again")
+        if not any("AWSCURRENT" in one for one in found.get("VersionIdsToStages", {}).values()):
+            raise NoValue(f"secret {name} has no value: store one")
         return {tag["Key"]: tag["Value"] for tag in found.get("Tags", [])}
 
     def create_secret(
@@ -318,7 +322,11 @@ def _calling(action: str, thing: str, missing: type[MigrationError] = RunFailed)
                 f"and kms:Decrypt where a customer key is used ({text})"
             ) from error
         if code in _MISSING_CODES or code.endswith("NotFoundFault"):
-            raise missing(f"{thing} does not exist ({action}): check its name") from error
+            absent = "does not exist"
+            if action == "secretsmanager:GetSecretValue":
+                # The same code for both, and the text is not a contract.
+                absent += ", or has no value yet"
+            raise missing(f"{thing} {absent} ({action}): check its name") from error
         if code in _BUSY_CODES:
             raise NotReady(f"{action} is busy ({code}): try again later") from error
         if code == "InvalidRequestException" and thing.startswith("secret "):

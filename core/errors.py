@@ -91,6 +91,10 @@ class NoSuchInstance(NotFound):
     """RDS knows no instance of this name."""
 
 
+class NoValue(NotFound):
+    """The secret is there, and has no current value."""
+
+
 class BehindCurrent(MigrationError):
     """The target is older than the database."""
 

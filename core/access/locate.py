@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Protocol
 
-from core.access.credentials import MasterCredentials, master_credentials
+from core.access.credentials import MasterCredentials, master_credentials, same_host
 from core.decisions.eligibility import Verdict, eligibility, refusal
 from core.errors import (
     InstanceNotReady,
@@ -169,12 +169,12 @@ def _owner(secret: Secret, credentials: MasterCredentials, directory: Directory)
     """Return the instance that a bare *secret* belongs to, where that can be told."""
     named = credentials.instance or directory.owner_of_secret(secret)
     if named is not None:
-        return directory.instance(named)
+        return directory.instance(named.lower())
     if credentials.host is None:
         return None
-    address = (credentials.host, credentials.port or 5432)
+    port = credentials.port or 5432
     for instance in directory.instances():
-        if (instance.host, instance.port) == address:
+        if same_host(instance.host, credentials.host) and instance.port == port:
             return instance
     return None
 

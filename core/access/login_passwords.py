@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from core.errors import InvalidField, NotFound, NotReady
+from core.access.credentials import flaw_of, json_object
+from core.errors import InvalidField, NotFound, NotReady, NoValue
 from core.model import LoginPassword, Secret
 
 
@@ -142,7 +143,7 @@ class LoginVault:
         is_elsewhere = self._resource_id and tags.get(self._set_on) not in (None, self._resource_id)
         return self._unset in tags or bool(is_elsewhere)
 
-    def _check_rotation(self, name: str, current: Secret) -> None:
+    def _check_rotation(self, name: str, current: Secret | None) -> None:
         """
         Refuse to work beside a rotation that has a next password and has not made it current.
 
@@ -152,42 +153,63 @@ class LoginVault:
             pending = self._store.secret(name, stage="AWSPENDING")
         except NotFound:
             return
-        if pending.text != current.text:
+        if current is None or pending.text != current.text:
             raise NotReady(
                 f"secret {name} is being rotated (it has an AWSPENDING value): try again when "
                 "the rotation has ended, or take that label away if it was given up"
             )
 
     def _make(self, login: str) -> str:
-        """Make the secret of *login*, in the JSON that AWS's rotation functions read."""
+        """
+        Make the secret of *login*, in the JSON that AWS's rotation functions read.
+
+        One that is there without a value, as a template makes it ahead, keeps its key and its
+        tags and gets a value. It is tagged first: a run that dies in between is taken up.
+        """
         # Imported here: only a new login needs it.
         import secrets
 
         password = secrets.token_urlsafe(32)
         fields = {"engine": "postgres", "username": login, "password": password}
-        self._store.create_secret(
-            self._name(login),
-            json.dumps(fields | self._address),
-            description=f"Login {login} of {self._folder}",
-            tags={self._unset: "true"}
-            | ({self._set_on: self._resource_id} if self._resource_id else {}),
-        )
+        name, text = self._name(login), json.dumps(fields | self._address)
+        tags = {self._unset: "true"}
+        if self._resource_id:
+            tags[self._set_on] = self._resource_id
+        if self._has_no_value(name):
+            self._check_rotation(name, None)
+            self._store.tag_secret(name, tags)
+            self._store.untag_secret(name, self._retired)
+            self._store.put_secret(name, text)
+        else:
+            description = f"Login {login} of {self._folder}"
+            self._store.create_secret(name, text, description=description, tags=tags)
         return password
+
+    def _has_no_value(self, name: str) -> bool:
+        """Say whether the secret *name* is there, for a value to come."""
+        try:
+            self._store.secret_tags(name)
+        except NoValue:
+            return True
+        except NotFound:
+            return False
+        # Somebody has stored a value a moment ago: the next try finds it.
+        raise NotReady(f"secret {name} was made just now: try again")
 
 
 def _fields(secret: Secret, login: str) -> dict[str, Any]:
     """Return the JSON fields of the secret of *login*, of which the password is needed."""
-    try:
-        fields = json.loads(secret.text)
-    except ValueError:
-        fields = None
-    password = fields.get("password") if isinstance(fields, dict) else None
-    if not isinstance(fields, dict) or not isinstance(password, str) or not password:
+    fields = json_object(secret.text)
+    password = fields.get("password") if fields else None
+    if not fields or not isinstance(password, str) or not password:
         raise InvalidField(
             f"secret {secret.name}", "holds no password", "store rotation JSON, or delete it"
         )
+    flaw = flaw_of(password)
+    if flaw is not None:
+        raise InvalidField(f"secret {secret.name}, field password", flaw, "store another password")
     if fields.get("username", login) != login:
         raise InvalidField(
             f"secret {secret.name}, field username", f"is not {login}", "store that, or delete it"
         )
-    return fields
+    return dict(fields)

@@ -190,9 +190,11 @@ def meaning_of(sqlstate: str | None, database: Database) -> MigrationError:
     where = f"database {database.name} at {database.host}:{database.port}"
     match sqlstate:
         case "28P01":
+            is_padded = any(one != one.strip() for one in (database.user, database.password))
             return WrongPassword(
-                f"{where} refused the password of {database.user} (28P01): "
-                "correct the master secret, or rotate it"
+                f"{where} refused the password of {database.user} (28P01): correct the master "
+                f"secret{' (white space is around its username or password)' * is_padded}, "
+                "or rotate it"
             )
         case "28000":
             return AccessDenied(

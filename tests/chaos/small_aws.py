@@ -212,7 +212,13 @@ class SmallAws:
     def _describe_secret(self, fields: Mapping[str, Any]) -> Any:
         name = self._name(fields)
         tags = [{"Key": key, "Value": value} for key, value in self.tags.get(name, {}).items()]
-        return {"Name": name, "ARN": secret_arn(name), "Tags": tags}
+        stages = {"1": ["AWSCURRENT"]}
+        return {
+            "Name": name,
+            "ARN": secret_arn(name),
+            "Tags": tags,
+            "VersionIdsToStages": stages,
+        }
 
     def _create_secret(self, fields: Mapping[str, Any]) -> Any:
         name = fields["Name"]

@@ -136,7 +136,7 @@ def test_host_of_a_secret_is_one_name(bench: Bench, host: str) -> None:
     bench.cloud.secrets["orders-master"] |= {"host": host}
     request = Request(Trigger.DIRECT, Action.STATUS, secret_name="orders-master")
 
-    with pytest.raises(Rejected, match="field host: is no host name"):
+    with pytest.raises(Rejected, match="field host: is not a host name"):
         locate(request, bench.cloud, bench.settings)
 
 

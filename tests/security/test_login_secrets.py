@@ -12,7 +12,7 @@ import pytest
 from psycopg2 import errors
 
 from core.postgres.session import query
-from tests.security.small_aws import Call, Fault
+from tests.security.small_aws import Call, Fault, StoredSecret
 from tests.security.world import INSTANCE, World
 
 LOGINS = ("app_user", "analytics_user")
@@ -73,6 +73,30 @@ def test_run_killed_at_a_call_leaves_a_secret_that_logs_in(
     killed = world.invoke(MIGRATE)
 
     assert (killed.response, killed.error) == (None, None)
+    check_next_run(world)
+
+
+@pytest.mark.parametrize("kill_at", [None, "TagResource", "PutSecretValue"])
+def test_secret_that_was_made_ahead_gets_a_value(world: World, kill_at: str | None) -> None:
+    """A template makes it without a value; a run that is killed at it leaves it to the next."""
+    name = secret_name("app_user")
+    world.aws.secrets[name] = StoredSecret(tags={"team": "shop"})
+    if kill_at:
+        world.aws.after = killer(world, f"secretsmanager:{kill_at}", "app_user")
+        world.invoke(MIGRATE)
+
+    answer = world.migrate("002")
+
+    assert answer.outcome == "APPLIED", answer.body["message"]
+    assert world.who_logs_in("app_user") == "app_user"
+    assert world.aws.secrets[name].tags == {"team": "shop", "day2:dbi-resource-id": "db-ORDERS"}
+
+
+def test_secret_that_lost_its_value_gets_one(world: World) -> None:
+    """Made anew by a template when the login was there: the next run gives both one password."""
+    world.migrate("002")
+    world.aws.secrets[secret_name("app_user")] = StoredSecret()
+
     check_next_run(world)
 
 

@@ -16,14 +16,14 @@ GOOD = {"username": "postgres", "password": MARKER}
 
 # The secret's text, and what the answer says of it.
 REFUSED = {
-    "no JSON": ("{'username': 'postgres'}", "is no JSON object"),
-    "no object": (json.dumps([MARKER]), "is no JSON object"),
+    "no JSON": ("{'username': 'postgres'}", "is not a JSON object"),
+    "no object": (json.dumps([MARKER]), "is not a JSON object"),
     "another engine": (json.dumps(GOOD | {"engine": "mysql"}), "field engine: is not postgres"),
     "no password": (json.dumps({"username": "postgres"}), "field password: is missing"),
     "no user": (json.dumps({"password": MARKER}), "field username: is missing"),
-    "a password that is no text": (
+    "a password that is not text": (
         json.dumps({"username": "postgres", "password": 5}),
-        "field password: is no text",
+        "field password: is not text",
     ),
     "a password with NUL": (
         json.dumps({"username": "postgres", "password": f"{MARKER}\0"}),
@@ -33,7 +33,7 @@ REFUSED = {
         json.dumps(GOOD | {"dbInstanceIdentifier": "billing"}),
         "is for instance billing, not orders",
     ),
-    "no port": (json.dumps(GOOD | {"port": "many"}), "field port: is no TCP port"),
+    "no port": (json.dumps(GOOD | {"port": "many"}), "field port: is not a TCP port"),
 }
 
 # The master's passwords: any printable character, SASLprep, lengths.

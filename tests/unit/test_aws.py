@@ -26,6 +26,7 @@ from core.errors import (
     NoSuchInstance,
     NotFound,
     NotReady,
+    NoValue,
     Rejected,
     RunFailed,
 )
@@ -323,9 +324,22 @@ def test_the_owner_of_a_secret_is_in_the_tag_that_rds_puts_on_it(
     tags: list[dict[str, str]], owner: str | None, aws: Aws, stub: Stub
 ) -> None:
     """The instance's identifier is the end of its ARN."""
-    stub("secretsmanager").add_response("describe_secret", {"Tags": tags}, {"SecretId": ARN})
+    found = {"Tags": tags, "VersionIdsToStages": {"v" * 32: ["AWSCURRENT"]}}
+    stub("secretsmanager").add_response("describe_secret", found, {"SecretId": ARN})
 
     assert aws.owner_of_secret(Secret("orders-master", ARN, "{}")) == owner
+
+
+@pytest.mark.parametrize("versions", [{}, {"v" * 32: ["AWSPENDING"]}])
+def test_a_secret_without_a_value_is_told_from_one_that_is_not_there(
+    versions: dict[str, list[str]], aws: Aws, stub: Stub
+) -> None:
+    """A template makes it ahead; AWS has the same code for both when its value is asked for."""
+    found = {"Tags": [], "VersionIdsToStages": versions} if versions else {"Tags": []}
+    stub("secretsmanager").add_response("describe_secret", found, {"SecretId": ARN})
+
+    with pytest.raises(NoValue):
+        aws.secret_tags(ARN)
 
 
 @pytest.mark.parametrize(("key", "extra"), [("", {}), ("arn:key", {"KmsKeyId": "arn:key"})])
@@ -461,10 +475,11 @@ DENIED = (
     "and kms:Decrypt where a customer key is used (because)"
 )
 DELETED = f"{NAME} cannot be used (because): restore it if it is scheduled for deletion"
+MISSING = f"{NAME} does not exist, or has no value yet ({CALL}): check its name"
 CODES = [
     ("AccessDeniedException", AccessDenied, DENIED),
     ("AccessDenied", AccessDenied, DENIED),
-    ("ResourceNotFoundException", NotFound, f"{NAME} does not exist ({CALL}): check its name"),
+    ("ResourceNotFoundException", NotFound, MISSING),
     ("ThrottlingException", NotReady, f"{CALL} is busy (ThrottlingException): try again later"),
     ("InternalServiceError", NotReady, f"{CALL} is busy (InternalServiceError): try again later"),
     ("InvalidRequestException", Rejected, DELETED),

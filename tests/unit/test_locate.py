@@ -184,6 +184,31 @@ def test_a_bare_secrets_owner_is_found_in_order(orders: Instance) -> None:
 
 
 @pytest.mark.parametrize(
+    ("known", "stored"),
+    [
+        (HOST, HOST.upper()),
+        (HOST, f"{HOST}."),
+        (HOST.title(), HOST),
+        (f"{HOST}.", HOST),
+    ],
+)
+def test_hosts_are_compared_as_dns_does(known: str, stored: str, orders: Instance) -> None:
+    """Neither the case of a letter nor a last dot makes another host."""
+    directory = FakeDirectory([orders._replace(host=known)], {"orders-master": {"host": stored}})
+
+    place = locate(BARE, directory, SETTINGS)
+
+    assert (place.name, place.database.host) == ("orders", known)
+
+
+def test_an_instance_is_named_in_any_case(orders: Instance) -> None:
+    """RDS keeps identifiers in lower case, whatever a secret says."""
+    directory = FakeDirectory([orders], {"orders-master": {"dbInstanceIdentifier": "Orders"}})
+
+    assert locate(BARE, directory, SETTINGS).name == "orders"
+
+
+@pytest.mark.parametrize(
     ("fields", "expected"),
     [
         ({"host": "db.example"}, ("db.example", "db.example", 5432, "postgres")),

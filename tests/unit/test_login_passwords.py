@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from core.access.login_passwords import LoginVault
-from core.errors import InvalidField, NotFound, NotReady
+from core.errors import InvalidField, NotFound, NotReady, NoValue
 from core.model import LoginPassword, Secret
 
 NAME = "day2/orders/app_user"
@@ -41,6 +41,8 @@ class FakeSecrets:
 
     def secret_tags(self, name: str) -> dict[str, str]:
         """Return the tags of the secret *name*."""
+        if name not in self.texts and name in self.tags:
+            raise NoValue(f"secret {name} has no value")
         self.secret(name)
         return dict(self.tags[name])
 
@@ -55,18 +57,22 @@ class FakeSecrets:
     def put_secret(self, name: str, text: str) -> None:
         """Replace the text of the secret *name*."""
         self.changes.append(f"put {name}")
-        self.secret(name)
+        assert name in self.tags
         self.texts[name] = text
 
     def tag_secret(self, name: str, tags: Mapping[str, str]) -> None:
         """Add *tags* to the secret *name*."""
-        self.secret(name)
+        self._check(name)
         self.tags[name] |= tags
 
     def untag_secret(self, name: str, tag: str) -> None:
         """Take *tag* from the secret *name*."""
-        self.secret(name)
+        self._check(name)
         self.tags[name].pop(tag, None)
+
+    def _check(self, name: str) -> None:
+        if name not in self.tags:
+            raise NotFound(f"secret {name} does not exist")
 
     def fields(self, name: str = NAME) -> dict[str, Any]:
         """Return what the secret *name* holds."""
@@ -107,6 +113,63 @@ def test_a_new_login_gets_a_secret_in_rotation_format(store: FakeSecrets) -> Non
     }
     assert store.tags == {NAME: {"day2:unset": "true"}}
     assert store.changes == [f"create {NAME}: Login app_user of day2/orders"]
+
+
+@pytest.mark.parametrize("tags", [{}, {"team": "shop"}, {"day2:retired": "2026-01-01"}])
+def test_a_secret_without_a_value_gets_one(store: FakeSecrets, tags: dict[str, str]) -> None:
+    """A template made the secret ahead: it keeps its key and tags, and is in doubt until then."""
+    store.tags[NAME] = dict(tags)
+    run = vault(store)
+    assert run.needs_setting("app_user")
+
+    given = run.password("app_user", role_exists=True)
+
+    assert given == LoginPassword(store.fields()["password"], must_be_set=True)
+    assert store.changes == [f"put {NAME}"]
+    kept = {name: value for name, value in tags.items() if name == "team"}
+    assert store.tags[NAME] == kept | {"day2:unset": "true"}
+    run.settle()
+    assert store.tags[NAME] == kept
+
+
+def test_a_run_that_died_before_the_value_is_taken_up(store: FakeSecrets) -> None:
+    """The tag is there and the value is not: the next run stores one."""
+    store.tags[NAME] = {"day2:unset": "true"}
+
+    assert vault(store).password("app_user", role_exists=False).must_be_set
+    assert store.fields()["username"] == "app_user"
+
+
+def test_a_first_value_is_not_stored_beside_a_rotation(store: FakeSecrets) -> None:
+    """A rotation that is on its way to the first value would set another password."""
+    store.tags[NAME] = {}
+    store.texts[f"{NAME}@AWSPENDING"] = json.dumps({"password": "next"})
+
+    with pytest.raises(NotReady, match="is being rotated"):
+        vault(store).password("app_user", role_exists=False)
+
+    assert store.changes == []
+
+
+@pytest.mark.parametrize(
+    ("password", "flaw"),
+    [
+        ("a\0b", "holds a NUL character"),
+        ("\0", "holds a NUL character"),
+        ("x\udc80y", "holds half of a surrogate pair"),
+        ("\ud83d", "holds half of a surrogate pair"),
+    ],
+)
+def test_a_password_that_postgresql_cannot_have_is_refused(
+    settled: FakeSecrets, password: str, flaw: str
+) -> None:
+    """Cut at its NUL it would be another password, and a short one."""
+    settled.texts[NAME] = json.dumps(settled.fields() | {"password": password})
+
+    with pytest.raises(InvalidField) as caught:
+        vault(settled).password("app_user", role_exists=False)
+
+    assert str(caught.value) == (f"secret {NAME}, field password: {flaw}: store another password")
 
 
 def test_passwords_are_long_and_never_the_same(store: FakeSecrets) -> None:
