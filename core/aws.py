@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
-from typing import Any
+from copy import copy
+from http import HTTPStatus
+from typing import Any, TypeVar
 
 import botocore.session
 from botocore.config import Config
@@ -22,7 +24,7 @@ from botocore.exceptions import (
 from botocore.exceptions import ConnectionError as CannotConnect
 
 from core.access.login_passwords import LoginVault
-from core.budget import pauses
+from core.budget import Budget, pauses
 from core.decisions import observed
 from core.errors import (
     AccessDenied,
@@ -49,13 +51,17 @@ from core.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 PUT_EVENTS_BATCH = 10
 PUT_EVENTS_TRIES = 5
 
+# How often a call is tried where no budget says how long.
+TRIES_WITHOUT_BUDGET = 5
+
+# One try a call: we try again ourselves, as long as the run may still spend time.
 _CLIENT_CONFIG = Config(
-    connect_timeout=5,
-    read_timeout=20,
-    retries={"mode": "standard", "total_max_attempts": 5},
+    connect_timeout=3, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 1}
 )
 # The last one is Secrets Manager's: the key may be disabled, or not ours to use.
 _ACCESS_CODES = (
@@ -86,25 +92,76 @@ class Aws:
     AWS as one account and region show it. Clients are made when first needed, and kept.
 
     Every method raises AccessDenied, NotFound, NotReady, Rejected or RunFailed where AWS
-    refuses, and the message names the call and the thing.
+    refuses, and the message names the call and the thing. What is busy is asked again.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, session: Any = None) -> None:
+        # Not boto3's: on top of this one it imports what transfers files to S3.
+        self._session = session or botocore.session.get_session()
         self._settings = settings
         self._prefix = settings.prefix
         self._clients: dict[str, Any] = {}
+        self._budget: Budget | None = None
         # At DEBUG it logs whole requests and answers, and so every secret that we read.
         logging.getLogger("botocore").setLevel(logging.INFO)
 
-    @cached_property
-    def _session(self) -> Any:
-        # Not boto3's: on top of this one it imports what transfers files to S3.
-        return botocore.session.get_session()
+    def within(self, budget: Budget) -> Aws:
+        """Return the same AWS, which asks again what is busy until *budget* ends."""
+        limited = copy(self)
+        limited._budget = budget  # noqa: SLF001 - it is one of ours
+        return limited
 
     def _client(self, service: str) -> Any:
         if service not in self._clients:
             self._clients[service] = self._session.create_client(service, config=_CLIENT_CONFIG)
         return self._clients[service]
+
+    def _call(
+        self,
+        action: str,
+        thing: str,
+        call: Callable[[], T],
+        missing: type[MigrationError] = RunFailed,
+    ) -> T:
+        """
+        Return what *call* returns, asking again while AWS is busy and time is left.
+
+        *action* is called for *thing*; *missing* is what it means that there is no such thing.
+        """
+        for tried, pause in enumerate(pauses(0.2, 5.0), start=1):
+            try:
+                with _calling(action, thing, missing):
+                    return call()
+            except NotReady as error:
+                if not self._may_ask_again(tried, pause):
+                    raise
+                logger.info("asking again in %.1f s: %s", pause, error)
+                self._pause(pause)
+        raise AssertionError("pauses never end")
+
+    def _may_ask_again(self, tried: int, pause: float) -> bool:
+        if self._budget is None:
+            return tried < TRIES_WITHOUT_BUDGET
+        return self._budget.left() > pause
+
+    def _pause(self, seconds: float) -> None:
+        if self._budget is None:
+            time.sleep(seconds)
+        else:
+            self._budget.sleep(seconds)
+
+    def _pages(
+        self, action: str, thing: str, ask: Callable[..., dict[str, Any]], token: tuple[str, str]
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the pages that *ask* returns; *token* names the field to send and the one sent."""
+        given, sent = token
+        more: dict[str, Any] = {}
+        while True:
+            page = self._call(action, thing, lambda more=more: ask(**more))  # type: ignore[misc]
+            yield page
+            if not page.get(sent):
+                return
+            more = {given: page[sent]}
 
     # Instances
 
@@ -115,16 +172,23 @@ class Aws:
         Raises:
             NoSuchInstance: RDS knows none of this name.
         """
-        with _calling("rds:DescribeDBInstances", f"instance {identifier}", NoSuchInstance):
-            found = self._client("rds").describe_db_instances(DBInstanceIdentifier=identifier)
+        found = self._call(
+            "rds:DescribeDBInstances",
+            f"instance {identifier}",
+            lambda: self._client("rds").describe_db_instances(DBInstanceIdentifier=identifier),
+            NoSuchInstance,
+        )
         return _instance(found["DBInstances"][0])
 
     def instances(self) -> Iterator[Instance]:
         """Yield every instance of the account and region, page by page."""
-        pages = self._client("rds").get_paginator("describe_db_instances").paginate()
-        with _calling("rds:DescribeDBInstances", "all instances"):
-            for page in pages:
-                yield from map(_instance, page["DBInstances"])
+        for page in self._pages(
+            "rds:DescribeDBInstances",
+            "all instances",
+            lambda **more: self._client("rds").describe_db_instances(**more),
+            ("Marker", "Marker"),
+        ):
+            yield from map(_instance, page["DBInstances"])
 
     # Parameters
 
@@ -140,8 +204,11 @@ class Aws:
         """Read the declared target (the instance's, else the fleet's) and the observed state."""
         own, fleet = self.target_parameter(instance), self.target_parameter(FLEET)
         state = self.observed_parameter(instance)
-        with _calling("ssm:GetParameters", f"{own}, {fleet}, {state}"):
-            found = self._client("ssm").get_parameters(Names=[own, fleet, state])
+        found = self._call(
+            "ssm:GetParameters",
+            f"{own}, {fleet}, {state}",
+            lambda: self._client("ssm").get_parameters(Names=[own, fleet, state]),
+        )
         values = {entry["Name"]: entry for entry in found["Parameters"]}
         return _parameters(_declared(values, own, fleet), values.get(state))
 
@@ -153,10 +220,15 @@ class Aws:
         """
         values: dict[str, dict[str, Any]] = {}
         path = f"/{self._prefix}/"
-        pages = self._client("ssm").get_paginator("get_parameters_by_path")
-        with _calling("ssm:GetParametersByPath", path):
-            for page in pages.paginate(Path=path, Recursive=True):
-                values.update({entry["Name"]: entry for entry in page["Parameters"]})
+        for page in self._pages(
+            "ssm:GetParametersByPath",
+            path,
+            lambda **more: self._client("ssm").get_parameters_by_path(
+                Path=path, Recursive=True, **more
+            ),
+            ("NextToken", "NextToken"),
+        ):
+            values.update({entry["Name"]: entry for entry in page["Parameters"]})
         names = {name.split("/")[2] for name in values if name.count("/") == 3} | {FLEET}
         fleet = self.target_parameter(FLEET)
         return {
@@ -170,10 +242,13 @@ class Aws:
     def write_observed(self, instance: str, state: ObservedState) -> None:
         """Keep *state* in the instance's parameter."""
         name = self.observed_parameter(instance)
-        with _calling("ssm:PutParameter", name):
-            self._client("ssm").put_parameter(
+        self._call(
+            "ssm:PutParameter",
+            name,
+            lambda: self._client("ssm").put_parameter(
                 Name=name, Type="String", Overwrite=True, Value=observed.written(state)
-            )
+            ),
+        )
 
     # Secrets
 
@@ -184,10 +259,14 @@ class Aws:
         Raises:
             InvalidField: It is binary.
         """
-        with _calling("secretsmanager:GetSecretValue", f"secret {name}", NotFound):
-            found = self._client("secretsmanager").get_secret_value(
+        found = self._call(
+            "secretsmanager:GetSecretValue",
+            f"secret {name}",
+            lambda: self._client("secretsmanager").get_secret_value(
                 SecretId=name, VersionStage=stage
-            )
+            ),
+            NotFound,
+        )
         if "SecretString" not in found:
             raise InvalidField(f"secret {name}", "is binary", "store JSON as its SecretString")
         return Secret(found["Name"], found["ARN"], found["SecretString"])
@@ -205,8 +284,12 @@ class Aws:
             NoValue: It has no current value, as a template leaves a secret for later.
             Rejected: It is scheduled for deletion.
         """
-        with _calling("secretsmanager:DescribeSecret", f"secret {name}", NotFound):
-            found = self._client("secretsmanager").describe_secret(SecretId=name)
+        found = self._call(
+            "secretsmanager:DescribeSecret",
+            f"secret {name}",
+            lambda: self._client("secretsmanager").describe_secret(SecretId=name),
+            NotFound,
+        )
         if "DeletedDate" in found:
             raise Rejected(f"secret {name} is scheduled for deletion: restore it, then try again")
         if not any("AWSCURRENT" in one for one in found.get("VersionIdsToStages", {}).values()):
@@ -218,29 +301,53 @@ class Aws:
     ) -> None:
         """Make the secret *name* that holds *text*, under the stack's key if it has one."""
         key = self._settings.secret_kms_key_id
-        with _calling("secretsmanager:CreateSecret", f"secret {name}"):
-            self._client("secretsmanager").create_secret(
+        # The same for each try: where only the answer was lost, the next one finds it done
+        # (Secrets Manager API, CreateSecret, "ClientRequestToken").
+        token = str(uuid.uuid4())
+        self._call(
+            "secretsmanager:CreateSecret",
+            f"secret {name}",
+            lambda: self._client("secretsmanager").create_secret(
                 Name=name,
+                ClientRequestToken=token,
                 Description=description,
                 SecretString=text,
                 Tags=_tag_list(tags),
                 **({"KmsKeyId": key} if key else {}),
-            )
+            ),
+        )
 
     def put_secret(self, name: str, text: str) -> None:
         """Make *text* the current value of the secret *name*."""
-        with _calling("secretsmanager:PutSecretValue", f"secret {name}", NotFound):
-            self._client("secretsmanager").put_secret_value(SecretId=name, SecretString=text)
+        token = str(uuid.uuid4())
+        self._call(
+            "secretsmanager:PutSecretValue",
+            f"secret {name}",
+            lambda: self._client("secretsmanager").put_secret_value(
+                SecretId=name, ClientRequestToken=token, SecretString=text
+            ),
+            NotFound,
+        )
 
     def tag_secret(self, name: str, tags: Mapping[str, str]) -> None:
         """Put *tags* on the secret *name*."""
-        with _calling("secretsmanager:TagResource", f"secret {name}", NotFound):
-            self._client("secretsmanager").tag_resource(SecretId=name, Tags=_tag_list(tags))
+        self._call(
+            "secretsmanager:TagResource",
+            f"secret {name}",
+            lambda: self._client("secretsmanager").tag_resource(
+                SecretId=name, Tags=_tag_list(tags)
+            ),
+            NotFound,
+        )
 
     def untag_secret(self, name: str, tag: str) -> None:
         """Take *tag* from the secret *name*, if it has it."""
-        with _calling("secretsmanager:UntagResource", f"secret {name}", NotFound):
-            self._client("secretsmanager").untag_resource(SecretId=name, TagKeys=[tag])
+        self._call(
+            "secretsmanager:UntagResource",
+            f"secret {name}",
+            lambda: self._client("secretsmanager").untag_resource(SecretId=name, TagKeys=[tag]),
+            NotFound,
+        )
 
     def vault(
         self, name: str, address: Mapping[str, object], *, resource_id: str | None = None
@@ -282,30 +389,42 @@ class Aws:
             }
             for detail in details
         ]
-        for start in range(0, len(entries), PUT_EVENTS_BATCH):
-            self._put_batch(entries[start : start + PUT_EVENTS_BATCH])
-
-    def _put_batch(self, batch: list[dict[str, str]]) -> None:
         for _, pause in zip(range(PUT_EVENTS_TRIES), pauses(0.2, 2.0), strict=False):
-            with _calling("events:PutEvents", "the default bus"):
-                answer = self._client("events").put_events(Entries=batch)
-            # The run that an event wakes has its id: so one run leads to the next.
-            ids = [result["EventId"] for result in answer["Entries"] if "EventId" in result]
-            logger.info("put %s on the bus", batch[0]["DetailType"], extra={"event_ids": ids})
-            if not answer["FailedEntryCount"]:
-                return
-            batch = [
-                entry
-                for entry, result in zip(batch, answer["Entries"], strict=True)
-                if "ErrorCode" in result
+            # All of them once before any is tried again: what is refused keeps nobody waiting.
+            entries = [
+                refused
+                for start in range(0, len(entries), PUT_EVENTS_BATCH)
+                for refused in self._put_batch(entries[start : start + PUT_EVENTS_BATCH])
             ]
-            time.sleep(pause)
-        raise NotReady(f"the event bus refused {len(batch)} event(s): try again later")
+            if not entries:
+                return
+            self._pause(pause)
+        raise NotReady(f"the event bus refused {len(entries)} event(s): try again later")
+
+    def _put_batch(self, batch: list[dict[str, str]]) -> list[dict[str, str]]:
+        """Put *batch* on the bus, and return what it refused."""
+        answer = self._call(
+            "events:PutEvents",
+            "the default bus",
+            lambda: self._client("events").put_events(Entries=batch),
+        )
+        # The run that an event wakes has its id: so one run leads to the next.
+        ids = [result["EventId"] for result in answer["Entries"] if "EventId" in result]
+        logger.info("put %s on the bus", batch[0]["DetailType"], extra={"event_ids": ids})
+        return [
+            entry
+            for entry, result in zip(batch, answer["Entries"], strict=True)
+            if "ErrorCode" in result
+        ]
 
     def publish(self, topic_arn: str, subject: str, text: str) -> None:
         """Send *text* to the topic *topic_arn*."""
-        with _calling("sns:Publish", topic_arn, NotFound):
-            self._client("sns").publish(TopicArn=topic_arn, Subject=subject, Message=text)
+        self._call(
+            "sns:Publish",
+            topic_arn,
+            lambda: self._client("sns").publish(TopicArn=topic_arn, Subject=subject, Message=text),
+            NotFound,
+        )
 
 
 @contextmanager
@@ -327,7 +446,8 @@ def _calling(action: str, thing: str, missing: type[MigrationError] = RunFailed)
                 # The same code for both, and the text is not a contract.
                 absent += ", or has no value yet"
             raise missing(f"{thing} {absent} ({action}): check its name") from error
-        if code in _BUSY_CODES:
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        if code in _BUSY_CODES or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise NotReady(f"{action} is busy ({code}): try again later") from error
         if code == "InvalidRequestException" and thing.startswith("secret "):
             raise Rejected(

@@ -67,6 +67,7 @@ def respond(event: object, context: Any, make: Callable[[], Application]) -> dic
 def _do(asked: Asked, ours: Application, context: Any, ident: str) -> Result:
     """Do what was asked; what looks at the fleet is imported by those few that do."""
     budget = Budget(_seconds_left(context), ours.settings.margin_seconds)
+    aws = ours.aws.within(budget)
     match asked:
         case Ignored():
             logger.info("ignored: %s", asked.message, extra={"reason": asked.reason})
@@ -75,13 +76,13 @@ def _do(asked: Asked, ours: Application, context: Any, ident: str) -> Result:
         case FleetBump():
             from core.actions.sweep import bump_fleet
 
-            result, found = bump_fleet(ours.aws, ours.settings)
+            result, found = bump_fleet(aws, ours.settings)
         case Sweep():
             from core.actions.sweep import sweep
 
             result, found = sweep(
                 asked,
-                ours.aws,
+                aws,
                 ours.revisions.identifiers,
                 ours.settings,
                 budget=budget,
@@ -91,7 +92,7 @@ def _do(asked: Asked, ours: Application, context: Any, ident: str) -> Result:
             return carry_out(
                 Run(
                     request=asked,
-                    cloud=ours.aws,
+                    cloud=aws,
                     revisions=ours.revisions,
                     settings=ours.settings,
                     budget=budget,

@@ -17,10 +17,10 @@ from aws_lambda_powertools import Logger, Metrics, single_metric
 from aws_lambda_powertools.metrics import MetricUnit
 
 from core.aws import Aws
-from core.budget import Budget, pauses
+from core.budget import Budget
 from core.decisions.eligibility import SKIPPED
 from core.decisions.observed import observed_state
-from core.errors import MESSAGE_CHARACTERS, MigrationError, NotReady, RunFailed
+from core.errors import MESSAGE_CHARACTERS, MigrationError, RunFailed
 from core.model import Action, FleetBump, Request, Result, Sweep, Trigger, cut
 from core.outcome import Outcome
 from core.settings import Settings
@@ -79,7 +79,8 @@ def tell(
     if ours is not None and isinstance(asked, Request) and asked.action not in _READING:
         most = DIRECT_REPORT_SECONDS if asked.is_direct else REPORT_SECONDS
         patience = Budget.of(min(seconds_left() - REPORT_MARGIN_SECONDS, most))
-        is_reported = report_run(asked, answer, body, ours.aws, ours.settings, patience=patience)
+        aws = ours.aws.within(patience)
+        is_reported = report_run(asked, answer, body, aws, ours.settings)
         metrics.add_metric("ReportingFailed", MetricUnit.Count, int(not is_reported))
 
 
@@ -154,20 +155,17 @@ def report_run(
     body: Mapping[str, Any],
     aws: Aws,
     settings: Settings,
-    *,
-    patience: Budget | None = None,
 ) -> bool:
     """
     Keep the observed state of the instance and publish the result.
 
     The database is what it is whether or not AWS takes note of it: a failure here is
-    logged and counted, and never turns a true answer into another. *patience* is for a busy
-    Parameter Store.
+    logged and counted, and never turns a true answer into another.
 
     Returns:
         Whether everything was reported.
     """
-    ended = _Ended(request, answer, body, aws, settings, patience or Budget.of(0))
+    ended = _Ended(request, answer, body, aws, settings)
     is_reported = True
     for tell in (ended.keep_state, ended.put_result, ended.publish):
         try:
@@ -186,7 +184,6 @@ class _Ended(NamedTuple):
     body: Mapping[str, Any]
     aws: Aws
     settings: Settings
-    patience: Budget
 
     def keep_state(self) -> None:
         """Write the instance's observed state where this run says something new of it."""
@@ -202,13 +199,13 @@ class _Ended(NamedTuple):
             return
         state = observed_state(
             self.answer,
-            self._patiently(lambda: self.aws.parameters(name)).observed,
+            self.aws.parameters(name).observed,
             build=self.settings.build,
             request_id=self.body["request_id"],
             at=datetime.now(UTC),
         )
         if state is not None:
-            self._patiently(lambda: self.aws.write_observed(name, state))
+            self.aws.write_observed(name, state)
 
     def put_result(self) -> None:
         """Put the result event on the bus; a run that was left alone or goes on has none."""
@@ -229,22 +226,6 @@ class _Ended(NamedTuple):
     @property
     def _failed(self) -> bool:
         return isinstance(self.answer, MigrationError)
-
-    def _patiently(self, call: Callable[[], Any]) -> Any:
-        """
-        Return what *call* returns, trying again while AWS is busy.
-
-        Raises:
-            NotReady: It still was when our patience ended.
-        """
-        for pause in pauses(1.0, 10.0):
-            try:
-                return call()
-            except NotReady:
-                if self.patience.left() < pause:
-                    raise
-                self.patience.sleep(pause)
-        raise AssertionError("pauses never end")
 
 
 def as_subject(text: str) -> str:

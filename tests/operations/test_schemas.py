@@ -12,7 +12,6 @@ import jsonschema
 import pytest
 
 from core.aws import Aws
-from core.budget import Budget
 from core.decisions.observed import observed_state
 from core.errors import (
     AccessDenied,
@@ -96,10 +95,9 @@ def full_report() -> Report:
 
 @dataclass
 class Hearing(Aws):
-    """AWS that remembers what it is told; a busy Parameter Store at first, where wanted."""
+    """AWS that remembers what it is told; a busy Parameter Store, where wanted."""
 
-    busy_for: int = 0
-    refuses_events: bool = False
+    is_busy: bool = False
     events: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
     states: list[ObservedState] = field(default_factory=list)
     last: ObservedState | None = None
@@ -114,29 +112,22 @@ class Hearing(Aws):
         return Parameters(None, self.last)
 
     def write_observed(self, instance: str, state: ObservedState) -> None:
-        """Remember it, once not busy."""
+        """Remember it, where not busy."""
         assert instance == "orders"
-        if self.busy_for:
-            self.busy_for -= 1
+        if self.is_busy:
             raise NotReady("ssm:PutParameter is busy (ThrottlingException): try again later")
         self.states.append(state)
 
     def put_events(self, detail_type: str, details: Sequence[Mapping[str, object]]) -> None:
         """Remember them."""
-        if self.refuses_events:
-            raise NotReady("the event bus refused 1 event(s): try again later")
         self.events += [(detail_type, detail) for detail in details]
 
 
-def tell(
-    aws: Aws, ended: Result | MigrationError, *, trigger: Trigger = Trigger.PARAMETER
-) -> tuple[bool, list[float]]:
-    """Report a run that *ended* so; return whether all was told, and the pauses that were made."""
-    pauses: list[float] = []
-    budget = Budget(lambda: 300.0 - sum(pauses), 0, pauses.append)
+def tell(aws: Aws, ended: Result | MigrationError, *, trigger: Trigger = Trigger.PARAMETER) -> bool:
+    """Report a run that *ended* so; return whether all was told."""
     request = Request(trigger, instance="orders")
     body = render(ended, duration_ms=12, request_id="7bf73129-1428-4cd3-a780-95db273d1602")["body"]
-    return report_run(request, ended, body, aws, Settings(), patience=budget), pauses
+    return report_run(request, ended, body, aws, Settings())
 
 
 @pytest.mark.parametrize("report", [Report(), full_report()], ids=["empty", "full"])
@@ -147,7 +138,7 @@ def test_the_result_event_of_every_outcome_keeps_to_its_schema(
     """Whether the run failed at once or got far."""
     aws = Hearing()
 
-    is_told, _ = tell(aws, answer(outcome, report))
+    is_told = tell(aws, answer(outcome, report))
 
     assert is_told
     ((detail_type, detail),) = aws.events
@@ -192,25 +183,13 @@ def written(state: ObservedState) -> str:
     return values[0]
 
 
-def test_a_busy_parameter_store_is_waited_for() -> None:
-    """A fleet's runs end together, and only three a second are taken."""
-    aws = Hearing(busy_for=6)
+def test_a_state_that_cannot_be_kept_holds_no_result_back() -> None:
+    """What cannot be kept is counted, and who listens on the bus is told all the same."""
+    aws = Hearing(is_busy=True)
 
-    is_told, pauses = tell(aws, answer(Outcome.APPLIED, full_report()))
-
-    assert is_told
-    assert len(aws.states) == 1
-    assert len(pauses) == 6
-
-
-def test_patience_ends_and_the_result_is_still_told() -> None:
-    """What cannot be kept is counted, and does not keep the result event back."""
-    aws = Hearing(busy_for=1000)
-
-    is_told, pauses = tell(aws, answer(Outcome.APPLIED, full_report()))
+    is_told = tell(aws, answer(Outcome.APPLIED, full_report()))
 
     assert not is_told
-    assert 280 < sum(pauses) <= 300
     assert [kind for kind, _ in aws.events] == ["Migration Succeeded"]
 
 

@@ -191,6 +191,7 @@ def _one(call: Mapping[str, Any], revisions: Revisions, session: botocore.sessio
     if os.environ["POWERTOOLS_LOG_LEVEL"] == "DEBUG":
         # As Lambda's own logging control does at DEBUG: everybody's lines, not only ours.
         logging.basicConfig(level=logging.DEBUG, stream=sys.stdout)
+    from core.aws import Aws
     from handlers import dispatcher
 
     dispatcher.logger.setLevel(os.environ["POWERTOOLS_LOG_LEVEL"])
@@ -199,7 +200,7 @@ def _one(call: Mapping[str, Any], revisions: Revisions, session: botocore.sessio
         # As in a warm container: loaded once, for all the calls.
         ours = dispatcher.application()
         vars(ours)["revisions"] = revisions
-        vars(ours.aws)["_session"] = session
+        vars(ours)["aws"] = Aws(ours.settings, session)
         response = dispatcher.handler(call["event"], Context())
     except Exception as raised:  # noqa: BLE001  it is told to whoever called
         error = _everything(raised)

@@ -36,6 +36,7 @@ HARMLESS = {
     "Config",
     "Logger",
     "MappingProxyType",
+    "TypeVar",
     "Metrics",
     "Path",
     "Path(__file__).resolve",

@@ -11,14 +11,16 @@ from typing import Any
 import pytest
 from botocore.exceptions import (
     BotoCoreError,
+    ClientError,
     ConnectTimeoutError,
     EndpointConnectionError,
     NoCredentialsError,
     NoRegionError,
 )
-from botocore.stub import Stubber
+from botocore.stub import ANY, Stubber
 
 from core.aws import Aws, _calling
+from core.budget import Budget
 from core.errors import (
     AccessDenied,
     InvalidField,
@@ -98,8 +100,8 @@ def shared(environment: None) -> Aws:  # noqa: ARG001 - wanted for what it sets
 
 @pytest.fixture
 def aws(shared: Aws) -> Aws:
-    """Return the AWS under test, whose every call must be stubbed."""
-    return shared
+    """Return the AWS under test, whose every call must be stubbed, and is tried once."""
+    return shared.within(Budget.of(0))
 
 
 @pytest.fixture
@@ -356,6 +358,7 @@ def test_a_secret_is_made_under_the_stacks_key(
             {},
             {
                 "Name": "day2/orders/app_user",
+                "ClientRequestToken": ANY,
                 "Description": "a login",
                 "SecretString": "{}",
                 "Tags": [{"Key": "day2:unset", "Value": "true"}],
@@ -373,7 +376,9 @@ def test_a_secret_is_made_under_the_stacks_key(
 def test_a_secret_is_changed_and_tagged(aws: Aws, stub: Stub) -> None:
     """Each change is the one call that the role allows."""
     of = {"SecretId": "day2/orders/app_user"}
-    stub("secretsmanager").add_response("put_secret_value", {}, of | {"SecretString": "{}"})
+    stub("secretsmanager").add_response(
+        "put_secret_value", {}, of | {"SecretString": "{}", "ClientRequestToken": ANY}
+    )
     stub("secretsmanager").add_response(
         "tag_resource", {}, of | {"Tags": [{"Key": "day2:retired", "Value": "now"}]}
     )
@@ -389,6 +394,76 @@ def test_an_authentication_token_names_who_and_where(aws: Aws) -> None:
     token = aws.auth_token("orders.example", 5432, "master")
 
     assert token.startswith("orders.example:5432/?Action=connect&DBUser=master&")
+
+
+# Patience
+
+
+def patient(pauses: list[float], seconds: float = 300.0) -> Budget:
+    """Return a budget of *seconds* that only remembers its *pauses*."""
+    return Budget(lambda: seconds - sum(pauses), 0, pauses.append)
+
+
+BUSY = [("ThrottlingException", 400), ("InternalServiceError", 500), ("NobodyKnows", 502)]
+
+
+@pytest.mark.parametrize(("code", "status"), BUSY)
+def test_what_is_busy_is_asked_again(code: str, status: int, aws: Aws, stub: Stub) -> None:
+    """A fleet's runs end together, and Parameter Store takes three writes a second."""
+    pauses: list[float] = []
+    for _ in range(6):
+        stub("ssm").add_client_error("put_parameter", code, "", status)
+    stub("ssm").add_response("put_parameter", {})
+
+    aws.within(patient(pauses)).write_observed("orders", STATE)
+
+    assert len(pauses) == 6
+
+
+def test_patience_ends_with_the_budget(aws: Aws, stub: Stub) -> None:
+    """A run is not killed over a call that would have been asked for ever."""
+    pauses: list[float] = []
+    for _ in range(100):
+        stub("ssm").add_client_error("put_parameter", "ThrottlingException")
+
+    with pytest.raises(NotReady):
+        aws.within(patient(pauses, seconds=60)).write_observed("orders", STATE)
+
+    assert 50 < sum(pauses) <= 60
+    # What is left over was never asked for.
+    vars(stub("ssm"))["_queue"].clear()
+
+
+def test_a_page_that_is_busy_is_asked_again_alone(aws: Aws, stub: Stub) -> None:
+    """Who reads a large fleet does not begin anew."""
+    rds = stub("rds")
+    rds.add_response("describe_db_instances", {"DBInstances": [], "Marker": "2"}, {})
+    rds.add_client_error("describe_db_instances", "Throttling")
+    rds.add_response("describe_db_instances", {"DBInstances": [DB_INSTANCE]}, {"Marker": "2"})
+
+    found = list(aws.within(patient([])).instances())
+
+    assert [one.identifier for one in found] == ["orders"]
+
+
+def test_a_secret_is_made_once_however_often_it_is_asked_for(aws: Aws, stub: Stub) -> None:
+    """Where only the answer was lost, the same token finds it done."""
+    tokens: list[str] = []
+
+    class Client:
+        def create_secret(self, **fields: Any) -> dict[str, Any]:
+            tokens.append(fields["ClientRequestToken"])
+            if len(tokens) == 1:
+                raise ClientError({"Error": {"Code": "InternalServiceError"}}, "CreateSecret")
+            return {}
+
+    assert stub
+    limited = aws.within(patient([]))
+    limited._clients = {"secretsmanager": Client()}
+    limited.create_secret("day2/orders/app_user", "{}", description="a login", tags={})
+
+    assert len(tokens) == 2
+    assert len(set(tokens)) == 1
 
 
 # Events
@@ -436,32 +511,36 @@ def test_no_events_are_no_call(aws: Aws, stub: Stub) -> None:
     aws.put_events("Migration Requested", [])
 
 
-def test_a_refused_entry_is_put_again_alone(
-    aws: Aws, stub: Stub, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_refused_entry_is_put_again_alone(aws: Aws, stub: Stub) -> None:
     """PutEvents does not raise: its answer counts what it refused, and only that is repeated."""
     pauses: list[float] = []
-    monkeypatch.setattr("time.sleep", pauses.append)
     codes = (None, "ThrottlingException", "InternalFailure")
     stub("events").add_response("put_events", answer(*codes), entries(0, 1, 2))
     stub("events").add_response("put_events", answer(None, "InternalFailure"), entries(1, 2))
     stub("events").add_response("put_events", answer(None), entries(2))
 
-    aws.put_events("Migration Requested", details(3))
+    aws.within(patient(pauses)).put_events("Migration Requested", details(3))
 
     assert len(pauses) == 2
 
 
-def test_entries_refused_for_good_are_an_error(
-    aws: Aws, stub: Stub, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_refused_entry_keeps_nobody_waiting(aws: Aws, stub: Stub) -> None:
+    """What comes behind it is put first; then what was refused, with patience."""
+    codes = [None] * 9 + ["InternalFailure"]
+    stub("events").add_response("put_events", answer(*codes), entries(*range(10)))
+    stub("events").add_response("put_events", answer(None, None), entries(10, 11))
+    stub("events").add_response("put_events", answer(None), entries(9))
+
+    aws.within(patient([])).put_events("Migration Requested", details(12))
+
+
+def test_entries_refused_for_good_are_an_error(aws: Aws, stub: Stub) -> None:
     """A request that is not on the bus is never taken for one that is."""
-    monkeypatch.setattr("time.sleep", lambda _: None)
     for _ in range(5):
         stub("events").add_response("put_events", answer("InternalFailure", "InternalFailure"))
 
     with pytest.raises(NotReady) as caught:
-        aws.put_events("Migration Requested", details(2))
+        aws.within(patient([])).put_events("Migration Requested", details(2))
 
     assert str(caught.value) == "the event bus refused 2 event(s): try again later"
 

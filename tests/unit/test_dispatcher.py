@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
+from core.budget import Budget
 from core.errors import AccessDenied, NoSuchInstance, Rejected, RunFailed
 from core.model import Instance, Parameters
 from core.settings import Settings
@@ -40,6 +41,10 @@ class FakeAws:
     trouble: Exception = field(default_factory=lambda: NoSuchInstance("instance orders is gone"))
     fleet: Sequence[Instance] = ()
     events: list[tuple[str, Mapping[str, object]]] = field(default_factory=list)
+
+    def within(self, _budget: Budget) -> Self:
+        """Return the same: nothing here is ever busy."""
+        return self
 
     def instance(self, identifier: str) -> Instance:
         """Fail: nobody gets past this."""
