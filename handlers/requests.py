@@ -20,6 +20,7 @@ from core.model import (
     Sweep,
     Trigger,
 )
+from handlers.wrapped import wrapping_of
 
 # Amazon RDS User Guide, "Amazon RDS event categories and event messages".
 INSTANCE_EVENTS = {
@@ -44,6 +45,7 @@ _DIRECT_FIELDS = (
 )
 _BUS_FIELDS = ("instance", "action", "target_revision", "wait_until")
 _BUS_ACTIONS = (Action.MIGRATE, Action.STATUS)
+_ACTIONS = {action.value: action for action in Action}
 _SWEEP_FIELDS = ("full", "after")
 
 # What EventBridge gives every event.
@@ -58,8 +60,16 @@ def is_event(raw: object) -> bool:
 
 
 def asks_to_raise(raw: object) -> bool:
-    """Say whether *raw* is a direct request, a wrong one included, that asks for exceptions."""
-    return isinstance(raw, dict) and not is_event(raw) and raw.get("raise_on_failure") is True
+    """
+    Say whether *raw*, which did not come over EventBridge, needs exceptions for answers.
+
+    A direct request, a wrong one included, may ask for them; for what came wrapped in
+    something else nobody reads an answer.
+    """
+    if is_event(raw):
+        return False
+    is_asked = isinstance(raw, dict) and raw.get("raise_on_failure") is True
+    return is_asked or wrapping_of(raw, _DIRECT_FIELDS) is not None
 
 
 def request_id(raw: object, invocation: str) -> str:
@@ -79,15 +89,19 @@ def parse(raw: object, prefix: str) -> Asked:
     Return what *raw* asks for; *prefix* is the stack's, as in its parameters and events.
 
     Raises:
-        Rejected: It is no event of ours, or a field of it is wrong; the error names it.
+        Rejected: It is not an event of ours, or a field of it is wrong; the error names it.
     """
+    wrapping = None if is_event(raw) else wrapping_of(raw, _DIRECT_FIELDS)
+    if wrapping is not None:
+        came_as, remedy = wrapping
+        raise InvalidField("event", f"came as {came_as}", remedy)
     if not isinstance(raw, dict):
-        raise InvalidField("event", "is no JSON object", "send a request or an event")
+        raise InvalidField("event", "is not a JSON object", "send a request or an event")
     if not is_event(raw):
         return _direct(raw)
     detail = raw.get("detail")
     if not isinstance(detail, dict):
-        raise InvalidField("detail", "is no JSON object", "send the event as AWS sends it")
+        raise InvalidField("detail", "is not a JSON object", "send the event as AWS sends it")
     match raw["source"], raw["detail-type"]:
         case "aws.rds", "RDS DB Instance Event" | "RDS DB Snapshot Event":
             return _instance_event(detail)
@@ -98,7 +112,10 @@ def parse(raw: object, prefix: str) -> Asked:
         case source, kind if kind == SWEEP_REQUESTED and source in (prefix, f"{prefix}.schedule"):
             return _sweep(detail)
         case source, kind:
-            raise Rejected(f"source, detail-type: {source!r}, {kind!r} is no event that wakes us")
+            raise Rejected(
+                f"source, detail-type: day2 does nothing for {kind!r} of {source!r}: "
+                "correct the rule that sent it"
+            )
 
 
 def _instance_event(detail: Mapping[str, Any]) -> Request | Ignored:
@@ -114,7 +131,7 @@ def _instance_event(detail: Mapping[str, Any]) -> Request | Ignored:
         name = name.removeprefix("rds:")
     is_ours = isinstance(event, str) and event in INSTANCE_EVENTS
     if detail.get("SourceType") != "DB_INSTANCE" or not is_ours:
-        return Ignored("other-rds-event", f"RDS event {event} of {name} is none that wakes us")
+        return Ignored("other-rds-event", f"RDS event {event} of {name} asks for nothing")
     return Request(Trigger.INSTANCE, instance=_instance(name, "detail.SourceIdentifier"))
 
 
@@ -123,7 +140,7 @@ def _parameter_event(detail: Mapping[str, Any], prefix: str) -> Request | FleetB
     name, operation = detail.get("name"), detail.get("operation")
     path = name.split("/") if isinstance(name, str) else []
     if len(path) != 4 or (path[0], path[1], path[3]) != ("", prefix, "target-revision"):
-        return Ignored("other-parameter", f"parameter {name} declares no target of ours")
+        return Ignored("other-parameter", f"parameter {name} does not declare a target")
     if detail.get("exception"):
         return Ignored("parameter-unset", f"parameter {name} was not changed: AWS refused it")
     if operation not in PARAMETER_OPERATIONS:
@@ -133,7 +150,7 @@ def _parameter_event(detail: Mapping[str, Any], prefix: str) -> Request | FleetB
     if path[2] == FLEET:
         return FleetBump()
     if not _INSTANCE.fullmatch(path[2]):
-        return Ignored("other-parameter", f"{path[2]!r} in {name} is no instance identifier")
+        return Ignored("other-parameter", f"{path[2]!r} in {name} cannot be an instance")
     return Request(Trigger.PARAMETER, instance=path[2])
 
 
@@ -191,29 +208,30 @@ def _text(fields: Mapping[str, Any], name: str, path: str) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str) or not value.strip():
-        raise InvalidField(f"{path}{name}", "is no text, or empty", "give text, or leave it out")
+        raise InvalidField(f"{path}{name}", "is empty or not text", "give text, or leave it out")
     return value
 
 
 def _flag(fields: Mapping[str, Any], name: str, path: str) -> bool:
     value = fields.get(name, False)
     if not isinstance(value, bool):
-        raise InvalidField(f"{path}{name}", f"{value!r} is no boolean", "give true or false")
+        raise InvalidField(f"{path}{name}", f"{value!r} is not a boolean", "give true or false")
     return value
 
 
 def _action(fields: Mapping[str, Any], path: str) -> Action:
-    value = fields.get("action", Action.MIGRATE.value)
-    known = ", ".join(Action)
-    if not isinstance(value, str) or value not in known.split(", "):
-        raise InvalidField(f"{path}action", f"{value!r} is no action", f"give one of {known}")
-    return Action(value)
+    value = fields.get("action", Action.MIGRATE)
+    action = _ACTIONS.get(value) if isinstance(value, str) else None
+    if action is None:
+        remedy = f"give one of {', '.join(_ACTIONS)}"
+        raise InvalidField(f"{path}action", f"{value!r} is not an action", remedy)
+    return action
 
 
 def _instance(value: object, name: str) -> str:
     if not isinstance(value, str) or not _INSTANCE.fullmatch(value.lower()):
         raise InvalidField(
-            name, f"{value!r} is no DB instance identifier", "give letters, digits and hyphens"
+            name, f"{value!r} is not a DB instance identifier", "give letters, digits and hyphens"
         )
     return value.lower()
 
@@ -233,6 +251,8 @@ def _time(fields: Mapping[str, Any], name: str, path: str) -> datetime | None:
         time = None
     if time is None or time.tzinfo is None:
         raise InvalidField(
-            f"{path}{name}", f"{value!r} is no time with a zone", "write 2026-11-22T10:00:00+00:00"
+            f"{path}{name}",
+            f"{value!r} is not a time with a zone",
+            "write 2026-11-22T10:00:00+00:00",
         )
     return time

@@ -59,23 +59,23 @@ ACCEPTED: dict[str, Asked] = {
 }
 IGNORED = {
     "ignored_instance_deleted": Ignored(
-        "other-rds-event", "RDS event RDS-EVENT-0003 of orders is none that wakes us"
+        "other-rds-event", "RDS event RDS-EVENT-0003 of orders asks for nothing"
     ),
     "ignored_instance_event_without_id": Ignored(
-        "other-rds-event", "RDS event None of orders is none that wakes us"
+        "other-rds-event", "RDS event None of orders asks for nothing"
     ),
     "ignored_instance_failover": Ignored(
-        "other-rds-event", "RDS event RDS-EVENT-0049 of orders is none that wakes us"
+        "other-rds-event", "RDS event RDS-EVENT-0049 of orders asks for nothing"
     ),
     "ignored_snapshot_restored": Ignored(
         "other-rds-event",
-        "RDS event RDS-EVENT-0043 of orders-before-release is none that wakes us",
+        "RDS event RDS-EVENT-0043 of orders-before-release asks for nothing",
     ),
     "ignored_observed_state": Ignored(
-        "other-parameter", "parameter /day2/orders/observed-state declares no target of ours"
+        "other-parameter", "parameter /day2/orders/observed-state does not declare a target"
     ),
     "ignored_other_parameter": Ignored(
-        "other-parameter", "parameter /shop/orders/log-level declares no target of ours"
+        "other-parameter", "parameter /shop/orders/log-level does not declare a target"
     ),
     "ignored_parameter_deleted": Ignored(
         "parameter-not-written",
@@ -93,32 +93,32 @@ IGNORED = {
     ),
 }
 REJECTED = {
-    "rejected_detail_text": "detail: is no JSON object: send the event as AWS sends it",
+    "rejected_detail_text": "detail: is not a JSON object: send the event as AWS sends it",
     "rejected_empty_instance": (
-        "instance: '' is no DB instance identifier: give letters, digits and hyphens"
+        "instance: '' is not a DB instance identifier: give letters, digits and hyphens"
     ),
-    "rejected_empty_secret_name": "secret_name: is no text, or empty: give text, or leave it out",
-    "rejected_empty_target": "target_revision: is no text, or empty: give text, or leave it out",
+    "rejected_empty_secret_name": "secret_name: is empty or not text: give text, or leave it out",
+    "rejected_empty_target": "target_revision: is empty or not text: give text, or leave it out",
     "rejected_heads_target": (
         "target_revision: 'heads' is no target: give 'head' or one exact revision identifier"
     ),
     "rejected_instance_arn": (
-        "instance: 'arn:aws:rds:us-east-1:123456789012:db:orders' is no DB instance identifier: "
+        "instance: 'arn:aws:rds:us-east-1:123456789012:db:orders' is not a DB instance identifier: "
         "give letters, digits and hyphens"
     ),
     "rejected_instance_without_name": (
-        "detail.SourceIdentifier: None is no DB instance identifier: "
+        "detail.SourceIdentifier: None is not a DB instance identifier: "
         "give letters, digits and hyphens"
     ),
-    "rejected_list": "event: is no JSON object: send a request or an event",
+    "rejected_list": "event: is not a JSON object: send a request or an event",
     "rejected_nothing": (
         "secret_name: is missing: name the master secret, or give instance instead"
     ),
     "rejected_number_as_instance": (
-        "instance: 7 is no DB instance identifier: give letters, digits and hyphens"
+        "instance: 7 is not a DB instance identifier: give letters, digits and hyphens"
     ),
     "rejected_number_as_target": (
-        "target_revision: is no text, or empty: give text, or leave it out"
+        "target_revision: is empty or not text: give text, or leave it out"
     ),
     "rejected_relative_target": (
         "target_revision: '+1' is no target: give 'head' or one exact revision identifier"
@@ -134,22 +134,24 @@ REJECTED = {
         "detail.action: 'rollback' is for direct requests only: invoke the function"
     ),
     "rejected_requested_until_no_zone": (
-        "detail.wait_until: '2026-05-04T17:00:00' is no time with a zone: "
+        "detail.wait_until: '2026-05-04T17:00:00' is not a time with a zone: "
         "write 2026-11-22T10:00:00+00:00"
     ),
     "rejected_requested_without_instance": (
-        "detail.instance: None is no DB instance identifier: give letters, digits and hyphens"
+        "detail.instance: None is not a DB instance identifier: give letters, digits and hyphens"
     ),
     "rejected_result_event": (
-        "source, detail-type: 'day2', 'Migration Succeeded' is no event that wakes us"
+        "source, detail-type: day2 does nothing for 'Migration Succeeded' of 'day2': "
+        "correct the rule that sent it"
     ),
-    "rejected_sweep_full_text": "detail.full: 'yes' is no boolean: give true or false",
+    "rejected_sweep_full_text": "detail.full: 'yes' is not a boolean: give true or false",
     "rejected_sweep_unknown_field": "detail.everything: is unknown: the fields are full, after",
-    "rejected_text_as_flag": "raise_on_failure: 'true' is no boolean: give true or false",
-    "rejected_unknown_action": f"action: 'upgrade' is no action: give one of {ACTIONS}",
+    "rejected_text_as_flag": "raise_on_failure: 'true' is not a boolean: give true or false",
+    "rejected_unknown_action": f"action: 'upgrade' is not an action: give one of {ACTIONS}",
     "rejected_unknown_field": f"revision: is unknown: the fields are {FIELDS}",
     "rejected_unknown_source": (
-        "source, detail-type: 'somebody.else', 'Migration Requested' is no event that wakes us"
+        "source, detail-type: day2 does nothing for 'Migration Requested' of 'somebody.else': "
+        "correct the rule that sent it"
     ),
 }
 SAMPLES = sorted(file.stem for file in (ROOT / "events").glob("*.json"))
