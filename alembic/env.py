@@ -9,8 +9,10 @@ lock, schema ``day2``, one transaction a revision, a history row in each.
 import getpass
 import logging.config
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
 
 from alembic import context
 from alembic.util import CommandError
@@ -21,12 +23,15 @@ from core.access.login_passwords import Vault
 from core.budget import Budget
 from core.errors import MigrationError
 from core.postgres.session import acquire_lock
-from core.revisions import history
+from core.revisions import dialect as _dialect  # noqa: F401 - it registers itself
+from core.revisions import history, rendering, scripts
 from core.revisions.history import Recorder
+from core.revisions.manifest import Revision
 from core.settings import Settings
 
 config = context.config
 LOCK_WAIT_SECONDS = 60
+logger = logging.getLogger("core.revisions")
 
 
 def configure(**options: object) -> None:
@@ -45,12 +50,21 @@ def configure(**options: object) -> None:
 
 def by_hand() -> Recorder:
     """Return the recorder of a run that somebody started with the ``alembic`` command."""
-    scripts = context.script.walk_revisions()
     return Recorder(
         trigger="command",
         request_id=getpass.getuser(),
-        checksums={script.revision: history.checksum(script.path) for script in scripts},
+        checksums={one.identifier: one.checksum for one in build()},
     )
+
+
+@cache
+def build() -> Sequence[Revision]:
+    """Return the revisions, read as the function reads them."""
+    try:
+        return config.attributes.get(rendering.BUILD) or scripts.read(Path(context.script.versions))
+    except MigrationError as error:
+        # The command prints this one's text; of any other it prints a traceback.
+        raise CommandError(str(error)) from error
 
 
 def database_url() -> str:
@@ -97,17 +111,25 @@ if config.config_file_name and getattr(config, "cmd_opts", None) is not None:
     logging.config.fileConfig(config.config_file_name, disable_existing_loggers=False)
 
 if context.is_offline_mode():
-    configure(dialect_name="postgresql", literal_binds=True, dialect_opts={"paramstyle": "named"})
+    paper = config.attributes.get(rendering.PAPER) or rendering.Paper()
+    scripts.lay(context.script, build(), paper)
+    configure(dialect_name="postgresql", **rendering.ON_PAPER)
     # A script that starts at base makes everything it needs.
     if not context.get_starting_revision_argument():
         context.get_context().impl.static_output(history.CREATE)
     with context.begin_transaction():
         context.run_migrations()
+    if rendering.PAPER not in config.attributes:
+        for revision in paper.partial:
+            logger.warning("revision %s is not whole in this script", revision)
+        if paper.refused:
+            raise CommandError("; ".join(paper.refused))
 elif "connection" in config.attributes:
     configure(connection=config.attributes["connection"])
     with context.begin_transaction():
         context.run_migrations()
 else:
+    scripts.lay(context.script, build())
     try:
         with session_of_our_own():
             with context.begin_transaction():

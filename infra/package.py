@@ -55,10 +55,11 @@ TRIMMED = (
 GLIBC_TAGS = ("manylinux_2_34", "manylinux_2_28", "manylinux_2_17", "manylinux2014")
 MACHINES = {"x86_64": "x86_64", "arm64": "aarch64"}  # Lambda's word: the wheels' word
 
-# What Alembic says of the revisions, so that the function knows it without Alembic.
+# What the scripts say of the revisions, so that the function knows it without Alembic.
 LIST_REVISIONS = """
-from core.revisions import manifest, runner
-manifest.write(runner.ROOT, runner.Revisions().load())
+from core.revisions import manifest, scripts
+from core.settings import ROOT
+manifest.write(ROOT, scripts.read(ROOT / manifest.VERSIONS))
 """
 
 MEGABYTE = 1_000_000
@@ -195,7 +196,7 @@ def complete_function(tree: Path, target: Platform) -> None:
     Raises:
         PackageError: The revisions are no single line, or a source does not compile.
     """
-    # In a process of its own: loading the revisions runs them, and the tree's own core.
+    # In a process of its own: it is the tree's core that lists them.
     done = subprocess.run(
         [sys.executable, "-B", "-c", LIST_REVISIONS],
         cwd=tree,

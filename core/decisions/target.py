@@ -7,9 +7,34 @@ import re
 from core.errors import InvalidField
 from core.model import HEAD, Choice, Declared, Request, TargetSource
 
-# Alembic stores an identifier in VARCHAR(32).
-_IDENTIFIER = re.compile(r"[0-9A-Za-z_]{1,32}")
+# Alembic's version table holds VARCHAR(32).
+LONGEST_IDENTIFIER = 32
+_IDENTIFIER = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_.]*", re.ASCII)
+_REFUSED_BY_ALEMBIC = frozenset("@-+:")
 _RELATIVE_NAMES = frozenset({"heads", "base", "current"})
+
+
+def identifier_problem(value: object) -> str | None:
+    """
+    Return why *value* cannot be the identifier of a revision; ``None`` if it can.
+
+    What can be one can be recorded in a database, and named as a target.
+    """
+    if not isinstance(value, str):
+        return "is not a text: write it in quotes"
+    refused = sorted(_REFUSED_BY_ALEMBIC & set(value))
+    if refused:
+        return f"has {' '.join(refused)}, which Alembic refuses: use underscores or dots"
+    if value.lower() in _RELATIVE_NAMES | {HEAD}:
+        return "is a word that means another revision: choose another identifier"
+    if not _IDENTIFIER.fullmatch(value):
+        return "is not made of letters (A to Z), digits, underscores and dots: use only those"
+    if len(value) > LONGEST_IDENTIFIER:
+        return (
+            f"is {len(value)} characters long, and the version table holds "
+            f"{LONGEST_IDENTIFIER}: shorten it"
+        )
+    return None
 
 
 def target_revision(value: str, *, named: str) -> str:
@@ -23,7 +48,7 @@ def target_revision(value: str, *, named: str) -> str:
     Raises:
         InvalidField: *value* has another form; the error names the place, *named*.
     """
-    if value in _RELATIVE_NAMES or not _IDENTIFIER.fullmatch(value):
+    if value != HEAD and identifier_problem(value) is not None:
         raise InvalidField(
             named, f"{value!r} is no target", "give 'head' or one exact revision identifier"
         )

@@ -328,6 +328,17 @@ def _literal(value: object) -> str:
     return str(value) if isinstance(value, int) else "'" + str(value).replace("'", "''") + "'"
 
 
-def checksum(file: str | Path) -> str:
-    """Return the SHA-256 of a revision's *file*, in hex; line endings do not count."""
-    return hashlib.sha256(Path(file).read_bytes().replace(b"\r\n", b"\n")).hexdigest()
+def checksum(file: str | Path, *others: Path) -> str:
+    """
+    Return the SHA-256 of a revision's *file*, in hex; line endings do not count.
+
+    With *others*, the files that it runs, it is that of their names and contents together.
+    """
+
+    def content(one: str | Path) -> bytes:
+        return Path(one).read_bytes().replace(b"\r\n", b"\n")
+
+    digest = hashlib.sha256(content(file))
+    for one in others:
+        digest.update(f"\n{one.name} ".encode() + hashlib.sha256(content(one)).digest())
+    return digest.hexdigest()

@@ -1,9 +1,9 @@
 """
 The history as the package lists it, so that nothing has to be imported to know it.
 
-Packaging writes ``history.json`` beside ``alembic.ini``, from what Alembic itself says of the
-revisions. A checkout has none, and asks Alembic: importing it takes longer than all else that a
-run with nothing to apply does, and loading the scripts grows with their number.
+Packaging writes ``history.json`` beside ``alembic.ini``, from what the scripts say. A checkout
+has none, and reads them: that grows with their number, and to find them takes Alembic, whose
+import takes longer than all else that a run with nothing to apply does.
 """
 
 from __future__ import annotations
@@ -19,12 +19,23 @@ VERSIONS = Path("alembic") / "versions"
 
 
 class Revision(NamedTuple):
-    """One Alembic script of this build; *checksum* is that of its *file*, as in the history."""
+    """
+    One Alembic script of this build.
+
+    Attributes:
+        checksum: Of its *file* and of the *sql_files* that it runs, as in the history.
+    """
 
     identifier: str
     description: str
     file: Path
     checksum: str
+    sql_files: tuple[Path, ...] = ()
+
+
+def is_script(name: str) -> bool:
+    """Say whether a file of this *name* among the revisions is a script, as Alembic sees it."""
+    return name.endswith(".py") and not name.startswith((".#", "__init__"))
 
 
 def read(root: Path) -> tuple[Revision, ...] | None:
@@ -64,4 +75,4 @@ def write(root: Path, history: Sequence[Revision]) -> None:
 def _scripts_in(folder: Path) -> dict[str, int]:
     """Return the size of every script in *folder*, in bytes, by name."""
     with os.scandir(folder) as entries:
-        return {one.name: one.stat().st_size for one in entries if one.name.endswith(".py")}
+        return {one.name: one.stat().st_size for one in entries if is_script(one.name)}

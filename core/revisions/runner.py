@@ -1,9 +1,7 @@
-"""The door to Alembic: this build's history, and carrying out its revisions."""
+"""The door to Alembic: carrying out the revisions of a build."""
 
 from __future__ import annotations
 
-import importlib.util
-import io
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -12,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from core.errors import NotReady, RevisionFailed, RunFailed
 from core.postgres.session import is_broken, is_ended_unseen, lend, query, sqlstate_of
-from core.revisions import manifest
-from core.revisions.history import SCHEMA, VERSION_TABLE, Position, Recorder, Step, checksum
+from core.revisions import manifest, rendering, scripts
+from core.revisions.history import SCHEMA, VERSION_TABLE, Position, Recorder, Step
 from core.revisions.manifest import Revision
 from core.settings import ROOT
 
@@ -84,42 +82,10 @@ class Revisions:
         All revisions, oldest first: one line from one base to one head.
 
         Raises:
-            RunFailed: A script cannot be loaded, or the revisions are no single line.
+            RunFailed: A script cannot be read, or the revisions are no single line.
         """
-        return manifest.read(self._ini.parent) or self.load()
-
-    def load(self) -> tuple[Revision, ...]:
-        """
-        Return the history as Alembic finds it in the scripts, whatever a manifest says.
-
-        Raises:
-            RunFailed: As for *history*.
-        """
-        try:
-            scripts = [script for script in self._scripts.walk_revisions() if script is not None]
-            heads = self._scripts.get_heads()
-        except Exception as error:
-            # A script runs as it is loaded, so anything may come out of it.
-            raise RunFailed(
-                f"the revisions of this build cannot be loaded ({type(error).__name__}: {error}): "
-                "correct the build; nothing was touched"
-            ) from error
-        if len(heads) > 1:
-            raise RunFailed(
-                f"this build has several heads ({', '.join(sorted(heads))}): "
-                "put one behind the other by its down_revision; nothing was touched"
-            )
-        for script in scripts:
-            if isinstance(script.down_revision, tuple) or script.dependencies:
-                raise RunFailed(
-                    f"revision {script.revision} merges or depends on others: "
-                    "give it one down_revision; nothing was touched"
-                )
-        return tuple(
-            Revision(script.revision, script.doc or "", path, checksum(path))
-            for script in reversed(scripts)
-            for path in [Path(script.path)]
-        )
+        listed = manifest.read(self._ini.parent)
+        return scripts.read(Path(self._scripts.versions)) if listed is None else listed
 
     @cached_property
     def identifiers(self) -> tuple[str, ...]:
@@ -230,37 +196,7 @@ class Revisions:
 
         Nothing is connected to and no secret is made.
         """
-        if not revisions:
-            return {}
-        from alembic.runtime.environment import EnvironmentContext
-        from alembic.runtime.migration import MigrationStep
-
-        written = io.StringIO()
-        starts: list[int] = []
-
-        def steps(_heads: object, _migration: object) -> Iterator[MigrationStep]:
-            for identifier in revisions:
-                starts.append(written.tell())
-                yield MigrationStep.upgrade_from_script(
-                    self._scripts.revision_map, self._scripts.get_revision(identifier)
-                )
-
-        with EnvironmentContext(
-            self._config(),
-            self._scripts,
-            fn=steps,
-            as_sql=True,
-            starting_rev=current,
-            destination_rev=revisions[-1],
-            output_buffer=written,
-        ):
-            self._scripts.run_env()
-        text = written.getvalue()
-        ends = [*starts[1:], len(text)]
-        return {
-            revision: text[start:end].strip()
-            for revision, start, end in zip(revisions, starts, ends, strict=True)
-        }
+        return rendering.sql(self._ini, self.history, revisions, current) if revisions else {}
 
 
 def _carry_out(
@@ -281,7 +217,7 @@ def _carry_out(
     A revision that ends its transaction itself is named in a warning: had it failed behind
     that, a part of it would have stayed.
     """
-    script = _module(step.revision)
+    script = scripts.load(step.revision)
     declared = migration._transaction  # noqa: SLF001 - Alembic tells nowhere else
     try:
         (script.upgrade if step.is_upward else script.downgrade)()
@@ -302,16 +238,6 @@ def _carry_out(
     is_declared = migration._transaction is not declared  # noqa: SLF001
     if found != transaction and not is_declared and not has_committed:
         _warn_of_commit(step.revision.identifier)
-
-
-def _module(revision: Revision) -> Any:
-    """Load the script of *revision*."""
-    spec = importlib.util.spec_from_file_location(revision.file.stem, revision.file)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{revision.file} is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def _warn_of_commit(revision: str) -> None:

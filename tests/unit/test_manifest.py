@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from core.revisions import manifest
-from core.revisions.runner import Revisions
+from core.revisions import manifest, scripts
 from tests.conftest import ROOT
 
 KNOWS_WITHOUT_ALEMBIC = """
@@ -29,13 +28,13 @@ def packaged(tmp_path: Path) -> Path:
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "alembic", tmp_path / "alembic", ignore=ignored)
     shutil.copyfile(ROOT / "alembic.ini", tmp_path / "alembic.ini")
-    manifest.write(tmp_path, Revisions(tmp_path / "alembic.ini").load())
+    manifest.write(tmp_path, scripts.read(tmp_path / manifest.VERSIONS))
     return tmp_path
 
 
-def test_the_list_says_what_alembic_says(packaged: Path) -> None:
+def test_the_list_says_what_the_scripts_say(packaged: Path) -> None:
     """Every revision in order, with its description, its file and its checksum."""
-    assert manifest.read(packaged) == Revisions(packaged / "alembic.ini").load()
+    assert manifest.read(packaged) == scripts.read(packaged / manifest.VERSIONS)
 
 
 def test_a_checkout_has_none() -> None:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import RunFailed
+from core.decisions.target import target_revision
+from core.errors import InvalidField, RunFailed
+from core.revisions import scripts
 from core.revisions.promises import Promises
 from core.revisions.runner import Revision, Revisions
 from tests.conftest import ROOT
@@ -154,18 +156,27 @@ def test_an_absent_file_promises_nothing(tmp_path: Path) -> None:
 
 # What a build may get wrong, each as its files by name: identifier, then what it stands on.
 BROKEN_HISTORIES = {
-    "several heads (002, 003)": {"001": None, "002": "001", "003": "001"},
-    "merges or depends on others": {"001": None, "002": "001", "003": "001", "004": ("002", "003")},
-    "cannot be loaded": {"001": None, "003": "002"},
+    "several heads (002 in 002.py, 003 in 003.py)": {"001": None, "002": "001", "003": "001"},
+    "revision 004 (004.py) merges or depends on others": {
+        "001": None,
+        "002": "001",
+        "003": "001",
+        "004": ("002", "003"),
+    },
+    "revision 003 (003.py) stands on '002', which no file has": {"001": None, "003": "002"},
+    "revision 002 (002.py) stands on '', which no file has": {"001": None, "002": ""},
+    "revision 002 (002.py) merges": {"001": None, "002": 1},
+    "002.py, 003.py stand on each other": {"001": None, "002": "003", "003": "002"},
+    "001.py stand on each other": {"001": "001"},
 }
 
 
-@pytest.mark.parametrize(("problem", "scripts"), BROKEN_HISTORIES.items())
+@pytest.mark.parametrize(("problem", "files"), BROKEN_HISTORIES.items())
 def test_a_broken_history_is_refused_before_anything_is_touched(
-    problem: str, scripts: dict[str, object], tmp_path: Path
+    problem: str, files: dict[str, object], tmp_path: Path
 ) -> None:
-    """Two heads, a merge or a gap: the build is at fault, and no database is."""
-    for identifier, down in scripts.items():
+    """Two heads, a merge, a gap or a circle: the build is at fault, and no database is."""
+    for identifier, down in files.items():
         write_script(tmp_path, identifier, f"down_revision = {down!r}\n")
 
     with pytest.raises(RunFailed) as caught:
@@ -175,14 +186,147 @@ def test_a_broken_history_is_refused_before_anything_is_touched(
     assert str(caught.value).endswith("nothing was touched")
 
 
-def test_a_script_that_does_not_load_is_a_broken_build(tmp_path: Path) -> None:
-    """A typing error in a script is told with its kind."""
-    write_script(tmp_path, "001", "down_revision = None\nundefined\n")
+# What no build may call a revision, and the words that say why.
+BAD_IDENTIFIERS = {
+    "0005_agent_ownership_public_channel": "is 35 characters long, and the version table holds 32",
+    "ae10-1027": "has -, which Alembic refuses",
+    "a+1": "has +, which Alembic refuses",
+    "a@b:c": "has : @, which Alembic refuses",
+    "head": "is a word that means another revision",
+    "heads": "is a word that means another revision",
+    "base": "is a word that means another revision",
+    "Current": "is a word that means another revision",
+    "": "is not made of letters",
+    " 005": "is not made of letters",
+    "005\n": "is not made of letters",
+    "é5": "is not made of letters",
+    "\u0665": "is not made of letters",
+    ".5": "is not made of letters",
+    "a/b": "is not made of letters",
+}
+
+
+@pytest.mark.parametrize(("identifier", "problem"), BAD_IDENTIFIERS.items())
+def test_an_identifier_that_nobody_could_use_is_refused(
+    identifier: str, problem: str, tmp_path: Path
+) -> None:
+    """What Alembic, the version table or a target cannot hold is refused, with its file."""
+    write_script(tmp_path, identifier, "down_revision = None\n", file="005_roles.py")
 
     with pytest.raises(RunFailed) as caught:
-        _ = Revisions(write_ini(tmp_path)).history
+        scripts.read(tmp_path / "versions")
 
-    assert "(NameError: name 'undefined' is not defined)" in str(caught.value)
+    assert f"revision {identifier!r} (005_roles.py) {problem}" in str(caught.value)
+    if identifier != "head":
+        with pytest.raises(InvalidField):
+            target_revision(identifier, named="target_revision")
+
+
+@pytest.mark.parametrize("identifier", ["2025.11.1", "_", "a" * 32, "1", "A_b.C", "005."])
+def test_what_a_build_accepts_can_be_named_as_a_target(identifier: str, tmp_path: Path) -> None:
+    """There is one rule for both."""
+    write_script(tmp_path, identifier, "down_revision = None\n", file="file.py")
+
+    (found,) = scripts.read(tmp_path / "versions")
+
+    assert target_revision(found.identifier, named="target_revision") == identifier
+
+
+@pytest.mark.parametrize("in_the_middle", [False, True])
+def test_two_files_of_one_revision_are_both_named(tmp_path: Path, *, in_the_middle: bool) -> None:
+    """Two branches took the same number; another may stand on it already."""
+    write_script(tmp_path, "004", "down_revision = None\n")
+    write_script(tmp_path, "005", "down_revision = '004'\n", file="005_billing.py")
+    write_script(tmp_path, "005", "down_revision = '004'\n", file="005_support.py")
+    if in_the_middle:
+        write_script(tmp_path, "006", "down_revision = '005'\n")
+
+    with pytest.raises(RunFailed) as caught:
+        scripts.read(tmp_path / "versions")
+
+    assert "revision 005 is in several files (005_billing.py, 005_support.py)" in str(caught.value)
+
+
+# What a script may hold beside what it says of itself, which no listing runs.
+NEVER_RUN = [
+    "op.get_bind().engine.url.database",
+    "raise SystemExit(3)",
+    "undefined",
+    "import no_such_module",
+    "def upgrade():\n    revision = 'another'",
+    "class Kept:\n    revision = 'another'",
+]
+
+
+@pytest.mark.parametrize("text", NEVER_RUN)
+def test_a_build_is_listed_without_running_it(text: str, tmp_path: Path) -> None:
+    """A script may ask the database as it is loaded: it is loaded when it is run."""
+    write_script(tmp_path, "001", f"down_revision = None\n{text}\n")
+
+    (found,) = scripts.read(tmp_path / "versions")
+
+    assert (found.identifier, found.description) == ("001", "Test 001")
+
+
+# Ways to say revision "001" on base that take code, or are plain though they look otherwise.
+SAID = [
+    'revision = "00" + "1"\ndown_revision = None',
+    'revision: str = "001"\ndown_revision: str | None = None',
+    'revision = identifier = "001"\ndown_revision = ()',
+    'if True:\n    revision = "001"\ndown_revision = None',
+    'revision, down_revision = "001", None',
+    'from os import name as revision\nrevision = "001"\ndown_revision = None',
+    'revision = f"{1:03}"\ndown_revision = []',
+]
+
+
+@pytest.mark.parametrize("text", SAID)
+def test_a_script_that_cannot_be_read_is_run(text: str, tmp_path: Path) -> None:
+    """What a script puts together by code is known once it has run."""
+    (tmp_path / "versions").mkdir()
+    (tmp_path / "versions" / "one.py").write_text(f'"""Made"""\n{text}\n')
+
+    (found,) = scripts.read(tmp_path / "versions")
+
+    assert (found.identifier, found.description) == ("001", "Made")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("revision = '001\n", "001.py:2: SyntaxError: unterminated string literal"),
+        ("revision = '0' + 1\n", "001.py:2: TypeError: can only concatenate str"),
+        ("revision = str(1)\n\nundefined\n", "001.py:4: NameError: name 'undefined'"),
+        ("revision = 1\n", "revision 1 (001.py) is not a text"),
+        ("down_revision = None\n", "001.py says no revision"),
+        ("# \udcff", "001.py: UnicodeDecodeError: 'utf-8' codec can't decode byte 0xff"),
+        ("revision = '\0'", "001.py: SyntaxError: source code"),
+    ],
+)
+def test_an_error_of_loading_names_file_and_line(text: str, problem: str, tmp_path: Path) -> None:
+    """Whoever broke a script finds the place at once."""
+    (tmp_path / "versions").mkdir()
+    content = f'"""Made"""\n{text}'.encode(errors="surrogateescape")
+    (tmp_path / "versions" / "001.py").write_bytes(content)
+
+    with pytest.raises(RunFailed) as caught:
+        scripts.read(tmp_path / "versions")
+
+    assert problem in str(caught.value)
+    assert str(caught.value).endswith("nothing was touched")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "latin-1"])
+def test_a_script_is_read_as_python_reads_it(encoding: str, tmp_path: Path) -> None:
+    """By its byte order mark, or by the encoding that its first line says."""
+    (tmp_path / "versions").mkdir()
+    coding = "# coding: latin-1\n" if encoding == "latin-1" else ""
+    text = f'{coding}"""Rôle"""\nrevision = "001"\ndown_revision = None\n'
+    (tmp_path / "versions" / "001.py").write_text(text, encoding=encoding)
+
+    (found,) = scripts.read(tmp_path / "versions")
+
+    assert (found.identifier, found.description) == ("001", "Rôle")
 
 
 def test_checksums_do_not_see_line_endings(tmp_path: Path) -> None:
@@ -201,11 +345,11 @@ def test_checksums_do_not_see_line_endings(tmp_path: Path) -> None:
     assert before != changed
 
 
-def write_script(folder: Path, identifier: str, text: str) -> None:
+def write_script(folder: Path, identifier: str, text: str, file: str = "") -> None:
     """Write a script of *identifier* that does nothing."""
-    file = folder / "versions" / f"{identifier}.py"
-    file.parent.mkdir(exist_ok=True)
-    file.write_text(f'"""Test {identifier}"""\nrevision = {identifier!r}\n{text}')
+    path = folder / "versions" / (file or f"{identifier}.py")
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f'"""Test {identifier}"""\nrevision = {identifier!r}\n{text}')
 
 
 def write_ini(folder: Path) -> Path:

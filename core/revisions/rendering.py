@@ -1,0 +1,159 @@
+"""
+The SQL of revisions on paper: what they would run, as far as that is known without a database.
+
+A revision that looks at the database, or passes a value that SQL has no literal for, is shown as
+far as it goes, with a sentence for the rest. A script so written stops there when it is run: it
+never says that a database has what it did not bring.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from core.errors import RunFailed
+from core.revisions import scripts
+from core.revisions.manifest import Revision
+
+if TYPE_CHECKING:
+    from alembic.runtime.migration import MigrationStep
+
+# Where env.py finds what it is to render, in the attributes of Alembic's Config.
+BUILD = "revisions"
+PAPER = "paper"
+
+
+class Paper:
+    """
+    A script that is being written: the step of ``scripts.lay``.
+
+    Attributes:
+        refused: What no run would carry out, of all its revisions.
+        partial: The revisions that are not whole in it.
+    """
+
+    def __init__(self) -> None:
+        self.refused: list[str] = []
+        self.partial: list[str] = []
+
+    def __call__(self, revision: Revision, direction: str) -> None:
+        """Write the SQL of *revision* to the context that Alembic is in."""
+        from alembic import op
+
+        from core.revisions.dialect import Looked, PaperConnection, Refused
+
+        context = op.get_context()
+        impl, connection = context.impl, context.connection
+        notes = impl.notes = []  # type: ignore[attr-defined]
+        if self.partial:
+            impl.static_output(_stop(self.partial[0], "before it "))
+        context.connection = impl.connection = PaperConnection(impl)  # type: ignore[assignment]
+        try:
+            scripts.carry_out(revision, direction)
+        except Refused as error:
+            self.refused.append(f"revision {revision.identifier}: {error}")
+            notes.append(str(error))
+            impl.static_output(f"-- note: {error}")
+        except (Exception, SystemExit) as error:  # noqa: BLE001
+            # The one place that catches everything: a revision may raise anything at all.
+            at = scripts.line_of(error, revision.file)
+            if isinstance(error, Looked) or type(error).__name__ == "NoInspectionAvailable":
+                rest = f"{at} looks at the database: what follows depends on it, and is not shown"
+            else:
+                lines = str(error).splitlines() or [""]
+                rest = f"{at}: what follows cannot be shown ({type(error).__name__}: {lines[0]})"
+            notes.append(rest)
+            impl.static_output(f"-- note: {rest}")
+        finally:
+            context.connection = impl.connection = connection
+        if notes:
+            self.partial.append(revision.identifier)
+            impl.static_output(_stop(revision.identifier))
+
+    def refuse(self) -> None:
+        """
+        Refuse the script if a run would refuse a revision of it.
+
+        Raises:
+            RunFailed: It would.
+        """
+        if self.refused:
+            raise RunFailed(f"{'; '.join(self.refused)}; nothing was touched")
+
+
+def sql(
+    ini: Path, build: Sequence[Revision], revisions: Sequence[str], current: str | None
+) -> dict[str, str]:
+    """
+    Return the SQL that each of *revisions* of *build* would run on a database at *current*.
+
+    Nothing is connected to and no secret is made.
+
+    Raises:
+        RunFailed: A run would refuse one of them.
+    """
+    from alembic.config import Config
+    from alembic.runtime.environment import EnvironmentContext
+    from alembic.runtime.migration import MigrationStep
+    from alembic.script import ScriptDirectory
+
+    written = io.StringIO()
+    starts: list[int] = []
+    config = Config(str(ini))
+    paper = Paper()
+    config.attributes.update({BUILD: build, PAPER: paper})
+    directory = ScriptDirectory.from_config(config)
+
+    def steps(_heads: object, _migration: object) -> Iterator[MigrationStep]:
+        for identifier in revisions:
+            starts.append(written.tell())
+            yield MigrationStep.upgrade_from_script(
+                directory.revision_map, directory.get_revision(identifier)
+            )
+
+    with EnvironmentContext(
+        config,
+        directory,
+        fn=steps,
+        as_sql=True,
+        starting_rev=current,
+        destination_rev=revisions[-1],
+        output_buffer=written,
+    ):
+        directory.run_env()
+    paper.refuse()
+    text = written.getvalue()
+    ends = [*starts[1:], len(text)]
+    return {
+        revision: text[start:end].strip()
+        for revision, start, end in zip(revisions, starts, ends, strict=True)
+    }
+
+
+def written(revision: Revision, direction: str) -> tuple[str, Paper]:
+    """Return the SQL of *revision* in one *direction* alone, and the paper that it is on."""
+    from alembic.operations import Operations
+    from alembic.runtime.migration import MigrationContext
+
+    output = io.StringIO()
+    context = MigrationContext.configure(
+        dialect_name="postgresql", opts={"as_sql": True, "output_buffer": output, **ON_PAPER}
+    )
+    paper = Paper()
+    with Operations.context(context):
+        paper(revision, direction)
+    return output.getvalue(), paper
+
+
+# A named style: else SQLAlchemy doubles each percent sign.
+ON_PAPER: Mapping[str, Any] = {"literal_binds": True, "dialect_opts": {"paramstyle": "named"}}
+
+
+def _stop(revision: str, where: str = "") -> str:
+    """Return the statement that ends a script at what *revision* leaves out."""
+    return (
+        "DO $day2$ BEGIN RAISE EXCEPTION "
+        f"'revision {revision} {where}is not whole in this script: apply it by a run'; END $day2$;"
+    )
