@@ -263,6 +263,10 @@ class Report:
     changed_files: list[str] = field(default_factory=list)
     details: dict[str, object] = field(default_factory=dict)
 
+    def found_at(self, revision: str | None) -> None:
+        """Note where the database is before anything was done, and so far since."""
+        self.previous_revision = self.final_revision = revision
+
 
 class Result(NamedTuple):
     """A request that was carried out, or left alone for a reason."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from alembic import op
 
@@ -59,7 +60,8 @@ def login(name: str, *, acts_as: str | None = None, member_of: Sequence[str] = (
         _run(f"ALTER ROLE {_quoted(name)} LOGIN")
         if known.must_be_set:
             # On the very connection of the revision, so that it is part of its transaction.
-            set_password(op.get_bind().connection.driver_connection, name, known.password)
+            session: Any = op.get_bind().connection.driver_connection
+            set_password(session, name, known.password)
     _act(name, acts_as, member_of)
     logger.info("login %s is there", name)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from contextlib import closing, nullcontext
-from typing import TYPE_CHECKING
 
 from core.access.locate import Place
 from core.actions.entry import connect_to
@@ -15,6 +14,7 @@ from core.decisions.plan import Plan
 from core.errors import MigrationError, NotReady, RevisionFailed, RunFailed
 from core.postgres.blockers import Watch
 from core.postgres.session import (
+    Session,
     is_broken,
     query,
     session_settings,
@@ -22,9 +22,6 @@ from core.postgres.session import (
 )
 from core.revisions import history
 from core.revisions.history import Recorder
-
-if TYPE_CHECKING:
-    from psycopg2.extensions import connection as Session
 
 logger = logging.getLogger(__name__)
 

@@ -8,12 +8,10 @@ names the revision that it starts from, so that it does what its sender saw and 
 from __future__ import annotations
 
 import logging
-from contextlib import closing
-from typing import TYPE_CHECKING
 
 from core.access.locate import Place
 from core.actions.apply import apply
-from core.actions.entry import enter
+from core.actions.entry import entered
 from core.actions.logins import vault_of
 from core.actions.run import Run
 from core.decisions.plan import known_current, plan_rollback
@@ -21,12 +19,9 @@ from core.decisions.target import declared_target
 from core.errors import InvalidField, Rejected, UnknownRevision
 from core.model import HEAD, Result, TargetSource
 from core.outcome import Outcome
-from core.postgres.session import acquire_lock, query, set_password, translating
+from core.postgres.session import Session, acquire_lock, query, set_password
 from core.revisions import history
 from core.revisions.history import Position
-
-if TYPE_CHECKING:
-    from psycopg2.extensions import connection as Session
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +31,7 @@ BASE = "base"
 def rollback(run: Run) -> Result:
     """Go back to an exact earlier revision, one downgrade and one transaction each."""
     target = _checked(run)
-    place, session = enter(run)
-    with closing(session), translating(place.database):
+    with entered(run) as (place, session):
         at = _exclusively(run, session)
         todo = plan_rollback(run.revisions.identifiers, at.current, target)
         _check_declared(run, place, target)
@@ -65,8 +59,7 @@ def stamp(run: Run) -> Result:
     file was changed on purpose.
     """
     target = _checked(run)
-    place, session = enter(run)
-    with closing(session), translating(place.database):
+    with entered(run) as (place, session):
         at = _exclusively(run, session)
         if target not in run.revisions.identifiers:
             raise UnknownRevision(target, run.revisions.identifiers)
@@ -89,8 +82,7 @@ def adopt(run: Run) -> Result:
     passwords, since theirs were in the older tool's files.
     """
     target = _checked(run)
-    place, session = enter(run)
-    with closing(session), translating(place.database):
+    with entered(run) as (place, session):
         at = _exclusively(run, session)
         if at.current is not None:
             raise Rejected(f"{place.name} is managed already, at {at.current}: nothing to adopt")
@@ -139,7 +131,7 @@ def _exclusively(run: Run, session: Session) -> Position:
     """Take the lock, and check that the database is where the request says it is."""
     acquire_lock(session, run.budget, wait_seconds=run.settings.lock_wait_seconds)
     at = history.position(session)
-    run.report.previous_revision = run.report.final_revision = at.current
+    run.report.found_at(at.current)
     known_current(run.revisions.identifiers, at.current)
     if run.request.from_revision != (at.current or BASE):
         raise InvalidField(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
 
 from core.actions import bus
 from core.actions.look import show_plan, status
@@ -23,12 +22,7 @@ from core.model import (
 )
 from core.outcome import Outcome
 
-if TYPE_CHECKING:
-    pass
-
 logger = logging.getLogger(__name__)
-
-_LOGGED_APPLIED = 20
 
 
 def carry_out(run: Run) -> Result:

@@ -10,20 +10,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import closing
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from core.actions.entry import enter
+from core.actions.entry import entered
 from core.actions.run import Run
 from core.decisions.plan import known_current
 from core.model import Result
 from core.outcome import Outcome
-from core.postgres.session import query, translating
+from core.postgres.session import Session, query
 from core.revisions import history
 from core.revisions.promises import MASTER, Promises
-
-if TYPE_CHECKING:
-    from psycopg2.extensions import connection as Session
 
 logger = logging.getLogger(__name__)
 
@@ -143,14 +139,13 @@ class Privilege(NamedTuple):
 
 def check(run: Run) -> Result:
     """Report, for each role that the revisions promise, what it has, lacks and has beyond."""
-    place, session = enter(run)
-    with closing(session), translating(place.database):
+    with entered(run) as (place, session):
         at = history.position(session)
         known_current(run.revisions.identifiers, at.current)
         promises = run.promises.up_to(run.revisions.up_to(at.current))
         query(session, "SET default_transaction_read_only = on")
         needed, allowed, found, unsafe = _compare(session, promises)
-    run.report.previous_revision = run.report.final_revision = at.current
+    run.report.found_at(at.current)
     drift = [
         {"role": one.role, "drift": kind, "privilege": one.what, "statement": statement}
         for one, kind, statement in sorted(

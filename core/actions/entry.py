@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 
 from core.access.locate import Place, locate, with_password_at
 from core.actions.run import Run
 from core.budget import pauses
 from core.errors import NotReady, Unreachable, WrongPassword
-from core.postgres.session import connect
-
-if TYPE_CHECKING:
-    from psycopg2.extensions import connection as Session
+from core.postgres.session import Session, connect, translating
 
 logger = logging.getLogger(__name__)
 
 
-def enter(run: Run) -> tuple[Place, Session]:
+@contextmanager
+def entered(run: Run) -> Iterator[tuple[Place, Session]]:
     """
-    Find the database and connect, waiting for what is not there yet.
+    Find the database of *run* and hold a session with it, waiting for what is not there yet.
+
+    What PostgreSQL refuses inside, outside a revision, is raised as what it means.
 
     Raises:
         NotReady: The budget ended first, less the slice that a revision needs.
     """
+    place, session = _enter(run)
+    with closing(session), translating(place.database):
+        yield place, session
+
+
+def _enter(run: Run) -> tuple[Place, Session]:
     for pause in pauses(0.2, 15.0):
         try:
             place = locate(run.request, run.cloud, run.settings)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from typing import TYPE_CHECKING
-
 from core.access.locate import Place
 from core.actions.run import Run
 from core.decisions.plan import Plan, plan
@@ -18,11 +15,6 @@ from core.model import (
     Choice,
     Declared,
 )
-
-if TYPE_CHECKING:
-    pass
-
-logger = logging.getLogger(__name__)
 
 
 def choose(run: Run, current: str | None) -> Choice | None:

@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
 from core.access.locate import Place
 from core.access.login_passwords import Vault
 from core.actions.run import Run
 from core.errors import MigrationError
 from core.postgres.session import (
+    Session,
     role_exists,
     set_password,
     translating,
 )
 
-if TYPE_CHECKING:
-    from psycopg2.extensions import connection as Session
-
 logger = logging.getLogger(__name__)
-
-# PostgreSQL documentation, Appendix A.
-_LOCK_NOT_AVAILABLE = "55P03"
-_DEADLOCK_DETECTED = "40P01"
-_QUERY_CANCELED = "57014"
-_OPERATOR_INTERVENTION = "57P"
 
 
 def vault_of(run: Run, place: Place) -> Vault:

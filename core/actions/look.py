@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-from contextlib import closing
 from datetime import UTC
-from typing import TYPE_CHECKING
 
-from core.actions.entry import enter
+from core.actions.entry import entered
 from core.actions.goal import choose, no_target, plan_to
 from core.actions.run import Run
 from core.decisions.plan import plan, resolve
@@ -19,25 +16,16 @@ from core.model import (
     Result,
 )
 from core.outcome import Outcome
-from core.postgres.session import translating
 from core.revisions import history
-
-if TYPE_CHECKING:
-    pass
-
-logger = logging.getLogger(__name__)
-
-_LOGGED_APPLIED = 20
 
 
 def status(run: Run) -> Result:
     """Report where the database stands; takes no lock and writes nothing."""
-    place, session = enter(run)
-    with closing(session), translating(place.database):
+    with entered(run) as (place, session):
         at = history.position(session)
         rows = history.rows(session) if at.last_row else []
     report = run.report
-    report.previous_revision = report.final_revision = at.current
+    report.found_at(at.current)
     report.changed_files = history.changed_files(rows, run.revisions.checksums)
     head = resolve(run.revisions.identifiers, HEAD)
     report.details = {
@@ -68,10 +56,9 @@ def status(run: Run) -> Result:
 
 def show_plan(run: Run) -> Result:
     """Report what a migrate would apply, with its SQL; takes no lock and writes nothing."""
-    place, session = enter(run)
-    with closing(session), translating(place.database):
+    with entered(run) as (place, session):
         at = history.position(session)
-    run.report.previous_revision = run.report.final_revision = at.current
+    run.report.found_at(at.current)
     choice = choose(run, at.current)
     if choice is None:
         raise no_target(place.name)

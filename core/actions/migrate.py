@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-from contextlib import closing
-from typing import TYPE_CHECKING
 
 from core.access.locate import Place, master_secret_name
 from core.actions import bus
 from core.actions.apply import apply
-from core.actions.entry import enter
+from core.actions.entry import entered
 from core.actions.goal import choose, plan_to
 from core.actions.logins import reconcile_logins
 from core.actions.run import Run
@@ -24,12 +22,9 @@ from core.model import (
     TargetSource,
 )
 from core.outcome import Outcome
-from core.postgres.session import acquire_lock, translating
+from core.postgres.session import Session, acquire_lock
 from core.revisions import history
 from core.revisions.history import Position
-
-if TYPE_CHECKING:
-    from psycopg2.extensions import connection as Session
 
 logger = logging.getLogger(__name__)
 
@@ -38,11 +33,10 @@ _LOGGED_APPLIED = 20
 
 def migrate(run: Run) -> Result:
     """Bring the database to its target."""
-    place, session = enter(run)
-    with closing(session), translating(place.database):
+    with entered(run) as (place, session):
         acquire_lock(session, run.budget, wait_seconds=run.settings.lock_wait_seconds)
         at = history.position(session)
-        run.report.previous_revision = run.report.final_revision = at.current
+        run.report.found_at(at.current)
         choice = choose(run, at.current)
         if choice is None:
             raise LeftAlone(

@@ -7,13 +7,10 @@ import threading
 from collections.abc import Callable
 from contextlib import closing
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from core.errors import MigrationError
-from core.postgres.session import query
-
-if TYPE_CHECKING:
-    from psycopg2.extensions import connection as Session
+from core.postgres.session import Session, query
 
 logger = logging.getLogger(__name__)
 

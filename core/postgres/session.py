@@ -27,7 +27,6 @@ from core.errors import (
 from core.model import Database
 
 if TYPE_CHECKING:
-    from psycopg2.extensions import connection as Session
     from sqlalchemy import Connection
 
 LOCK_KEY = zlib.crc32(b"day2-migrations")
@@ -59,7 +58,7 @@ _START_SETTINGS = {
 }
 
 
-class _Session(extensions.connection):  # type: ignore[misc]  # psycopg2 has no types
+class Session(extensions.connection):  # type: ignore[misc]  # psycopg2 has no types
     """
     A session that is cut off when its time is over, and that can chain transactions.
 
@@ -131,8 +130,8 @@ def connect(
     settings = _START_SETTINGS | {"lock_timeout": str(relation_lock_timeout_ms)}
     end = time.monotonic() + timeout_seconds
     try:
-        session = psycopg2.connect(
-            connection_factory=_Session,
+        session: Session = psycopg2.connect(
+            connection_factory=Session,
             **parameters(database),
             connect_timeout=max(2, int(min(timeout_seconds, CONNECT_TIMEOUT_SECONDS))),
             options=" ".join(f"-c {name}={value}" for name, value in settings.items()),

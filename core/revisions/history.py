@@ -11,11 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from core.errors import AccessDenied, RunFailed
 from core.model import HistoryRow
-from core.postgres.session import is_broken, query, sqlstate_of
+from core.postgres.session import Session, is_broken, query, sqlstate_of
 
 if TYPE_CHECKING:
-    from psycopg2.extensions import connection as Session
-
     from core.revisions.manifest import Revision
 
 SCHEMA = "day2"

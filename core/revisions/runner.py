@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from core.errors import NotReady, RevisionFailed, RunFailed
-from core.postgres.session import is_broken, is_ended_unseen, lend, query, sqlstate_of
+from core.postgres.session import Session, is_broken, is_ended_unseen, lend, query, sqlstate_of
 from core.revisions import manifest, rendering, scripts
 from core.revisions.history import SCHEMA, VERSION_TABLE, Position, Recorder, Step
 from core.revisions.manifest import Revision
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from alembic.runtime.migration import MigrationStep
     from alembic.script import ScriptDirectory
-    from psycopg2.extensions import connection as Session
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psycopg2
 from psycopg2 import sql
@@ -18,15 +18,12 @@ from core.actions.carry_out import carry_out
 from core.actions.run import Run
 from core.budget import Budget
 from core.model import Action, Database, Instance, Request, Result, Trigger
-from core.postgres.session import acquire_lock, connect, query
+from core.postgres.session import Session, acquire_lock, connect, query
 from core.revisions.history import Recorder
 from core.revisions.runner import Revisions
 from core.settings import Settings
 from infra.local.postgres import Server
 from tests.integration.fakes import FakeCloud
-
-if TYPE_CHECKING:
-    from psycopg2.extensions import connection as Session
 
 INSTANCE = "orders"
 MASTER_SECRET = "orders-master"
