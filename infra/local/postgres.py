@@ -28,7 +28,7 @@ import psycopg2
 from psycopg2 import sql
 from psycopg2.extensions import encrypt_password
 
-from infra.local import processes
+from infra.local import processes, rds_likeness
 from infra.local.state import CHECKOUT, State, free_port, port_is_free, shared_folder
 
 OLDEST_MAJOR = 15
@@ -40,19 +40,6 @@ STOP_SIGNALS = {
     "fast": signal.SIGINT,
     "immediate": signal.SIGQUIT,
 }
-
-# What every RDS instance has before its master exists.  The grants are as wide as a test needs and
-# no wider: with pg_read_all_data the master could read the password hashes, and whether RDS grants
-# it is not known to us.
-RDS_ROLES = """
-CREATE ROLE rds_superuser NOLOGIN;
-CREATE ROLE rds_password NOLOGIN;
-CREATE ROLE rds_iam NOLOGIN;
-CREATE ROLE rds_replication NOLOGIN;
-GRANT {predefined} TO rds_superuser WITH ADMIN OPTION;
-"""
-PREDEFINED_ROLES = ("pg_monitor", "pg_signal_backend", "pg_checkpoint")
-PREDEFINED_ROLES_SINCE_16 = ("pg_use_reserved_connections", "pg_create_subscription")
 
 # Nothing here has to survive a crash of the machine.  A crash of the server is another matter:
 # tests kill it, so synchronous_commit stays on.
@@ -357,15 +344,17 @@ class Server:
         """Return ``pg_hba.conf``."""
         if self._needs_front:
             # Behind the front everybody comes by the unix socket.
-            rules = ["local all +rds_iam reject", "local all all scram-sha-256"]
+            rules = rds_likeness.access_rules(
+                self.programs.major, kind="local", address="", master=self.master
+            )
         else:
             kind = "hostssl" if self.certificate else "host"
             rules = [
                 "local all rdsadmin scram-sha-256",
                 f"{kind} all rdsadmin all reject",
-                # RDS asks PAM for an IAM token there; here no password is right.
-                f"{kind} all +rds_iam all reject",
-                f"{kind} all all 127.0.0.1/32 scram-sha-256",
+                *rds_likeness.access_rules(
+                    self.programs.major, kind=kind, address="127.0.0.1/32 ", master=self.master
+                ),
             ]
         return "\n".join([*rules, ""])
 
@@ -455,7 +444,9 @@ def remove_servers(folder: Path) -> None:
 
 def _template(programs: Programs) -> Path:
     """Return the data folder of an empty server that has RDS's roles, made once for *programs*."""
-    name = hashlib.sha256(f"{programs}{RDS_ROLES}".encode()).hexdigest()[:8]
+    roles = rds_likeness.statements(programs.major)
+    login_check = rds_likeness.login_check(programs.major)
+    name = hashlib.sha256(f"{programs}{roles}{login_check}".encode()).hexdigest()[:8]
     template = _templates() / f"{programs.major}-{name}"
     if template.exists():
         return template
@@ -470,8 +461,8 @@ def _template(programs: Programs) -> Path:
             ],
             as_server=True,
         )
-        predefined = PREDEFINED_ROLES + (PREDEFINED_ROLES_SINCE_16 if programs.major >= 16 else ())
-        _single_user(programs, made, RDS_ROLES.format(predefined=", ".join(predefined)))
+        _single_user(programs, made, "postgres", roles + login_check)
+        _single_user(programs, made, "template1", login_check)
         with contextlib.suppress(OSError):  # another process made it meanwhile
             made.rename(template)
     return template
@@ -498,13 +489,13 @@ def _has_openssl(programs: Programs) -> bool:
     return _run(command, as_server=True).strip() == "OpenSSL"
 
 
-def _single_user(programs: Programs, data: Path, statements: str) -> None:
-    """Run *statements* on a server that is down."""
+def _single_user(programs: Programs, data: Path, database: str, statements: list[str]) -> None:
+    """Run *statements* in *database* on a server that is down."""
     output = _run(
-        [programs.folder / "postgres", "--single", "-D", data, "postgres"],
+        [programs.folder / "postgres", "--single", "-D", data, database],
         as_server=True,
         # In single-user mode a statement ends with its line.
-        given="".join(f"{line.strip()}\n" for line in statements.split(";") if line.strip()),
+        given="".join(f"{' '.join(statement.split())}\n" for statement in statements),
     )
     if "ERROR" in output:
         raise ServerError(output[-2000:])

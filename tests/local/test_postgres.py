@@ -152,16 +152,49 @@ def test_no_password_is_in_the_servers_log(make_server: MakeServer, tmp_path: Pa
     assert "n3w&secret" not in server.log
 
 
-def test_member_of_rds_iam_cannot_log_in_with_a_password(
-    make_server: MakeServer, tmp_path: Path
-) -> None:
-    """As on RDS, where that locks out a master to whom somebody granted it."""
-    server = make_server()
-    with contextlib.closing(server.superuser()) as connection, connection.cursor() as cursor:
-        cursor.execute("GRANT rds_iam TO boss")
+def run(connection: Any, *statements: str) -> None:
+    """Run *statements* in autocommit, and close the connection."""
+    connection.autocommit = True
+    with contextlib.closing(connection), connection.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
 
-    with pytest.raises(psycopg2.OperationalError, match="rejects connection"):
-        connect(server, tmp_path)
+
+REFUSED_FOR_IAM = "rejects connection|PAM authentication failed"
+
+
+@pytest.mark.parametrize("database", ["app", "postgres"])
+def test_member_of_rds_iam_cannot_log_in_with_a_password(
+    make_server: MakeServer, tmp_path: Path, database: str
+) -> None:
+    """As on RDS, where that locks out a master, whoever granted it or a role that has it."""
+    server = make_server()
+    run(
+        connect(server, tmp_path),
+        "CREATE ROLE reader LOGIN PASSWORD 'of reader'",
+        "GRANT rds_iam TO reader",
+    )
+    with pytest.raises(psycopg2.OperationalError, match=REFUSED_FOR_IAM):
+        connect(server, tmp_path, user="reader", password="of reader", dbname=database)
+    if server.programs.major >= 16:
+        # The grant of CREATE ROLE, with the ADMIN option only, is not counted.
+        connect(server, tmp_path, dbname=database).close()
+
+    run(connect(server, tmp_path), "GRANT reader TO boss")
+    with pytest.raises(psycopg2.OperationalError, match=REFUSED_FOR_IAM):
+        connect(server, tmp_path, dbname=database)
+    run(server.superuser(), "DROP ROLE reader")
+    connect(server, tmp_path, dbname=database).close()
+
+
+@pytest.mark.parametrize("role", ["rds_iam", "rds_password", "rds_replication"])
+def test_master_grants_rds_roles(make_server: MakeServer, tmp_path: Path, role: str) -> None:
+    """As on RDS, on every version: and it can still log in, and take them away again."""
+    server = make_server()
+
+    run(connect(server, tmp_path), "CREATE ROLE worker", f"GRANT {role} TO worker")
+    assert ask(server.superuser(), f"SELECT pg_has_role('worker', '{role}', 'USAGE')") == (True,)
+    run(connect(server, tmp_path), f"REVOKE {role} FROM worker", "DROP ROLE worker")
 
 
 def test_superuser_has_no_way_in_but_the_socket(make_server: MakeServer, tmp_path: Path) -> None:

@@ -1,0 +1,76 @@
+"""
+What an RDS instance has before its master comes: roles, and who enters with a token only.
+
+The grants are as wide as RDS documents them and no wider (RDS User Guide, "Understanding PostgreSQL
+roles and permissions"): with ``pg_read_all_data`` the master could read the password hashes, and
+whether RDS grants it is not known to us. What only RDS's own patches allow stays refused here:
+event triggers, and replication by members of ``rds_replication``.
+"""
+
+RDS_ROLES = ("rds_superuser", "rds_password", "rds_iam", "rds_replication")
+PREDEFINED_ROLES = ("pg_monitor", "pg_signal_backend", "pg_checkpoint")
+PREDEFINED_ROLES_SINCE_16 = ("pg_use_reserved_connections", "pg_create_subscription")
+
+# PostgreSQL documentation, "Event Trigger Functionality": login, since 17.
+_LOGIN_EVENTS_SINCE = 17
+
+# pg_hba.conf counts a membership that only has the ADMIN option, as CREATE ROLE gives the master
+# since 16 on each role that it makes.  Whether RDS counts it is not known to us: infra/AWS.md.
+_REFUSE_PASSWORDS = """
+CREATE FUNCTION pg_catalog.day2_local_login() RETURNS event_trigger
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $$
+    BEGIN
+        IF (SELECT rolsuper FROM pg_roles WHERE rolname = session_user) THEN RETURN; END IF;
+        IF pg_has_role(session_user, 'rds_iam', 'USAGE')
+            OR pg_has_role(session_user, 'rds_iam', 'SET')
+        THEN
+            RAISE invalid_authorization_specification
+                USING MESSAGE = format('PAM authentication failed for user "%s"', session_user);
+        END IF;
+    END
+    $$
+"""
+
+
+def statements(major: int) -> list[str]:
+    """Return what the superuser runs in each database that others are made from."""
+    predefined = PREDEFINED_ROLES + (PREDEFINED_ROLES_SINCE_16 if major >= 16 else ())
+    made = [f"CREATE ROLE {role} NOLOGIN" for role in RDS_ROLES]
+    made.append(f"GRANT {', '.join(predefined)} TO rds_superuser WITH ADMIN OPTION")
+    if major >= 16:
+        # Before 16, CREATEROLE is enough to grant any role.
+        made.append(
+            f"GRANT {', '.join(RDS_ROLES[1:])} TO rds_superuser"
+            " WITH ADMIN TRUE, INHERIT FALSE, SET FALSE"
+        )
+    return made
+
+
+def login_check(major: int) -> list[str]:
+    """Return what refuses passwords of ``rds_iam``'s members in a database and in its copies."""
+    if major < _LOGIN_EVENTS_SINCE:
+        return []
+    return [
+        _REFUSE_PASSWORDS,
+        "CREATE EVENT TRIGGER day2_local_login ON login EXECUTE FUNCTION day2_local_login()",
+        "ALTER EVENT TRIGGER day2_local_login ENABLE ALWAYS",
+    ]
+
+
+def access_rules(major: int, *, kind: str, address: str, master: str) -> list[str]:
+    """
+    Return the lines of ``pg_hba.conf`` that say whose password counts.
+
+    On 16, which has options of a membership and no event at login, the master itself is let in
+    whatever it is a member of.
+    """
+    everybody = f"{kind} all all {address}scram-sha-256"
+    if major >= _LOGIN_EVENTS_SINCE:
+        return [everybody]
+    # RDS asks PAM for an IAM token there; here no password is right.
+    of_iam = f"{kind} all +rds_iam {address and 'all '}reject"
+    if major < 16:
+        return [of_iam, everybody]
+    quoted = '"{}"'.format(master.replace('"', '""'))
+    return [f"{kind} all {quoted} {address}scram-sha-256", of_iam, everybody]
