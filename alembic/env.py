@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from alembic import context
 from alembic.util import CommandError
@@ -23,8 +24,7 @@ from core.access.login_passwords import Vault
 from core.budget import Budget
 from core.errors import MigrationError
 from core.postgres.session import acquire_lock
-from core.revisions import dialect as _dialect  # noqa: F401 - it registers itself
-from core.revisions import history, rendering, scripts
+from core.revisions import dialect, history, rendering, scripts
 from core.revisions.history import Recorder
 from core.revisions.manifest import Revision
 from core.settings import Settings
@@ -34,8 +34,10 @@ LOCK_WAIT_SECONDS = 60
 logger = logging.getLogger("core.revisions")
 
 
-def configure(**options: object) -> None:
+def configure(**options: Any) -> None:
     """Configure Alembic the one way that every run of ours shares."""
+    if "connection" in options:
+        dialect.refuse_unbound_in(options["connection"])
     context.configure(
         # Day-2 operations have no models: autogenerate is to find nothing, ever.
         target_metadata=MetaData(),
@@ -113,15 +115,15 @@ if config.config_file_name and getattr(config, "cmd_opts", None) is not None:
 if context.is_offline_mode():
     paper = config.attributes.get(rendering.PAPER) or rendering.Paper()
     scripts.lay(context.script, build(), paper)
-    configure(dialect_name="postgresql", **rendering.ON_PAPER)
+    configure(dialect_name="postgresql")
     # A script that starts at base makes everything it needs.
     if not context.get_starting_revision_argument():
         context.get_context().impl.static_output(history.CREATE)
     with context.begin_transaction():
         context.run_migrations()
     if rendering.PAPER not in config.attributes:
-        for revision in paper.partial:
-            logger.warning("revision %s is not whole in this script", revision)
+        for revision, reason in paper.partial.items():
+            logger.warning("revision %s is not whole in this script: %s", revision, reason)
         if paper.refused:
             raise CommandError("; ".join(paper.refused))
 elif "connection" in config.attributes:

@@ -163,7 +163,9 @@ def index(name: str, *, on: str, columns: str, unique: bool = False) -> None:
     cannot run in a transaction: a build that fails or is killed leaves an INVALID index,
     which is dropped here and built again, by this run or by the next.
     """
-    schema_name, table = on.split(".")
+    schema_name, dot, table = on.partition(".")
+    if not dot or "." in table:
+        raise ValueError(f"on={on!r}: name the table with its schema, such as on='app.orders'")
     where = f"{_quoted(schema_name)}.{_quoted(name)}"
     kind = "UNIQUE INDEX" if unique else "INDEX"
     build = (

@@ -16,11 +16,14 @@ from typing import Any, Self
 from uuid import UUID
 
 from alembic.ddl.postgresql import PostgresqlImpl
-from sqlalchemy import TextClause, text
-from sqlalchemy.dialects.postgresql import psycopg2
+from sqlalchemy import Connection, TextClause, event, text
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql import Range, psycopg2
 from sqlalchemy.dialects.postgresql.base import PGCompiler
+from sqlalchemy.dialects.postgresql.ranges import MultiRange
 from sqlalchemy.engine.mock import MockConnection
 from sqlalchemy.schema import ExecutableDDLElement
+from sqlalchemy.sql.dml import UpdateBase
 
 from core.revisions import scripts
 
@@ -38,95 +41,128 @@ class NoLiteral(Exception):
 
 
 class Day2PostgresqlImpl(PostgresqlImpl):
-    """Alembic's PostgreSQL, which refuses a parameter without a value and writes every value."""
+    """
+    Alembic's PostgreSQL, which on paper writes every value as a run would send it.
+
+    Attributes:
+        notes: What cannot be written, of the revision that is being written.
+        stop: The statement that ends the script there.
+    """
 
     __dialect__ = "postgresql"
 
     notes: list[str]
+    stop: str
 
-    def _exec(
-        self,
-        construct: Any,
-        execution_options: Mapping[str, Any] | None = None,
-        multiparams: Sequence[Mapping[str, Any]] | None = None,
-        params: Mapping[str, Any] | None = None,
-    ) -> Any:
-        construct = text(construct) if isinstance(construct, str) else construct
-        values = [*(multiparams or ()), *([params] if params else ())]
+    def _exec(self, construct: Any, *given: Any, **options: Any) -> Any:
         if not self.as_sql:
-            refuse_unbound(construct, values[0] if values else {})
-            return super()._exec(construct, execution_options, multiparams, params or {})
-        for one in values or [{}]:
-            self.write(construct, one)
-        return None
+            return super()._exec(construct, *given, **options)
+        return self.write(text(construct) if isinstance(construct, str) else construct, {})
 
     def write(self, construct: Any, values: Mapping[str, Any]) -> None:
         """Write *construct* with *values*, as far as they can be written."""
         refuse_unbound(construct, values)
-        if isinstance(construct, ExecutableDDLElement):
-            super()._exec(construct)
-            return
         try:
-            written = literal(construct, values)
+            written = _literally(construct, values)
         except NoLiteral as error:
-            found = scripts.calling()
-            at = f"{found[0].name}:{found[1]}: " if found else ""
-            note = f"{at}the next statement cannot be shown whole ({error})"
+            note = f"{_at()}the next statement cannot be shown whole ({error})"
             self.notes.append(note)
-            shown = str(construct.compile(dialect=_dialect()))
-            written = f"-- note: {note}\n-- " + shown.replace("\n", "\n-- ")
-            self.static_output(written)
-            return
-        self.static_output(written.replace("\t", "    ").strip() + self.command_terminator)
+            shown = construct.compile(dialect=postgresql.dialect())  # type: ignore[no-untyped-call]
+            self.static_output(f"-- note: {note}")
+            self.static_output("-- " + str(shown).replace("\n", "\n-- "))
+            self.static_output(self.stop)
+        else:
+            self.static_output(written.replace("\t", "    ").strip() + self.command_terminator)
 
 
 def refuse_unbound(construct: Any, values: Mapping[str, Any]) -> None:
     """
     Refuse a text with a parameter that nobody gives a value: most often it is only a colon.
 
+    In a statement SQLAlchemy would miss the value, in a default or a constraint write NULL.
+
     Raises:
         Refused: There is one.
     """
-    if not isinstance(construct, TextClause):
-        return
-    missing = [
-        name
-        for name, one in construct._bindparams.items()  # noqa: SLF001 - told nowhere else
-        if one.required and name not in values
-    ]
-    if missing:
-        found = scripts.calling()
-        at = f"{found[0].name}:{found[1]}: " if found else ""
-        raise Refused(
-            f"{at}:{missing[0]} in a text is a parameter, and has no value: "
-            f"write \\:{missing[0]} for a plain colon, or bind a value"
-        )
+    if isinstance(construct, TextClause):
+        missing = [
+            name
+            for name, one in construct._bindparams.items()  # noqa: SLF001 - told nowhere else
+            if one.required and name not in values and name not in _own_values(construct)
+        ]
+        if missing:
+            raise _without_value(missing[0])
+    elif isinstance(construct, ExecutableDDLElement):
+        construct.compile(dialect=_dialect())
 
 
-def literal(construct: Any, values: Mapping[str, Any]) -> str:
+def refuse_unbound_in(connection: Connection) -> None:
+    """Refuse on *connection* what :func:`refuse_unbound` refuses, before it is sent."""
+
+    def before(
+        _connection: Connection,
+        construct: Any,
+        many: Sequence[Mapping[str, Any]],
+        one: Mapping[str, Any],
+        _options: Mapping[str, Any],
+    ) -> None:
+        if not isinstance(construct, str):
+            refuse_unbound(construct, many[0] if many else one)
+
+    event.listen(connection, "before_execute", before)
+
+
+def _own_values(construct: Any) -> Mapping[str, Any]:
+    """Return the values that were put on *construct* itself, by its ``params``."""
+    return dict(getattr(construct, "_params", None) or {})
+
+
+def _without_value(name: str) -> Refused:
+    return Refused(
+        f"{_at()}:{name} is a parameter without a value: "
+        f"write \\:{name} for a plain colon, or bind a value"
+    )
+
+
+def _at() -> str:
+    """Return the line of the script that has called, to begin a sentence with."""
+    found = scripts.calling()
+    return f"{found[0].name}:{found[1]}: " if found else ""
+
+
+def _literally(construct: Any, values: Mapping[str, Any]) -> str:
     """
     Return *construct* with each value as a literal.
 
     Raises:
         NoLiteral: One has none.
     """
-    if values and hasattr(construct, "values") and not construct.is_text:
-        construct = construct.values(values)
-    elif values:
-        construct = construct.params(values)
-    compiled = construct.compile(dialect=_dialect(), compile_kwargs={"literal_binds": True})
-    return str(compiled)
+    options: dict[str, Any] = {}
+    if not isinstance(construct, ExecutableDDLElement):
+        options["compile_kwargs"] = {"literal_binds": True, "given": values}
+    if isinstance(construct, UpdateBase):
+        options["column_keys"] = list(values)
+    return str(construct.compile(dialect=_dialect(), **options))
 
 
 class _Compiler(PGCompiler):
     """Writes each value as psycopg2 would send it in a run."""
 
-    def render_literal_bindparam(self, bindparam: Any, *given: Any, **options: Any) -> str:
-        if bindparam.required and bindparam.value is None and bindparam.callable is None:
-            raise NoLiteral(f"{bindparam.key} has no value")
-        return str(super().render_literal_bindparam(bindparam, *given, **options))  # type: ignore[no-untyped-call]
+    def render_literal_bindparam(self, bindparam: Any, *positional: Any, **options: Any) -> str:
+        given = dict(options.pop("given", {}))
+        given.update(self._collected_params if self._collect_params else {})
+        if bindparam.key in given:
+            options["render_literal_value"] = given[bindparam.key]
+        elif bindparam.required:
+            raise _without_value(bindparam.key)
+        elif bindparam.value is None and bindparam.type.should_evaluate_none:
+            # A JSON null, which SQLAlchemy's own literals confuse with NULL.
+            options["render_literal_value"] = None
+        return str(super().render_literal_bindparam(bindparam, *positional, **options))  # type: ignore[no-untyped-call]
 
     def render_literal_value(self, value: Any, type_: Any) -> str:
+        if isinstance(value, Range | MultiRange):
+            return _literal(value)
         processor = type_._cached_bind_processor(self.dialect)  # noqa: SLF001
         return _literal(processor(value) if processor else value)
 
@@ -149,26 +185,30 @@ def _literal(value: Any) -> str:
         case int() | Decimal() | float():
             number = str(value)
             return number if number.strip("-")[:1].isdigit() else f"'{number}'::float"
-        case UUID():
-            return f"'{value}'"
         case str() if "\0" not in value:
             return "'" + value.replace("'", "''") + "'"
         case bytes() | bytearray() | memoryview():
             return f"'\\x{bytes(value).hex()}'::bytea"
-        case datetime():
-            return f"'{value.isoformat(' ')}'::timestamp{'tz' if value.tzinfo else ''}"
-        case date():
-            return f"'{value.isoformat()}'::date"
-        case time():
-            return f"'{value.isoformat()}'::time{'tz' if value.tzinfo else ''}"
-        case timedelta():
-            seconds = f"{value.seconds}.{value.microseconds:06}"
-            return f"'{value.days} days {seconds} seconds'::interval"
-        case list() if value:
-            return f"ARRAY[{', '.join(map(_literal, value))}]"
+        case date() | time() | timedelta():
+            return _literal_time(value)
+        case UUID() | Range():
+            return f"'{value}'"
+        case MultiRange():
+            return f"'{{{','.join(map(str, value))}}}'"
         case list():
-            return "'{}'"
+            return f"ARRAY[{', '.join(map(_literal, value))}]" if value else "'{}'"
     raise NoLiteral(f"SQL has no literal for a value of type {type(value).__name__}")
+
+
+def _literal_time(value: date | time | timedelta) -> str:
+    """Return *value* as a literal of its type."""
+    if isinstance(value, timedelta):
+        seconds = f"{value.seconds}.{value.microseconds:06}"
+        return f"'{value.days} days {seconds} seconds'::interval"
+    zone = "tz" if getattr(value, "tzinfo", None) else ""
+    if isinstance(value, datetime):
+        return f"'{value.isoformat(' ')}'::timestamp{zone}"
+    return f"'{value.isoformat()}'::{type(value).__name__.lower()}{zone}"
 
 
 class PaperConnection(MockConnection):
@@ -224,7 +264,8 @@ class PaperConnection(MockConnection):
         super()._run_ddl_visitor(visitorcallable, element, **options)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
+        # Alembic asks whether there is such a thing as a transaction here: there is none.
+        if name.startswith("__") or name == "in_transaction":
             raise AttributeError(name)
         raise Looked(name)
 

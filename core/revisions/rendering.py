@@ -9,9 +9,9 @@ never says that a database has what it did not bring.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from core.errors import RunFailed
 from core.revisions import scripts
@@ -31,24 +31,25 @@ class Paper:
 
     Attributes:
         refused: What no run would carry out, of all its revisions.
-        partial: The revisions that are not whole in it.
+        partial: The revisions that are not whole in it, and the first reason of each.
     """
 
     def __init__(self) -> None:
         self.refused: list[str] = []
-        self.partial: list[str] = []
+        self.partial: dict[str, str] = {}
 
     def __call__(self, revision: Revision, direction: str) -> None:
         """Write the SQL of *revision* to the context that Alembic is in."""
         from alembic import op
 
-        from core.revisions.dialect import Looked, PaperConnection, Refused
+        from core.revisions.dialect import Day2PostgresqlImpl, Looked, PaperConnection, Refused
 
         context = op.get_context()
-        impl, connection = context.impl, context.connection
-        notes = impl.notes = []  # type: ignore[attr-defined]
+        impl, connection = cast("Day2PostgresqlImpl", context.impl), context.connection
+        notes = impl.notes = []
+        impl.stop = _stop(revision.identifier)
         if self.partial:
-            impl.static_output(_stop(self.partial[0], "before it "))
+            impl.static_output(_stop(next(iter(self.partial)), "before it "))
         context.connection = impl.connection = PaperConnection(impl)  # type: ignore[assignment]
         try:
             scripts.carry_out(revision, direction)
@@ -59,7 +60,7 @@ class Paper:
         except (Exception, SystemExit) as error:  # noqa: BLE001
             # The one place that catches everything: a revision may raise anything at all.
             at = scripts.line_of(error, revision.file)
-            if isinstance(error, Looked) or type(error).__name__ == "NoInspectionAvailable":
+            if isinstance(error, Looked) or PaperConnection.__name__ in str(error):
                 rest = f"{at} looks at the database: what follows depends on it, and is not shown"
             else:
                 lines = str(error).splitlines() or [""]
@@ -69,8 +70,8 @@ class Paper:
         finally:
             context.connection = impl.connection = connection
         if notes:
-            self.partial.append(revision.identifier)
-            impl.static_output(_stop(revision.identifier))
+            self.partial[revision.identifier] = notes[0]
+            impl.static_output(impl.stop)
 
     def refuse(self) -> None:
         """
@@ -139,16 +140,12 @@ def written(revision: Revision, direction: str) -> tuple[str, Paper]:
 
     output = io.StringIO()
     context = MigrationContext.configure(
-        dialect_name="postgresql", opts={"as_sql": True, "output_buffer": output, **ON_PAPER}
+        dialect_name="postgresql", opts={"as_sql": True, "output_buffer": output}
     )
     paper = Paper()
     with Operations.context(context):
         paper(revision, direction)
     return output.getvalue(), paper
-
-
-# A named style: else SQLAlchemy doubles each percent sign.
-ON_PAPER: Mapping[str, Any] = {"literal_binds": True, "dialect_opts": {"paramstyle": "named"}}
 
 
 def _stop(revision: str, where: str = "") -> str:

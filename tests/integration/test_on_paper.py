@@ -1,0 +1,200 @@
+"""Scripts on paper, run: they do what a run does, or stop; and what a run refuses, they refuse."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import psycopg2
+import pytest
+
+from core.errors import MigrationError, RevisionFailed, RunFailed
+from core.model import Action
+from core.postgres.session import query
+from tests.integration.bench import Bench, make_empty
+from tests.integration.histories import history_of
+from tests.integration.test_command_line import alembic, url_of
+
+# Every kind of value that PostgreSQL and SQLAlchemy share, each awkward in its own way.
+VALUES = """
+    import datetime, decimal, uuid
+    import sqlalchemy as sa
+    from sqlalchemy.dialects import postgresql as pg
+    utc = datetime.timezone.utc
+    op.execute("CREATE TYPE mood AS ENUM ('it''s', 'b')")
+    t = op.create_table(
+        "t",
+        sa.Column("i", sa.BigInteger), sa.Column("n", sa.Numeric), sa.Column("f", sa.Float),
+        sa.Column("b", sa.Boolean), sa.Column("s", sa.Text, server_default="100%: it's"),
+        sa.Column("y", sa.LargeBinary), sa.Column("j", sa.JSON), sa.Column("jb", pg.JSONB),
+        sa.Column("d", sa.Date), sa.Column("ts", sa.DateTime(timezone=True)),
+        sa.Column("tn", sa.DateTime), sa.Column("h", sa.Time), sa.Column("iv", sa.Interval),
+        sa.Column("u", sa.Uuid), sa.Column("a", pg.ARRAY(sa.Text)),
+        sa.Column("e", pg.ENUM("it's", "b", name="mood", create_type=False)),
+        sa.Column("r", pg.INT8RANGE), sa.Column("dr", pg.DATERANGE), sa.Column("ip", pg.INET),
+    )
+    op.bulk_insert(t, [
+        dict(
+            i=-5, n=decimal.Decimal("-1.50"), f=float("nan"), b=True,
+            s="a:b %s 100% \\\\\\\\ ' \\\\n",
+            y=b"\\\\0\\\\xff'", j={"k": "it's :x \\\\\\\\ %"}, jb=[1, None, {"a": {}}],
+            d=datetime.date(2024, 2, 29), ts=datetime.datetime(2024, 1, 2, 3, 4, 5, 6, utc),
+            tn=datetime.datetime(1, 1, 1), h=datetime.time(23, 59, 59, 999999),
+            iv=datetime.timedelta(days=-2, seconds=5, microseconds=7), u=uuid.UUID(int=7),
+            a=["it's", "c\\\\\\\\d", None, '"', "{}"], e="it's", r=pg.Range(1, 5), ip="10.0.0.1/8",
+            dr=pg.Range(datetime.date(2024, 1, 1), None),
+        ),
+        dict.fromkeys(t.c.keys()),
+    ])
+    op.get_bind().execute(
+        sa.text("INSERT INTO t (i, s, ts, y, a) VALUES (:i, :s, :ts, :y, :a)"),
+        [{"i": 2**40, "s": "x\\\\\\\\'y", "ts": datetime.datetime(2024, 1, 1), "y": b"", "a": []}],
+    )
+    op.execute(t.update().where(t.c.i.in_([2**40])).values(j=None, n=1))
+"""
+
+
+def script_of(folder: Path) -> str:
+    """Return what ``alembic upgrade head --sql`` writes for the history in *folder*."""
+    made = alembic("upgrade", "head", "--sql", folder=folder)
+    assert made.returncode == 0, made.stderr
+    return made.stdout
+
+
+def run_script(bench: Bench, text: str) -> None:
+    """Run the script *text* as one would with psql."""
+    with closing(bench.login(bench.master)) as session:
+        query(session, text)
+
+
+def test_a_script_writes_the_values_that_a_run_sends(bench: Bench, tmp_path: Path) -> None:
+    """Whatever the type of a value, the row is the same."""
+    revisions = history_of(tmp_path, {"a1": VALUES.strip()})
+    bench.run(revisions=revisions)
+    rows = "SELECT t::text, s, y::text, a::text FROM t"
+    sent = bench.query(rows)
+    make_empty(bench.server)
+
+    run_script(bench, script_of(tmp_path))
+
+    assert len(sent) == 3
+    assert bench.query(rows) == sent
+
+
+def test_a_script_that_is_not_whole_stops_and_records_nothing(bench: Bench, tmp_path: Path) -> None:
+    """A database never says that it has what a script left out; what came before stays."""
+    history_of(
+        tmp_path,
+        {
+            "a1": 'op.execute("CREATE TABLE public.one ()")',
+            "a2": 'op.execute("CREATE TABLE public.two ()"); op.get_bind().engine.url.database',
+            "a3": 'op.execute("CREATE TABLE public.three ()")',
+        },
+    )
+    made = alembic("upgrade", "head", "--sql", folder=tmp_path)
+
+    with pytest.raises(psycopg2.errors.RaiseException) as stopped:
+        run_script(bench, made.stdout)
+    after_a1 = made.stdout.index("-- Running upgrade a2 -> a3")
+    with pytest.raises(psycopg2.errors.RaiseException) as stopped_behind:
+        run_script(bench, made.stdout[after_a1:])
+
+    assert (made.returncode, made.stderr.splitlines()[-1]) == (
+        0,
+        (
+            "WARNING revision a2 is not whole in this script: a2.py:14 looks at the database:"
+            " what follows depends on it, and is not shown"
+        ),
+    )
+    assert "revision a2 is not whole in this script" in str(stopped.value)
+    assert "revision a2 before it is not whole" in str(stopped_behind.value)
+    assert bench.query("SELECT version_num FROM day2.alembic_version") == [("a1",)]
+    assert bench.query("SELECT to_regclass('two')::text, to_regclass('three')::text") == [
+        (None, None)
+    ]
+
+
+COLONS = {
+    """op.execute('''INSERT INTO t VALUES ('{"days":28}')''')""": "28",
+    "op.get_bind().exec_driver_sql('SELECT 1'); op.get_bind().scalar(text('SELECT :a'))": "a",
+    """op.add_column('t', Column('c', Text, server_default=text("'{\\"a\\":1}'")))""": "1",
+}
+
+
+@pytest.mark.parametrize(("body", "name"), COLONS.items())
+def test_a_colon_that_nobody_meant_is_refused_everywhere(
+    bench: Bench, tmp_path: Path, body: str, name: str
+) -> None:
+    """A run, a plan, the command and its script all say the same, and nothing is changed."""
+    revisions = history_of(
+        tmp_path,
+        {
+            "a1": 'op.execute("CREATE TABLE public.t (v json)")',
+            "a2": f"from sqlalchemy import Column, Text, text; {body}",
+        },
+    )
+    sentence = f"a2.py:14: :{name} is a parameter without a value: write \\:{name}"
+
+    with pytest.raises(RunFailed) as planned:
+        bench.run(Action.PLAN, revisions=revisions)
+    with pytest.raises(RevisionFailed) as run:
+        bench.run(revisions=revisions)
+    script = alembic("upgrade", "head", "--sql", folder=tmp_path)
+    command = alembic("-x", f"url={url_of(bench)}", "upgrade", "head", folder=tmp_path)
+
+    assert f"revision a2: {sentence}" in str(planned.value)
+    assert "revision a2 failed" in str(run.value)
+    for refused in (str(run.value), script.stderr, command.stderr):
+        assert sentence in refused
+    assert script.returncode != 0
+    assert command.returncode != 0
+    assert bench.query("SELECT version_num FROM day2.alembic_version") == [("a1",)]
+    assert bench.query("SELECT count(*) FROM t") == [(0,)]
+
+
+BROKEN = {
+    "two files of one revision": ("a3", "a2", "revision a2 is in several files (a2.py, a3.py)"),
+    "a long identifier": ("a3", "a" * 33, "(a3.py) is 33 characters long"),
+    "a hyphen": ("a3", "a-3", "(a3.py) has -, which Alembic refuses"),
+}
+
+
+@pytest.mark.parametrize(("file", "identifier", "problem"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_build_is_refused_by_function_and_command(
+    bench: Bench, tmp_path: Path, file: str, identifier: str, problem: str
+) -> None:
+    """Before anything is touched, in one line, naming the files."""
+    revisions = history_of(tmp_path, {"a1": "pass", "a2": "pass", "a3": "pass"})
+    script = tmp_path / "alembic" / "versions" / f"{file}.py"
+    text = script.read_text().replace(f'revision = "{file}"', f'revision = "{identifier}"', 1)
+    script.write_text(text.replace(f"revision = '{file}'", f"revision = {identifier!r}", 1))
+
+    with pytest.raises(MigrationError) as run:
+        bench.run(revisions=revisions)
+    command = alembic("-x", f"url={url_of(bench)}", "upgrade", "head", folder=tmp_path)
+    on_paper = alembic("upgrade", "head", "--sql", folder=tmp_path)
+
+    assert problem in str(run.value)
+    assert problem in command.stderr.splitlines()[-1]
+    assert problem in on_paper.stderr.splitlines()[-1]
+    assert command.returncode != 0
+    assert on_paper.returncode != 0
+    assert bench.query("SELECT to_regnamespace('day2')::text") == [(None,)]
+
+
+def test_a_module_that_looks_at_the_database_is_run_by_function_and_command(
+    bench: Bench, tmp_path: Path
+) -> None:
+    """What stands at a script's top level runs when the script does, connected."""
+    revisions = history_of(tmp_path, {"a1": "pass", "a2": "op.execute(f'CREATE TABLE {X} ()')"})
+    script = tmp_path / "alembic" / "versions" / "a2.py"
+    looking = "\nX = op.get_bind().exec_driver_sql('SELECT current_database()').scalar()\n"
+    script.write_text(script.read_text() + looking)
+
+    by_command = alembic("-x", f"url={url_of(bench)}", "upgrade", "head", folder=tmp_path)
+    by_the_command = bench.query("SELECT to_regclass('shop')::text")
+    make_empty(bench.server)
+    bench.run(revisions=revisions)
+
+    assert (by_command.returncode, by_the_command) == (0, [("shop",)])
+    assert bench.query("SELECT to_regclass('shop')::text") == [("shop",)]
