@@ -21,6 +21,8 @@ from alembic import op
 
 from core.access.login_passwords import Vault
 from core.postgres.session import set_password
+from core.revisions import scripts
+from core.revisions.sql_files import read
 
 logger = logging.getLogger(__name__)
 
@@ -195,6 +197,21 @@ def _drop_invalid_index(where: str) -> None:
         _run(f"DROP INDEX CONCURRENTLY {where}")
 
 
+def sql_file(name: str) -> None:
+    """
+    Run the SQL in the file *name*, which lies beside the revision or below, as it is written.
+
+    The file belongs to the revision: to its checksum, to the package, to ``plan`` and to what
+    is linted. So *name* is plain text, and ends in ``.sql``. A dump of ``pg_dump`` is such a
+    file; psql's own commands and COPY's data are refused.
+
+    Raises:
+        SqlFileError: The file cannot be run; the message names it and its line.
+    """
+    _send(read(scripts.sql_file(name)))
+    logger.info("%s is run", name)
+
+
 def close_to_public(name: str) -> None:
     """
     Take every privilege on schema *name* from PUBLIC, and make sure that it is gone.
@@ -332,9 +349,16 @@ def _run(statement: str) -> None:
     """Run *statement* as written: no parameter marks, no colons that mean something."""
     lines = [line.rstrip() for line in statement.splitlines() if line.strip()]
     margin = min(len(line) - len(line.lstrip()) for line in lines)
-    statement = "\n".join(line[margin:] for line in lines)
+    _send("\n".join(line[margin:] for line in lines))
+
+
+def _send(statement: str) -> None:
+    """Send *statement* as it is."""
     if op.get_context().as_sql:
-        op.get_context().impl.static_output(statement + ";")
+        # A comment may end it.
+        last = statement.rstrip().rpartition("\n")[2]
+        end = "\n;" if "--" in last else "" if last.endswith(";") else ";"
+        op.get_context().impl.static_output(statement.rstrip() + end)
     else:
         op.get_bind().exec_driver_sql(statement, execution_options={"no_parameters": True})
 

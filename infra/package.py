@@ -57,9 +57,14 @@ MACHINES = {"x86_64": "x86_64", "arm64": "aarch64"}  # Lambda's word: the wheels
 
 # What the scripts say of the revisions, so that the function knows it without Alembic.
 LIST_REVISIONS = """
+import sys
+from core.errors import RunFailed
 from core.revisions import manifest, scripts
 from core.settings import ROOT
-manifest.write(ROOT, scripts.read(ROOT / manifest.VERSIONS))
+try:
+    manifest.write(ROOT, scripts.read(ROOT / manifest.VERSIONS))
+except RunFailed as error:
+    sys.exit(str(error))
 """
 
 MEGABYTE = 1_000_000
@@ -205,7 +210,7 @@ def complete_function(tree: Path, target: Platform) -> None:
         check=False,
     )
     if done.returncode:
-        raise PackageError(f"the revisions cannot be listed:\n{done.stderr.strip()}")
+        raise PackageError(done.stderr.strip())
     _add_byte_code(tree, "/var/task", target)
 
 

@@ -52,10 +52,20 @@ def read(root: Path) -> tuple[Revision, ...] | None:
     folder = root / VERSIONS
     if {name: entry["size"] for name, entry in listed.items()} != _scripts_in(folder):
         return None
-    return tuple(
-        Revision(entry["identifier"], entry["description"], folder / name, entry["checksum"])
+    history = tuple(
+        Revision(
+            entry["identifier"],
+            entry["description"],
+            folder / name,
+            entry["checksum"],
+            tuple(folder / file for file in entry.get("sql_files", {})),
+        )
         for name, entry in listed.items()
     )
+    for one, entry in zip(history, listed.values(), strict=True):
+        if one.sql_files and _sizes(one, folder) != entry["sql_files"]:
+            return None
+    return history
 
 
 def write(root: Path, history: Sequence[Revision]) -> None:
@@ -66,10 +76,19 @@ def write(root: Path, history: Sequence[Revision]) -> None:
             "description": one.description,
             "size": one.file.stat().st_size,
             "checksum": one.checksum,
+            **({"sql_files": _sizes(one, one.file.parent)} if one.sql_files else {}),
         }
         for one in history
     }
     (root / NAME).write_text(json.dumps(listed, indent=1) + "\n")
+
+
+def _sizes(revision: Revision, folder: Path) -> dict[str, int | None]:
+    """Return the size in bytes of each file that *revision* runs; ``None`` where it is gone."""
+    return {
+        file.relative_to(folder).as_posix(): file.stat().st_size if file.is_file() else None
+        for file in revision.sql_files
+    }
 
 
 def _scripts_in(folder: Path) -> dict[str, int]:

@@ -24,12 +24,19 @@ from core.decisions.target import identifier_problem
 from core.errors import RunFailed
 from core.revisions.history import checksum
 from core.revisions.manifest import Revision, is_script
+from core.revisions.sql_files import SqlFileError, find
+from core.revisions.sql_files import read as read_sql
 
 if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
 
 # What Alembic asks of a script, by the names that it has there.
 _SAID = ("revision", "down_revision", "branch_labels", "depends_on")
+
+_UNREAD = (
+    "operations.sql_file takes the name of the file in plain text: the file belongs to the "
+    "checksum of the revision"
+)
 
 Step = Callable[[Revision, str], None]
 
@@ -133,6 +140,55 @@ def _unloaded(revision: Revision, below: str | None, step: Step) -> SimpleNamesp
     )
 
 
+def sql_file(name: str) -> Path:
+    """
+    Return the file of SQL that the calling script names.
+
+    Raises:
+        SqlFileError: The script does not name it in plain text, or it cannot be run.
+    """
+    found = calling()
+    if found is None:
+        raise SqlFileError("only a revision can run a file of SQL")
+    script = found[0]
+    file = find(script, name)
+    with tokenize.open(script) as opened:
+        if file not in _sql_files(ast.parse(opened.read()), script):
+            raise SqlFileError(_UNREAD)
+    return file
+
+
+def _sql_files(tree: ast.Module, script: Path) -> tuple[Path, ...]:
+    """Return the files that *tree* has ``operations.sql_file`` run, each checked."""
+    names = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module == "core.operations"
+        for alias in node.names
+        if alias.name == "sql_file"
+    }
+    files: dict[Path, None] = {}
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Attribute(attr="sql_file")):
+                pass
+            case ast.Call(func=ast.Name(id=called)) if called in names:
+                pass
+            case _:
+                continue
+        try:
+            match [*node.args, *(one.value for one in node.keywords)]:
+                case [ast.Constant(value=str(name))]:
+                    file = find(script, name)
+                case _:
+                    raise SqlFileError(_UNREAD)
+            read_sql(file)
+        except SqlFileError as error:
+            raise _broken(f"{script.name}:{node.lineno}: {error}") from error
+        files[file] = None
+    return tuple(sorted(files))
+
+
 def line_of(error: BaseException, file: Path) -> str:
     """Return the name of *file*, with its line that *error* came from if there is one."""
     lines = [
@@ -161,6 +217,7 @@ def _read(file: Path) -> _Script:
         # As Python reads it: by its byte order mark or its coding line.
         with tokenize.open(file) as opened:
             tree = ast.parse(opened.read(), str(file))
+        sql_files = _sql_files(tree, file)
         said = _literals(tree)
         doc = ast.get_docstring(tree, clean=False) or ""
         if said is None:
@@ -170,12 +227,14 @@ def _read(file: Path) -> _Script:
     except (Exception, SystemExit) as error:
         # A script that is run may raise anything at all.
         lines = str(error.msg if isinstance(error, SyntaxError) else error).splitlines() or [""]
+        if isinstance(error, RunFailed):
+            raise
         raise _broken(
             f"{line_of(error, file)}: {type(error).__name__}: {lines[0]}", "correct it"
         ) from error
     if "revision" not in said:
         raise _broken(f"{file.name} says no revision", "give it one, or take it out of the folder")
-    return _Script(file, said, doc, ())
+    return _Script(file, said, doc, sql_files)
 
 
 def _literals(tree: ast.Module) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import py_compile
 import re
@@ -171,6 +172,47 @@ def test_the_build_is_named_by_its_content(tmp_path: Path, package: Package) -> 
     with (root / "alembic.ini").open("a") as file:
         file.write("# one more line\n")
     assert packaging.build_identity(root) != package.build
+
+
+def test_a_file_of_sql_that_a_revision_runs_is_deployed(tmp_path: Path) -> None:
+    """It lies beside the revisions, and the list of them names it."""
+    root = copy_of_ours(tmp_path)
+    versions = root / "alembic" / "versions"
+    (versions / "seed.sql").write_text("SELECT 1")
+    (versions / "005_seed.py").write_text(
+        "from core import operations\nrevision = '005'\ndown_revision = '004'\n"
+        "def upgrade():\n    operations.sql_file('seed.sql')\n"
+    )
+
+    packaging.complete_function(root, packaging.here())
+
+    assert Path("alembic/versions/seed.sql") in packaging.function_files(root)
+    listed = json.loads((root / "history.json").read_text())
+    assert listed["005_seed.py"]["sql_files"] == {"seed.sql": 8}
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("revision = '004'\ndown_revision = '003'", "revision 004 is in several files (004_audit"),
+        ("revision = 'a-b'\ndown_revision = '004'", "revision 'a-b' (005_x.py) has -, which"),
+        (f"revision = {'x' * 33!r}\ndown_revision = '004'", "(005_x.py) is 33 characters long"),
+        ("revision = 'heads'\ndown_revision = '004'", "(005_x.py) is a word that means another"),
+        ("revision = '005\n", "005_x.py:1: SyntaxError: unterminated string literal"),
+    ],
+)
+def test_a_build_that_cannot_be_loaded_is_not_packaged(
+    tmp_path: Path, text: str, problem: str
+) -> None:
+    """One line names the file, before anything is deployed."""
+    root = copy_of_ours(tmp_path)
+    (root / "alembic" / "versions" / "005_x.py").write_text(text)
+
+    with pytest.raises(PackageError) as caught:
+        packaging.complete_function(root, packaging.here())
+
+    (line,) = str(caught.value).splitlines()
+    assert problem in line
 
 
 @pytest.mark.parametrize(

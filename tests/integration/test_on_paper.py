@@ -11,6 +11,7 @@ import pytest
 from core.errors import MigrationError, RevisionFailed, RunFailed
 from core.model import Action
 from core.postgres.session import query
+from core.revisions.runner import Revisions
 from tests.integration.bench import Bench, make_empty
 from tests.integration.histories import history_of
 from tests.integration.test_command_line import alembic, url_of
@@ -198,3 +199,44 @@ def test_a_module_that_looks_at_the_database_is_run_by_function_and_command(
 
     assert (by_command.returncode, by_the_command) == (0, [("shop",)])
     assert bench.query("SELECT to_regclass('shop')::text") == [("shop",)]
+
+
+DUMP = """
+\\restrict Zy3kP0aQwErTyUiOp
+SET statement_timeout = 0;
+SET client_encoding = 'UTF8';
+SELECT pg_catalog.set_config('search_path', '', false);
+CREATE SCHEMA legacy;
+CREATE TABLE legacy.quota (share text DEFAULT '100%'::text, opens time DEFAULT '08:30:00');
+INSERT INTO legacy.quota VALUES ('{"days":28}', DEFAULT);
+\\unrestrict Zy3kP0aQwErTyUiOp
+-- the end"""
+
+
+def test_a_file_of_sql_belongs_to_its_revision(bench: Bench, tmp_path: Path) -> None:
+    """A run and a script do the same with it, and a change of it is noticed afterwards."""
+    revisions = history_of(tmp_path, {"a1": "operations.sql_file('dump.sql')", "a2": "pass"})
+    dump = tmp_path / "alembic" / "versions" / "dump.sql"
+    dump.write_text(DUMP)
+    kept = (
+        "SELECT share, opens::text, (SELECT checksum FROM day2.history LIMIT 1) FROM legacy.quota"
+    )
+
+    result = bench.run(revisions=revisions)
+    by_run = bench.query(kept)
+    dump.write_text(DUMP + " of it")
+    status = bench.run(Action.STATUS, revisions=Revisions(tmp_path / "alembic.ini"))
+    with pytest.raises(RunFailed) as strict:
+        bench.run(
+            revisions=Revisions(tmp_path / "alembic.ini"),
+            settings=bench.settings._replace(strict_checksums=True),
+        )
+    dump.write_text(DUMP)
+    make_empty(bench.server)
+    run_script(bench, script_of(tmp_path))
+
+    assert result.report.applied == ["a1", "a2"]
+    assert by_run[0][:2] == ('{"days":28}', "08:30:00")
+    assert bench.query(kept) == by_run
+    assert status.report.changed_files == ["a1"]
+    assert "the file of a1 changed after it was applied" in str(strict.value)
