@@ -122,8 +122,8 @@ if context.is_offline_mode():
     with context.begin_transaction():
         context.run_migrations()
     if rendering.PAPER not in config.attributes:
-        for revision, reason in paper.partial.items():
-            logger.warning("revision %s is not whole in this script: %s", revision, reason)
+        for revision, reasons in paper.partial.items():
+            logger.warning("revision %s is not whole in this script: %s", revision, reasons[0])
         if paper.refused:
             raise CommandError("; ".join(paper.refused))
 elif "connection" in config.attributes:

@@ -20,15 +20,13 @@ import re
 import sys
 import textwrap
 import tokenize
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pglast
 from alembic.config import Config
-from alembic.operations import Operations
-from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from pglast.enums import (
     AlterTableType,
@@ -37,11 +35,16 @@ from pglast.enums import (
     ReindexObjectType,
     RoleSpecType,
 )
+from pglast.parser import ParseError
 from pglast.visitors import Visitor
 from psycopg2 import ProgrammingError
 from psycopg2.extensions import parse_dsn
 
+from core.errors import RunFailed
 from core.operations import VERIFIER_PLACEHOLDER
+from core.revisions import rendering, scripts
+from core.revisions.manifest import Revision
+from core.revisions.sql_files import psql_commands
 from core.settings import ROOT
 
 # Every rule: why it is dangerous, and the better way.
@@ -79,11 +82,22 @@ RULES = {
         "say in the revision's docstring what happens then: a paragraph that begins 'Going back'",
     ),
     "unreadable": (
-        "what is put together at run time cannot be checked here",
-        "write the statement out, or format it from one literal text",
+        "what cannot be read here cannot be checked",
+        "write it out in plain SQL, or check it by eye and allow it",
+    ),
+    "colon": (
+        "no run carries it out",
+        "write the colon as it says, or bind a value",
+    ),
+    "loose-file": (
+        "a file that a revision reads by itself can change unnoticed once it is applied",
+        "use operations.sql_file, which puts it into the checksum",
     ),
     "useless-allowance": ("it allows nothing, and would hide a later finding", "remove it"),
 }
+
+# An allowance would only hide what fails all the same.
+NEVER_ALLOWED = {"colon"}
 
 _ALLOWANCE = re.compile(r"#\s*lint:\s*allow\s+([a-z-]+)\s*:\s*(\S.*)")
 _MASTERS = ("postgres", "master", "rds_superuser")
@@ -104,6 +118,7 @@ _REWRITES = (
     AlterTableType.AT_SetAccessMethod,
     AlterTableType.AT_AddIdentity,
 )
+_BETWEEN_STATEMENTS = re.compile(r";|\b(?:BEGIN|THEN|ELSE|LOOP)\b", re.IGNORECASE)
 _FORMATS = {"%I": "name", "%s": "name", "%L": "'text'", "%%": "%"}
 
 
@@ -125,47 +140,74 @@ class Finding:
 
 
 def lint(ini: Path = ROOT / "alembic.ini") -> list[Finding]:
-    """Return what is found in the revisions of *ini*, oldest first."""
-    scripts = ScriptDirectory.from_config(Config(str(ini)))
+    """
+    Return what is found in the revisions of *ini*, oldest first.
+
+    Raises:
+        RunFailed: They cannot be listed.
+    """
+    versions = Path(ScriptDirectory.from_config(Config(str(ini))).versions)
     found: list[Finding] = []
-    for script in reversed(list(scripts.walk_revisions())):
-        source = Path(script.path).read_text()
-        has_note = "going back" in (script.module.__doc__ or "").lower()
+    for revision in scripts.read(versions):
+        with tokenize.open(revision.file) as opened:
+            source = opened.read()
+        has_note = "going back" in (ast.get_docstring(ast.parse(source)) or "").lower()
         for direction in ("upgrade", "downgrade"):
-            statements = emitted(getattr(script.module, direction))
             findings = {
-                Finding(script.revision, direction, rule, statement)
-                for rule, statement in _read(statements, has_note=has_note)
+                Finding(revision.identifier, direction, rule, statement)
+                for rule, statement in (
+                    *_run(revision, direction, has_note=has_note),
+                    *_loose_files(revision, source, direction),
+                )
             }
-            allowed = allowances(source, direction)
+            allowed = allowances(source, direction) - NEVER_ALLOWED
             found += sorted(one for one in findings if one.rule not in allowed)
             found += [
-                Finding(script.revision, direction, "useless-allowance", rule)
+                Finding(revision.identifier, direction, "useless-allowance", rule)
                 for rule in sorted(allowed - {one.rule for one in findings})
             ]
     return found
 
 
-def emitted(operations: Callable[[], None]) -> str:
-    """Return the SQL that *operations*, an upgrade or downgrade, would run."""
-    written = io.StringIO()
-    context = MigrationContext.configure(
-        dialect_name="postgresql",
-        # As in env.py: else SQLAlchemy doubles each percent sign.
-        dialect_opts={"paramstyle": "named"},
-        opts={"as_sql": True, "output_buffer": written, "literal_binds": True},
-    )
-    with Operations.context(context):
-        operations()
-    return written.getvalue()
+def _run(revision: Revision, direction: str, *, has_note: bool) -> Iterator[tuple[str, str]]:
+    """Yield each rule that what *revision* runs breaks, with the statement that does."""
+    statements, paper = rendering.statements(revision, direction)
+    yield from (("colon", one) for one in paper.refused)
+    if not paper.refused:
+        yield from (
+            ("unreadable", one)
+            for one in paper.partial.get(revision.identifier, [])
+            # There is no way back, and the revision says so.
+            if f"({NotImplementedError.__name__}:" not in one
+        )
+    reader = _Reader(has_note=has_note)
+    for statement in statements:
+        reader.read(statement)
+    yield from reader.found
+
+
+def _loose_files(revision: Revision, source: str, direction: str) -> Iterator[tuple[str, str]]:
+    """Yield where the function *direction* reads a file by itself."""
+    for function in _functions(source, direction):
+        for node in ast.walk(function):
+            match node:
+                case ast.Call(
+                    func=ast.Name(id="open")
+                    | ast.Attribute(attr="open" | "read_text" | "read_bytes")
+                ):
+                    yield "loose-file", f"{revision.file.name}:{node.lineno}"
+
+
+def _functions(source: str, name: str) -> list[ast.FunctionDef]:
+    """Return the functions of *source* that are called *name*."""
+    body = ast.parse(source).body
+    return [one for one in body if isinstance(one, ast.FunctionDef) and one.name == name]
 
 
 def allowances(source: str, direction: str) -> set[str]:
     """Return the rules that comments in the function *direction* of *source* allow."""
     spans = [
-        (node.lineno, node.end_lineno or node.lineno)
-        for node in ast.parse(source).body
-        if isinstance(node, ast.FunctionDef) and node.name == direction
+        (node.lineno, node.end_lineno or node.lineno) for node in _functions(source, direction)
     ]
     return {
         found[1]
@@ -174,13 +216,6 @@ def allowances(source: str, direction: str) -> set[str]:
         for first, last in spans
         if first <= token.start[0] <= last
     }
-
-
-def _read(statements: str, *, has_note: bool) -> Iterator[tuple[str, str]]:
-    """Yield each rule that *statements* break, with the statement that does."""
-    reader = _Reader(has_note=has_note)
-    reader.read(statements)
-    yield from reader.found
 
 
 @dataclass
@@ -193,10 +228,33 @@ class _Reader:
 
     def read(self, text: str) -> None:
         """Read the statements in *text*, and what is inside their DO blocks."""
-        for raw in pglast.parse_sql(text):
+        try:
+            parsed = pglast.parse_sql(text)
+        except ParseError as error:
+            self._pieces(text, error)
+            return
+        for raw in parsed:
             end = raw.stmt_location + raw.stmt_len if raw.stmt_len else None
             encoded = text.encode()[raw.stmt_location : end].decode()
             self._statement(raw.stmt, encoded)
+
+    def _pieces(self, text: str, error: ParseError) -> None:
+        """Read of *text*, which the parser refuses as a whole, what can be read."""
+        for start, end, command in psql_commands(text):
+            self._tell_unread(f"\\{command}", "works in psql only: see operations.sql_file")
+            text = text[:start] + " " * (end - start) + text[end:]
+        try:
+            pieces = pglast.split(text, with_parser=False)
+        except ParseError:
+            pieces = (text,)
+        for piece in pieces:
+            if piece.strip() == text.strip():
+                self._tell_unread(piece, str(error.args[0]))
+            else:
+                self.read(piece)
+
+    def _tell_unread(self, text: str, reason: str) -> None:
+        self.found.append(("unreadable", f"{_masked(_first_line(text))} ({_masked(reason)})"))
 
     def _statement(self, tree: Any, text: str) -> None:
         if type(tree).__name__ == "DoStmt":
@@ -209,26 +267,40 @@ class _Reader:
     def _block(self, body: str) -> None:
         """Read the statements of a PL/pgSQL block, and the texts that it executes."""
         wrapped = f"CREATE FUNCTION block() RETURNS void LANGUAGE plpgsql AS $lint${body}$lint$"
-        for kind, text in _inside(pglast.parse_plpgsql(wrapped)):
+        try:
+            inside = list(_inside(pglast.parse_plpgsql(wrapped)))
+        except (ParseError, ValueError) as error:
+            self._tell_unread(f"DO {body}", str(error.args[0]))
+            self._block_by_words(body)
+            return
+        for kind, text in inside:
             if kind == "PLpgSQL_stmt_execsql":
                 self.read(text)
             else:
                 self._executed(text)
 
+    def _block_by_words(self, body: str) -> None:
+        """Read what is a statement by itself, of a block that the parser refuses."""
+        for piece in _BETWEEN_STATEMENTS.split(body):
+            try:
+                parsed = pglast.parse_sql(piece)
+            except ParseError:
+                continue
+            for raw in parsed:
+                self._statement(raw.stmt, piece)
+
     def _executed(self, expression: str) -> None:
         """Read what EXECUTE is given: one literal, which ``format`` may complete."""
-        select = pglast.parse_sql(f"SELECT {expression}")[0].stmt
-        value = select.targetList[0].val
-        if type(value).__name__ == "FuncCall" and value.funcname[-1].sval == "format":
-            value = value.args[0]
-        text = getattr(getattr(value, "val", None), "sval", None)
-        if text is None:
-            self.found.append(("unreadable", f"EXECUTE {_first_line(expression)}"))
-            return
         try:
-            self.read(re.sub(r"%[IsL%]", lambda found: _FORMATS[found[0]], text))
-        except pglast.parser.ParseError:
-            self.found.append(("unreadable", f"EXECUTE {_first_line(expression)}"))
+            value = pglast.parse_sql(f"SELECT {expression}")[0].stmt.targetList[0].val
+            if type(value).__name__ == "FuncCall" and value.funcname[-1].sval == "format":
+                value = value.args[0]
+            text = value.val.sval
+            pglast.parse_sql(text := re.sub(r"%[IsL%]", lambda found: _FORMATS[found[0]], text))
+        except (AttributeError, ParseError):
+            self.found.append(("unreadable", f"EXECUTE {_masked(_first_line(expression))}"))
+        else:
+            self.read(text)
 
 
 class _Rules(Visitor):  # type: ignore[misc]  # pglast has no types
@@ -280,8 +352,7 @@ class _Rules(Visitor):  # type: ignore[misc]  # pglast has no types
             self._tell_password()
 
     def _tell_password(self) -> None:
-        # The linter's own report is read by everybody, too.
-        self._reader.found.append(("literal-password", re.sub(r"'[^']*'?", "'…'", self._text)))
+        self._reader.found.append(("literal-password", _masked(self._text)))
 
     # Who may do what
 
@@ -436,9 +507,18 @@ def _first_line(text: str) -> str:
     return textwrap.shorten(" ".join(lines), 100, placeholder=" …")
 
 
+def _masked(text: str) -> str:
+    """Return *text* without its literals: the linter's own report is read by everybody, too."""
+    return re.sub(r"'[^']*'?", "'…'", text)
+
+
 def main(arguments: list[str]) -> int:
     """Print what is found; 1 if anything is."""
-    found = lint(*map(Path, arguments))
+    try:
+        found = lint(*map(Path, arguments))
+    except RunFailed as error:
+        print(error)
+        return 1
     for finding in found:
         print(finding)
     print(f"{len(found)} finding(s)" if found else "the revisions are clean")

@@ -31,12 +31,12 @@ class Paper:
 
     Attributes:
         refused: What no run would carry out, of all its revisions.
-        partial: The revisions that are not whole in it, and the first reason of each.
+        partial: The revisions that are not whole in it, and the reasons of each.
     """
 
     def __init__(self) -> None:
         self.refused: list[str] = []
-        self.partial: dict[str, str] = {}
+        self.partial: dict[str, list[str]] = {}
 
     def __call__(self, revision: Revision, direction: str) -> None:
         """Write the SQL of *revision* to the context that Alembic is in."""
@@ -70,7 +70,7 @@ class Paper:
         finally:
             context.connection = impl.connection = connection
         if notes:
-            self.partial[revision.identifier] = notes[0]
+            self.partial[revision.identifier] = notes
             impl.static_output(impl.stop)
 
     def refuse(self) -> None:
@@ -133,19 +133,34 @@ def sql(
     }
 
 
-def written(revision: Revision, direction: str) -> tuple[str, Paper]:
-    """Return the SQL of *revision* in one *direction* alone, and the paper that it is on."""
+class _Statements(io.StringIO):
+    """Keeps what is written, piece by piece."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pieces: list[str] = []
+
+    def write(self, text: str) -> int:
+        self.pieces.append(text)
+        return len(text)
+
+
+def statements(revision: Revision, direction: str) -> tuple[list[str], Paper]:
+    """Return what *revision* runs in one *direction*, and the paper that it would be on."""
     from alembic.operations import Operations
     from alembic.runtime.migration import MigrationContext
 
-    output = io.StringIO()
+    # What it writes for: an implementation is chosen as the context is made.
+    from core.revisions import dialect  # noqa: F401
+
+    output = _Statements()
     context = MigrationContext.configure(
         dialect_name="postgresql", opts={"as_sql": True, "output_buffer": output}
     )
     paper = Paper()
     with Operations.context(context):
         paper(revision, direction)
-    return output.getvalue(), paper
+    return [one.strip() for one in output.pieces if one.strip()], paper
 
 
 def _stop(revision: str, where: str = "") -> str:

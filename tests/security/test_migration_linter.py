@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -191,6 +192,170 @@ def test_an_allowance_of_nothing_is_found(lint_revision: Lint) -> None:
     assert found == [("upgrade", "useless-allowance")]
 
 
+def script(folder: Path, upgrade: str, *, downgrade: str = "pass", before: str = "") -> Path:
+    """Write a history of one revision, and return its ``alembic.ini``."""
+    versions = folder / "alembic" / "versions"
+    versions.mkdir(parents=True, exist_ok=True)
+    (folder / "alembic.ini").write_text("[alembic]\nscript_location = %(here)s/alembic\n")
+    (versions / "001_x.py").write_text(
+        f'{before}"""A revision\n\n{NOTE}\n"""\nfrom alembic import op\nimport sqlalchemy as sa\n'
+        "from core import operations\nrevision = '001'\ndown_revision = None\n"
+        f"def upgrade():\n{textwrap.indent(upgrade, '    ')}\n"
+        f"def downgrade():\n    {downgrade}\n"
+    )
+    return folder / "alembic.ini"
+
+
+DANGER = "op.execute('GRANT ALL ON app.orders TO PUBLIC')"
+ROWTYPE = (
+    "DO $$ DECLARE entry public.orders%ROWTYPE; BEGIN entry.id := 1;"
+    " GRANT ALL ON public.orders TO PUBLIC; END $$"
+)
+
+# What cannot be read, and the line that says so.
+UNREAD = {
+    "sa.inspect(op.get_bind())": (
+        "001_x.py:12 looks at the database: what follows depends on it, and is not shown"
+    ),
+    "op.execute(sa.text('SELECT :a').bindparams(a={}))": (
+        "001_x.py:12: the next statement cannot be shown whole"
+        " (SQL has no literal for a value of type dict)"
+    ),
+    "undefined": "001_x.py:12: what follows cannot be shown (NameError: name 'undefined'",
+    "op.execute(r'\\restrict xyz')": "\\restrict (works in psql only: see operations.sql_file)",
+    "op.execute('SELECT 1; CREATE OOPS x; SELECT 2')": (
+        'CREATE OOPS x (syntax error at or near "OOPS")'
+    ),
+    """op.execute("CREATE ROLE r PASSWROD 'guess me'")""": (
+        """CREATE ROLE r PASSWROD '…' (unrecognized role option "passwrod")"""
+    ),
+    "operations.index('i', on='parcels', columns='depot')": (
+        "001_x.py:12: what follows cannot be shown (ValueError: on='parcels': name the table"
+    ),
+    "op.get_bind().exec_driver_sql('DO LANGUAGE plv8 $$ x() $$')": "DO x() (",
+}
+
+
+@pytest.mark.parametrize(("body", "line"), UNREAD.items())
+def test_what_cannot_be_read_is_said_and_the_rest_is_read(
+    tmp_path: Path, body: str, line: str
+) -> None:
+    """One line for it, and what is dangerous around it is found all the same."""
+    found = lint(script(tmp_path, f"{DANGER}\n{body}"))
+
+    assert [one.rule for one in found] == ["grant-to-public", "unreadable"]
+    assert found[1].statement.startswith(line)
+    assert "\n" not in found[1].statement
+
+
+def test_a_block_that_the_parser_refuses_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
+    """PostgreSQL knows the table whose row it is; the parser of the linter does not."""
+    found = lint(script(tmp_path, f"op.execute({ROWTYPE!r})"))
+
+    assert [one.rule for one in found] == ["grant-to-public", "unreadable"]
+
+
+def test_what_could_not_be_read_can_be_allowed(tmp_path: Path) -> None:
+    """Whoever read it says so in a comment."""
+    comment = "# lint: allow unreadable: a row type, looked at by two"
+    body = ROWTYPE.replace("GRANT ALL ON public.orders TO PUBLIC;", "")
+
+    assert lint(script(tmp_path, f"{comment}\nop.execute({body!r})")) == []
+
+
+def test_one_revision_that_cannot_be_read_hides_no_other(tmp_path: Path) -> None:
+    """Each is read by itself."""
+    ini = script(tmp_path, "sa.inspect(op.get_bind())")
+    first = tmp_path / "alembic" / "versions" / "001_x.py"
+    first.with_name("002_y.py").write_text(
+        first.read_text()
+        .replace(
+            "revision = '001'\ndown_revision = None", "revision = '002'\ndown_revision = '001'"
+        )
+        .replace("sa.inspect(op.get_bind())", DANGER)
+    )
+
+    assert [(one.revision, one.rule) for one in lint(ini)] == [
+        ("001", "unreadable"),
+        ("002", "grant-to-public"),
+    ]
+
+
+def test_a_colon_that_nobody_meant_is_found_and_never_allowed(tmp_path: Path) -> None:
+    """A run refuses it, whatever a comment says."""
+    body = """# lint: allow colon: we mean it\nop.execute('''SELECT '{"days":28}' ''')"""
+
+    (found,) = lint(script(tmp_path, body))
+
+    assert found.rule == "colon"
+    assert found.statement == (
+        "revision 001: 001_x.py:12: :28 is a parameter without a value: "
+        "write \\:28 for a plain colon, or bind a value"
+    )
+
+
+def test_a_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    """An editor on Windows writes one, and Python takes no notice."""
+    ini = script(tmp_path, DANGER, before="\ufeff")
+
+    assert [one.rule for one in lint(ini)] == ["grant-to-public"]
+
+
+def test_no_way_back_is_an_answer(tmp_path: Path) -> None:
+    """A downgrade that refuses runs nothing."""
+    ini = script(tmp_path, "pass", downgrade="raise NotImplementedError('restore a backup')")
+
+    assert lint(ini) == []
+
+
+@pytest.mark.parametrize("restricted", [True, False])
+def test_a_dump_that_a_revision_runs_is_read(tmp_path: Path, *, restricted: bool) -> None:
+    """With the lines of newer releases of pg_dump, and without."""
+    ini = script(tmp_path, "operations.sql_file('dump.sql')")
+    marks = ("\\restrict x\n", "\\unrestrict x\n") if restricted else ("", "")
+    (tmp_path / "alembic" / "versions" / "dump.sql").write_text(
+        f"{marks[0]}SELECT set_config('search_path', '', false);\nCREATE TABLE app.new ();\n"
+        f"GRANT ALL ON app.new TO PUBLIC;\n{marks[1]}"
+    )
+
+    assert [one.rule for one in lint(ini)] == ["grant-to-public"]
+
+
+@pytest.mark.parametrize(
+    "reading",
+    ["op.execute(Path(__file__).with_suffix('.sql').read_text())", "op.execute(open('x').read())"],
+)
+def test_a_file_that_a_revision_reads_by_itself_is_found(tmp_path: Path, reading: str) -> None:
+    """Its change would go unnoticed once the revision is applied."""
+    body = f"from pathlib import Path\n(lambda: {reading})"
+
+    (found,) = lint(script(tmp_path, body))
+
+    assert (found.rule, found.statement) == ("loose-file", "001_x.py:12")
+
+
+BROKEN = {
+    "revision = 'a-b'\ndown_revision = '001'": "revision 'a-b' (002.py) has -, which",
+    f"revision = '{'x' * 33}'\ndown_revision = '001'": "(002.py) is 33 characters long",
+    "revision = 'base'\ndown_revision = '001'": "(002.py) is a word that means another revision",
+    "revision = '001'\ndown_revision = None": "revision 001 is in several files (001_x.py, 002.py)",
+    "revision = '002\n": "002.py:1: SyntaxError: unterminated string literal",
+}
+
+
+@pytest.mark.parametrize(("text", "problem"), BROKEN.items())
+def test_a_build_that_cannot_be_listed_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, problem: str
+) -> None:
+    """As the function and the package say it."""
+    ini = script(tmp_path, "pass")
+    (tmp_path / "alembic" / "versions" / "002.py").write_text(text)
+
+    assert main([str(ini)]) == 1
+    (line,) = capsys.readouterr().out.splitlines()
+    assert problem in line
+
+
 def test_our_own_revisions_pass(capsys: pytest.CaptureFixture[str]) -> None:
     """What users copy is clean."""
     assert main([]) == 0
@@ -214,6 +379,11 @@ def test_a_report_says_why_and_what_is_better(
 
 def test_every_rule_is_tried() -> None:
     """No rule is here that has never fired."""
-    tried = {rule for rule, _ in BREAKING} | {"drop-without-note", "useless-allowance"}
+    tried = {rule for rule, _ in BREAKING} | {
+        "drop-without-note",
+        "useless-allowance",
+        "colon",
+        "loose-file",
+    }
 
     assert tried == set(RULES)

@@ -56,8 +56,8 @@ def write(tmp_path: Path) -> Write:
 
     def made(body: str) -> list[str]:
         file = write_script(tmp_path, body)
-        text, _ = rendering.written(Revision("001", "A revision", file, ""), "upgrade")
-        return [line.strip() for line in text.splitlines() if line.strip()]
+        written, _ = rendering.statements(Revision("001", "A revision", file, ""), "upgrade")
+        return [line.strip() for one in written for line in one.splitlines() if line.strip()]
 
     return made
 
@@ -206,9 +206,9 @@ def test_a_colon_that_nobody_meant_is_refused(tmp_path: Path, body: str, name: s
     file = write_script(tmp_path, body)
     sentence = COLON.format(FIRST_LINE, name)
 
-    text, paper = rendering.written(Revision("001", "A revision", file, ""), "upgrade")
+    written, paper = rendering.statements(Revision("001", "A revision", file, ""), "upgrade")
 
-    assert text.split("\n\n")[:2] == [f"-- note: {sentence}", STOP]
+    assert written == [f"-- note: {sentence}", STOP]
     with pytest.raises(RunFailed) as caught:
         paper.refuse()
     assert str(caught.value) == f"revision 001: {sentence}; nothing was touched"

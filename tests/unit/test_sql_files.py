@@ -144,9 +144,9 @@ def test_a_file_is_run_as_it_is_written(folder: Path) -> None:
     (folder / "seed.sql").write_text(text)
     (revision,) = scripts.read(folder)
 
-    shown, paper = rendering.written(revision, "upgrade")
+    (shown,), paper = rendering.statements(revision, "upgrade")
 
-    assert (shown.strip(), paper.partial) == (text + "\n;", {})
+    assert (shown, paper.partial) == (text + "\n;", {})
 
 
 def test_a_file_that_was_not_named_in_plain_text_is_not_run(folder: Path) -> None:
@@ -155,7 +155,7 @@ def test_a_file_that_was_not_named_in_plain_text_is_not_run(folder: Path) -> Non
     (folder / "seed.sql").write_text("SELECT 1")
     (revision,) = scripts.read(folder)
 
-    shown, _ = rendering.written(revision, "upgrade")
+    (shown, _), _ = rendering.statements(revision, "upgrade")
 
     assert "what follows cannot be shown (SqlFileError: operations.sql_file takes" in shown
 
