@@ -7,8 +7,11 @@ MAKEFLAGS += --no-print-directory
 
 PYTHON ?= python3
 
-# What a recipe takes from the command line goes by its environment, where quotes are just text.
-export EVENT PAYLOAD TARGET NAME
+# What a recipe takes from the command line goes by its environment, where quotes are just text,
+# and as it was given: make would take a ${word} in it for a variable of its own.
+GIVEN := EVENT PAYLOAD TARGET NAME
+$(foreach one,$(GIVEN),$(if $(filter undefined,$(origin $(one))),,$(eval override $(one) := $$(value $(one)))))
+export $(GIVEN)
 
 # $(call needs,NAMES) installs what is missing or stale of the virtual environments.
 needs = @$(PYTHON) infra/local/environments.py $(1)
@@ -105,4 +108,4 @@ lint: ## Check style and types
 .PHONY: new-migration
 new-migration: ## Write the skeleton of the next revision: NAME="what it does"
 	$(call needs,dev)
-	$(LOCAL) new-revision "$$NAME"
+	$(LOCAL) new-revision -- "$$NAME"

@@ -1,4 +1,13 @@
-"""${message}
+<%
+    # Whatever is said, the file loads and says the same.
+    mark = '"' * 3
+    if mark in message:
+        first = mark + message.replace("\\", "\\\\").replace('"', '\\"')
+    elif "\\" in message:
+        first = "r" + mark + message
+    else:
+        first = mark + message
+%>${first}
 
 Say here what an operator may rely on after this revision.
 

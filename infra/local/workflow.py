@@ -14,8 +14,13 @@ from typing import Any
 
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from alembic.util import rev_id
 from botocore.exceptions import ClientError
 
+from core.decisions.target import identifier_problem
+from core.errors import RunFailed
+from core.revisions import scripts
+from core.revisions.manifest import Revision
 from infra.local import stack
 from infra.local.local_aws import LocalAws, LocalAwsError
 from infra.local.stack import Call
@@ -26,6 +31,11 @@ SECRET = f"{INSTANCE}/master"
 DATABASE = "app"
 MASTER = "postgres"
 READY_SECONDS = 60
+
+INI = CHECKOUT / "alembic.ini"
+# It fits into a line of the file, and into the name of one: 255 bytes with the identifier.
+LONGEST_DESCRIPTION = 90
+LONGEST_NAME_BYTES = 210
 
 
 def database_up(aws: LocalAws) -> dict[str, Any]:
@@ -51,29 +61,64 @@ def migrate(aws: LocalAws, target_revision: str) -> Call:
     return stack.invoke(aws, {"secret_name": SECRET, "target_revision": target_revision})
 
 
-def revisions() -> list[tuple[str, str]]:
-    """Return identifier and description of every revision of this checkout, oldest first."""
-    scripts = _scripts()
-    return [(script.revision, script.doc) for script in reversed([*scripts.walk_revisions()])]
-
-
-def new_revision(description: str) -> Path:
+def revisions(ini: Path = INI) -> list[tuple[str, str]]:
     """
-    Write the skeleton of the next numbered revision and return its file.
+    Return identifier and description of every revision of *ini*, oldest first.
 
     Raises:
-        LocalAwsError: The description is not one line of text.
+        LocalAwsError: They cannot be listed.
     """
-    if not re.fullmatch(r"\S.*", description):
+    return [(one.identifier, one.description) for one in _build(_scripts(ini))]
+
+
+def new_revision(description: str, ini: Path = INI) -> Path:
+    """
+    Write the skeleton of the next revision of *ini* and return its file.
+
+    Raises:
+        LocalAwsError: The description is not one short line of text, or the history is broken;
+            no file is left.
+    """
+    description = description.strip()
+    if not description or not description.isprintable():
         raise LocalAwsError('say what it does, in one line: make new-migration NAME="…"')
-    scripts = _scripts()
-    names = [script.revision for script in scripts.walk_revisions()]
-    numbers = [int(name) for name in names if name.isdecimal()]
-    identifier = f"{max(numbers, default=0) + 1:03}"
-    made = scripts.generate_revision(identifier, description)
-    if made is None:
-        raise LocalAwsError("Alembic wrote no file")
-    return Path(made.path)
+    if not re.search(r"[^\W_]", description):
+        raise LocalAwsError(f"{description!r} has no letter: say what the revision does")
+    if len(description) > LONGEST_DESCRIPTION or len(description.encode()) > LONGEST_NAME_BYTES:
+        raise LocalAwsError(
+            f"the description is too long: say it in {LONGEST_DESCRIPTION} letters, "
+            "and the rest in the file, below its first line"
+        )
+    directory = _scripts(ini)
+    build = _build(directory)
+    scripts.lay(directory, build)
+    before = set(Path(directory.versions).iterdir())
+    identifier = _next([one.identifier for one in build])
+    try:
+        directory.generate_revision(identifier, description)
+        made = _build(directory)[-1]
+        if (made.identifier, made.description) != (identifier, description):
+            raise LocalAwsError(f"no file can say {description!r}: say it in other words")
+    except BaseException:
+        for file in set(Path(directory.versions).iterdir()) - before:
+            if file.is_file():
+                file.unlink()
+        raise
+    return made.file
+
+
+def _next(identifiers: list[str]) -> str:
+    """Return an identifier that follows *identifiers*, oldest first, as they are written."""
+    if not identifiers:
+        return "001"
+    head = identifiers[-1]
+    counted = re.fullmatch(r"(|.*[^0-9])([0-9]+)", head)
+    if counted is None or (re.fullmatch(r"[0-9a-f]{12}", head) and not head.isdecimal()):
+        return rev_id()
+    prefix, number = counted.groups()
+    numbers = [int(one) for one in identifiers if one.isdecimal()] if not prefix else [int(number)]
+    following = f"{prefix}{max(numbers) + 1:0{len(number)}}"
+    return rev_id() if following in identifiers or identifier_problem(following) else following
 
 
 def wait_for_instance(
@@ -135,5 +180,13 @@ def _make_database(aws: LocalAws) -> dict[str, Any]:
     return secret
 
 
-def _scripts() -> ScriptDirectory:
-    return ScriptDirectory.from_config(Config(CHECKOUT / "alembic.ini"))
+def _scripts(ini: Path) -> ScriptDirectory:
+    return ScriptDirectory.from_config(Config(ini))
+
+
+def _build(directory: ScriptDirectory) -> tuple[Revision, ...]:
+    """Return the revisions in *directory*."""
+    try:
+        return scripts.read(Path(directory.versions))
+    except RunFailed as error:
+        raise LocalAwsError(str(error)) from error

@@ -85,7 +85,7 @@ def test_a_revision_says_what_it_is(revision: Revision) -> None:
     """The docstring's first line is the description, and the file's name repeats it."""
     text = ast.get_docstring(script(revision)) or ""
     first, *rest = text.splitlines()
-    slug = re.sub(r"\W+", "_", first.lower())
+    slug = "_".join(re.findall(r"\w+", first.lower()))
 
     assert first == revision.description
     assert any(rest), "say below the first line what an operator may rely on afterwards"
