@@ -20,11 +20,11 @@ from alembic.util import CommandError
 from sqlalchemy import URL, Connection, MetaData, create_engine, make_url
 from sqlalchemy.pool import NullPool
 
-from core.access.login_passwords import Vault
+from core.access.login_passwords import LoginVault, Vault
 from core.budget import Budget
 from core.errors import MigrationError
 from core.postgres.session import acquire_lock
-from core.revisions import dialect, history, rendering, scripts
+from core.revisions import books, dialect, rendering, scripts
 from core.revisions.history import Recorder
 from core.revisions.manifest import Revision
 from core.settings import Settings
@@ -42,7 +42,7 @@ def configure(**options: Any) -> None:
         # Day-2 operations have no models: autogenerate is to find nothing, ever.
         target_metadata=MetaData(),
         include_object=lambda *_: False,
-        version_table_schema=history.SCHEMA,
+        version_table_schema=books.SCHEMA,
         transaction_per_migration=True,
         # The runner writes each row itself, together with the revision.
         on_version_apply=[] if "connection" in config.attributes else by_hand(),
@@ -92,7 +92,7 @@ def session_of_our_own() -> Iterator[Connection]:
             session = connection.connection.driver_connection
             session.autocommit = True
             acquire_lock(session, Budget.of(LOCK_WAIT_SECONDS), wait_seconds=LOCK_WAIT_SECONDS)
-            history.create(session)
+            books.bring_up(session)
             session.autocommit = False
         connection.commit()
         yield connection
@@ -106,7 +106,8 @@ def vault(url: URL) -> Vault:
     host = url.host or "localhost"
     name = context.get_x_argument(as_dictionary=True).get("instance", host)
     address = {"host": host, "port": url.port or 5432, "dbname": url.database or "postgres"}
-    return Aws(Settings.from_env(os.environ)).vault(name, address)
+    settings = Settings.from_env(os.environ)
+    return LoginVault(Aws(settings), f"{settings.prefix}/{name}", settings.prefix, address)
 
 
 if config.config_file_name and getattr(config, "cmd_opts", None) is not None:
@@ -118,7 +119,7 @@ if context.is_offline_mode():
     configure(dialect_name="postgresql")
     # A script that starts at base makes everything it needs.
     if not context.get_starting_revision_argument():
-        context.get_context().impl.static_output(history.CREATE)
+        context.get_context().impl.static_output(books.CREATE)
     with context.begin_transaction():
         context.run_migrations()
     if rendering.PAPER not in config.attributes:

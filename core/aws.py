@@ -23,7 +23,6 @@ from botocore.exceptions import (
 )
 from botocore.exceptions import ConnectionError as CannotConnect
 
-from core.access.login_passwords import LoginVault
 from core.budget import Budget, pauses
 from core.decisions import observed
 from core.errors import (
@@ -347,19 +346,6 @@ class Aws:
             f"secret {name}",
             lambda: self._client("secretsmanager").untag_resource(SecretId=name, TagKeys=[tag]),
             NotFound,
-        )
-
-    def vault(
-        self, name: str, address: Mapping[str, object], *, resource_id: str | None = None
-    ) -> LoginVault:
-        """
-        Return where the passwords of the logins of instance *name* are kept.
-
-        *address* goes into each secret beside its password: ``host``, ``port``, ``dbname``.
-        *resource_id* is the instance's ``DbiResourceId``, where that is known.
-        """
-        return LoginVault(
-            self, f"{self._prefix}/{name}", self._prefix, address, resource_id=resource_id
         )
 
     def auth_token(self, host: str, port: int, user: str) -> str:

@@ -9,6 +9,7 @@ MigrationError
 ├── NotFound               NOT_FOUND          correct the name, or make the thing
 ├── BehindCurrent          BEHIND_CURRENT     going back is done by hand
 ├── DatabaseAhead          DB_AHEAD           deploy the build that has the revision
+├── ManagedByAnother       MANAGED_BY_ANOTHER hand the database over first
 ├── LockBusy               LOCK_BUSY          another run is at work; try again
 ├── RunFailed              FAILED             correct the build; nothing was touched
 │   └── RevisionFailed     FAILED             correct the revision; those before it are kept
@@ -113,6 +114,20 @@ class DatabaseAhead(MigrationError):
     """The database is at a revision that this build does not have."""
 
     outcome = Outcome.DB_AHEAD
+
+
+class ManagedByAnother(MigrationError):
+    """Another stack keeps the database."""
+
+    outcome = Outcome.MANAGED_BY_ANOTHER
+
+    def __init__(self, name: str, keeper: str, current: str | None) -> None:
+        super().__init__(
+            f"{name} is kept by the stack {keeper}, and this one would replace its passwords: "
+            "leave it to that stack, or hand it over with a direct request: action adopt, "
+            f"from_revision and target_revision {current or 'base'}; nothing was changed"
+        )
+        self.keeper = keeper
 
 
 class LockBusy(MigrationError):

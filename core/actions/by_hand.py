@@ -12,8 +12,10 @@ import logging
 from core.access.locate import Place
 from core.actions.apply import apply
 from core.actions.entry import entered
+from core.actions.keeping import keep, look_up_keeper, refuse_anothers
 from core.actions.logins import vault_of
 from core.actions.run import Run
+from core.decisions.keeper import Keeper
 from core.decisions.plan import known_current, plan_rollback
 from core.decisions.target import declared_target
 from core.errors import InvalidField, Rejected, UnknownRevision
@@ -21,11 +23,20 @@ from core.model import HEAD, Result, TargetSource
 from core.outcome import Outcome
 from core.postgres.session import Session, acquire_lock, query, set_password
 from core.revisions import history
+from core.revisions.books import SCHEMA, VERSION_TABLE
 from core.revisions.history import Position
 
 logger = logging.getLogger(__name__)
 
 BASE = "base"
+
+_PLAIN_TABLE = """
+SELECT pg_get_userbyid(relowner), pg_get_userbyid(relowner) = current_user,
+    relkind = 'r' AND NOT relrowsecurity AND NOT relhasrules AND NOT EXISTS (
+        SELECT FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0 AND attgenerated <> ''
+    )
+FROM pg_class AS c WHERE c.oid = 'public.alembic_version'::regclass
+"""
 
 
 def rollback(run: Run) -> Result:
@@ -33,6 +44,7 @@ def rollback(run: Run) -> Result:
     target = _checked(run)
     with entered(run) as (place, session):
         at = _exclusively(run, session)
+        refuse_anothers(run, place, session, at)
         todo = plan_rollback(run.revisions.identifiers, at.current, target)
         _check_declared(run, place, target)
         run.report.pending = list(todo.revisions)
@@ -61,11 +73,11 @@ def stamp(run: Run) -> Result:
     target = _checked(run)
     with entered(run) as (place, session):
         at = _exclusively(run, session)
+        refuse_anothers(run, place, session, at)
         if target not in run.revisions.identifiers:
             raise UnknownRevision(target, run.revisions.identifiers)
         _check_declared(run, place, target)
-        if at.last_row == 0:
-            history.create(session)
+        keep(run, place, session)
         # Every file up to there is vouched for by whoever stamps.
         _record(run, session, run.revisions.up_to(target), "stamp", at)
         run.report.final_revision = history.position(session).current
@@ -76,25 +88,28 @@ def stamp(run: Run) -> Result:
 
 def adopt(run: Run) -> Result:
     """
-    Take over a database that an older tool migrated with revisions of the same names.
+    Take over a database that another stack keeps, or that an older tool migrated.
 
-    What ``public.alembic_version`` says is copied and never moved; the logins get new
-    passwords, since theirs were in the older tool's files.
+    Of an older tool's, what ``public.alembic_version`` says is copied and never moved. The
+    logins get new passwords either way: theirs are in files or secrets of somebody else.
     """
     target = _checked(run)
     with entered(run) as (place, session):
         at = _exclusively(run, session)
-        if at.current is not None:
+        is_anothers = look_up_keeper(run, place, session, at) is Keeper.ANOTHER
+        if at.current is None:
+            found = _foreign_revision(run, session, place)
+            where = "public.alembic_version"
+        elif is_anothers:
+            found, where = at.current, f"{SCHEMA}.{VERSION_TABLE}"
+        else:
             raise Rejected(f"{place.name} is managed already, at {at.current}: nothing to adopt")
-        found = _foreign_revision(run, session, place)
         if found != target:
-            raise InvalidField(
-                "target_revision", f"public.alembic_version says {found}", "name that revision"
-            )
+            raise InvalidField("target_revision", f"{where} says {found}", "name that revision")
         _check_declared(run, place, target, may_be_newer=True)
         applied = run.revisions.up_to(target)
         _check_objects(run, session, applied)
-        history.create(session)
+        keep(run, place, session)
         vault = vault_of(run, place)
         for login in run.promises.up_to(applied).password_logins:
             known = vault.password(login, role_exists=True)
@@ -161,14 +176,24 @@ def _check_declared(run: Run, place: Place, target: str, *, may_be_newer: bool =
 
 
 def _foreign_revision(run: Run, session: Session, place: Place) -> str:
-    """Return the one revision in ``public.alembic_version``, if it can only be ours."""
+    """
+    Return the one revision in ``public.alembic_version``, if it can only be ours.
+
+    To read what somebody else owns can run his code as us: a view, a rule, a policy. So the
+    table is locked first, which runs nothing, and read only if it is a plain one of ours.
+    """
     if query(session, "SELECT to_regclass('public.alembic_version')")[0][0] is None:
         raise Rejected(f"{place.name} has no public.alembic_version: there is nothing to adopt")
-    rows = query(session, "SELECT version_num FROM public.alembic_version")
+    session.autocommit = False
+    try:
+        rows = _rows_of_a_plain_table(session)
+    finally:
+        session.rollback()
+        session.autocommit = True
     if len(rows) != 1:
         raise Rejected(
             f"public.alembic_version of {place.name} holds {len(rows)} revisions, not one: "
-            "it is no history of ours"
+            "another tool's history branches, and ours does not"
         )
     found = str(rows[0][0])
     if found not in run.revisions.identifiers:
@@ -188,6 +213,23 @@ def _foreign_revision(run: Run, session: Session, place: Place) -> str:
             f"{names} there too; stamp the database instead, if you know better"
         )
     return found
+
+
+def _rows_of_a_plain_table(session: Session) -> list[tuple[object, ...]]:
+    """Read ``public.alembic_version`` in the transaction that is open, if that runs nothing."""
+    query(session, "LOCK TABLE ONLY public.alembic_version IN ACCESS SHARE MODE")
+    ((owner, is_ours, is_plain),) = query(session, _PLAIN_TABLE)
+    if not is_ours:
+        raise Rejected(
+            f"public.alembic_version belongs to {owner}, so it is not read: look at it, and make "
+            "it over to the master (ALTER TABLE … OWNER TO), or stamp the database"
+        )
+    if not is_plain:
+        raise Rejected(
+            "public.alembic_version is more than a plain table (a view, a rule, a policy or a "
+            "computed column), so it is not read: stamp the database instead"
+        )
+    return query(session, "SELECT version_num FROM ONLY public.alembic_version")
 
 
 def _check_objects(run: Run, session: Session, applied: tuple[str, ...]) -> None:

@@ -18,7 +18,7 @@ from core.decisions.plan import known_current
 from core.model import Result
 from core.outcome import Outcome
 from core.postgres.session import Session, query
-from core.revisions import history
+from core.revisions import books, history
 from core.revisions.promises import MASTER, Promises
 
 logger = logging.getLogger(__name__)
@@ -192,7 +192,7 @@ def _compare(
             return list(cursor.fetchall())
 
     schemas = [one.name for one in (*promises.schemas, *promises.closed)]
-    schemas.append(history.SCHEMA)
+    schemas.append(books.SCHEMA)
     roles = rows(_ROLES)
     things = rows(_OWNERS)
     book = _Book(master, {name: quoted for name, quoted, *_ in roles})

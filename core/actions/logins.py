@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from core.access.locate import Place
-from core.access.login_passwords import Vault
+from core.access.login_passwords import LoginVault, Vault
 from core.actions.run import Run
 from core.errors import MigrationError
 from core.postgres.session import (
@@ -21,7 +21,13 @@ logger = logging.getLogger(__name__)
 def vault_of(run: Run, place: Place) -> Vault:
     """Return where the passwords of the logins at *place* are kept."""
     resource_id = place.instance.dbi_resource_id if place.instance else None
-    return run.cloud.vault(place.name, place.address, resource_id=resource_id)
+    return LoginVault(
+        run.cloud,
+        run.folder_at(place.name),
+        run.settings.prefix,
+        place.address,
+        resource_id=resource_id,
+    )
 
 
 def settle(vault: Vault) -> None:

@@ -9,6 +9,7 @@ from core.actions import bus
 from core.actions.apply import apply
 from core.actions.entry import entered
 from core.actions.goal import choose, plan_to
+from core.actions.keeping import keep, refuse_anothers
 from core.actions.logins import reconcile_logins
 from core.actions.run import Run
 from core.decisions.eligibility import is_opted_in
@@ -37,6 +38,7 @@ def migrate(run: Run) -> Result:
         acquire_lock(session, run.budget, wait_seconds=run.settings.lock_wait_seconds)
         at = history.position(session)
         run.report.found_at(at.current)
+        refuse_anothers(run, place, session, at)
         choice = choose(run, at.current)
         if choice is None:
             raise LeftAlone(
@@ -45,14 +47,14 @@ def migrate(run: Run) -> Result:
             )
         todo = plan_to(run, place, at.current, choice)
         _check_files(run, session, at)
+        if todo or at.last_row:
+            keep(run, place, session)
         if not todo:
             reconcile_logins(run, place, session)
             message = "No pending migrations - database is up to date!"
             logger.info(message)
             return Result(Outcome.UP_TO_DATE, message, run.report)
         _tell(run, todo)
-        if at.last_row == 0:
-            history.create(session)
         is_done = apply(run, place, session, todo, last_row=at.last_row)
         if is_done:
             reconcile_logins(run, place, session)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from core.access.locate import Directory
-from core.access.login_passwords import Vault
+from core.access.login_passwords import Secrets
 from core.actions.bus import Bus
 from core.budget import Budget
 from core.model import Parameters, Report, Request
@@ -18,18 +17,20 @@ if TYPE_CHECKING:
     from core.revisions.runner import Revisions
 
 
-class Cloud(Directory, Bus, Protocol):
+class Cloud(Directory, Bus, Secrets, Protocol):
     """What a run needs of AWS; ``core.aws`` has the real one, tests have a small one."""
 
     def parameters(self, instance: str) -> Parameters: ...
-    def vault(
-        self, name: str, address: Mapping[str, object], *, resource_id: str | None = None
-    ) -> Vault: ...
 
 
 @dataclass(slots=True)
 class Run:
-    """One carrying-out of one request, and what is known of it so far."""
+    """
+    One carrying-out of one request, and what is known of it so far.
+
+    Attributes:
+        secret_folder: Where the secrets of the database's logins are, by its books.
+    """
 
     request: Request
     cloud: Cloud
@@ -39,3 +40,8 @@ class Run:
     request_id: str
     promises: Promises = field(default_factory=Promises.load)
     report: Report = field(default_factory=Report)
+    secret_folder: str | None = None
+
+    def folder_at(self, place_name: str) -> str:
+        """Return what the names of the logins' secrets begin with, for a database at a place."""
+        return self.secret_folder or f"{self.settings.prefix}/{place_name}"

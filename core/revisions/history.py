@@ -1,4 +1,4 @@
-"""What schema ``day2`` of a database holds: the revision it is at, and how it got there."""
+"""Where a database stands, and the append-only history of how it got there."""
 
 from __future__ import annotations
 
@@ -9,47 +9,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from core.errors import AccessDenied, RunFailed
+from core.errors import RunFailed
 from core.model import HistoryRow
 from core.postgres.session import Session, is_broken, query, sqlstate_of
+from core.revisions import books
+from core.revisions.books import SCHEMA, VERSION_TABLE
 
 if TYPE_CHECKING:
     from core.revisions.manifest import Revision
-
-SCHEMA = "day2"
-VERSION_TABLE = "alembic_version"
-
-# IF NOT EXISTS: the schema is made before the first revision, under the lock. The rows are
-# a log, so the table itself refuses to change one, whoever asks.
-CREATE = f"""
-CREATE SCHEMA IF NOT EXISTS {SCHEMA};
-REVOKE ALL ON SCHEMA {SCHEMA} FROM PUBLIC;
-CREATE TABLE IF NOT EXISTS {SCHEMA}.history (
-    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    revision varchar(32),
-    direction text NOT NULL CHECK (direction IN ('upgrade', 'downgrade', 'stamp', 'adopt')),
-    description text NOT NULL,
-    applied_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    applied_by text NOT NULL DEFAULT session_user,
-    duration_ms integer NOT NULL,
-    trigger text NOT NULL,
-    request_id text NOT NULL,
-    checksum text
-);
-CREATE OR REPLACE FUNCTION {SCHEMA}.refuse_change() RETURNS trigger
-    LANGUAGE plpgsql SET search_path = pg_catalog
-    AS $$ BEGIN RAISE EXCEPTION '{SCHEMA}.history is append-only'; END $$;
-CREATE OR REPLACE TRIGGER append_only
-    BEFORE UPDATE OR DELETE OR TRUNCATE ON {SCHEMA}.history
-    FOR EACH STATEMENT EXECUTE FUNCTION {SCHEMA}.refuse_change();
-"""
-
-# As Alembic itself would make it; ``stamp`` and ``adopt`` need it before Alembic ran once.
-CREATE_VERSION_TABLE = f"""
-CREATE TABLE IF NOT EXISTS {SCHEMA}.{VERSION_TABLE} (
-    version_num varchar(32) NOT NULL CONSTRAINT {VERSION_TABLE}_pkc PRIMARY KEY
-);
-"""
 
 _ROW = (
     f"INSERT INTO {SCHEMA}.history"
@@ -111,7 +78,7 @@ def position(session: Session) -> Position:
         RunFailed: The schema is damaged: several current revisions, or a table missing.
         AccessDenied: The schema is not ours.
     """
-    if not is_managed(session):
+    if not books.is_there(session):
         return Position(None, 0)
     try:
         rows = query(
@@ -123,11 +90,11 @@ def position(session: Session) -> Position:
         )
     except Exception as error:
         code = sqlstate_of(error)
-        if code == _MISSING and not _tables(session):
+        if code == _MISSING and not books.tables(session):
             return Position(None, 0)
         if code == _MISSING:
             raise RunFailed(
-                f"schema {SCHEMA} is damaged: it has only {', '.join(_tables(session))}: "
+                f"schema {SCHEMA} is damaged: it has only {', '.join(books.tables(session))}: "
                 "restore the missing table; nothing was changed"
             ) from error
         if code == _SEVERAL_ROWS:
@@ -170,49 +137,6 @@ def record_by_hand(
         if not is_broken(session):
             session.rollback()
             session.autocommit = True
-
-
-def is_managed(session: Session) -> bool:
-    """
-    Say whether the database has schema ``day2``, and check that it is ours.
-
-    Raises:
-        AccessDenied: Somebody else made it: a view or a trigger of theirs would run as us.
-    """
-    owners = query(
-        session,
-        "SELECT pg_get_userbyid(nspowner), pg_get_userbyid(nspowner) = current_user"
-        " FROM pg_namespace WHERE nspname = %s",
-        (SCHEMA,),
-    )
-    for owner, is_ours in owners:
-        if not is_ours:
-            raise AccessDenied(
-                f"schema {SCHEMA} belongs to {owner}, not to the user we connect as: "
-                "hand it over or drop it; nothing was changed"
-            )
-    return bool(owners)
-
-
-def create(session: Session) -> None:
-    """
-    Make schema ``day2`` and its history if they are not there.
-
-    Raises:
-        AccessDenied: The schema is there and not ours.
-    """
-    is_managed(session)
-    query(session, CREATE + CREATE_VERSION_TABLE)
-
-
-def _tables(session: Session) -> list[str]:
-    """Return which of our tables there are."""
-    found = query(
-        session,
-        "SELECT relname FROM pg_class WHERE relnamespace = %s::regnamespace AND relkind = 'r'",
-        (SCHEMA,),
-    )
-    return sorted(name for (name,) in found)
 
 
 def rows(session: Session, *, after: int = 0) -> list[HistoryRow]:

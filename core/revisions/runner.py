@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from core.errors import NotReady, RevisionFailed, RunFailed
 from core.postgres.session import Session, is_broken, is_ended_unseen, lend, query, sqlstate_of
 from core.revisions import manifest, rendering, scripts
-from core.revisions.history import SCHEMA, VERSION_TABLE, Position, Recorder, Step
+from core.revisions.books import SCHEMA, VERSION_TABLE
+from core.revisions.history import Position, Recorder, Step
 from core.revisions.manifest import Revision
 from core.settings import ROOT
 

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import handlers  # noqa: F401 - it sets up the process, as in Lambda
-from core.access.login_passwords import LoginVault
 from core.actions.carry_out import carry_out
 from core.actions.run import Run
 from core.budget import Budget
@@ -52,10 +51,6 @@ class NoCloud:
 
     def put_events(self, _detail_type: str, _details: Sequence[Mapping[str, object]]) -> None:
         """Tell nobody."""
-
-    def vault(self, name: str, address: Mapping[str, object], **_: object) -> LoginVault:
-        """Return a vault that no revision here uses."""
-        return LoginVault(self, name, "day2", address)  # type: ignore[arg-type]
 
 
 def migrate(revisions: Revisions, ca_file: str, port: int, database: str) -> Result:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ import psycopg2
 from psycopg2 import sql
 
 from core.access.locate import locate
+from core.access.login_passwords import LoginVault
 from core.actions.carry_out import carry_out
 from core.actions.run import Run
 from core.budget import Budget
@@ -120,7 +122,7 @@ class Bench:
 
     def downgrade(self, *identifiers: str) -> None:
         """Take *identifiers* back, in the order given."""
-        vault = self.cloud.vault(INSTANCE, {})
+        vault = self.passwords_keeper
         with closing(self.connect_as_runner()) as session:
             REVISIONS.run(
                 session,
@@ -130,6 +132,11 @@ class Bench:
                 supervisor=Unhurried(),
                 attributes={"vault": vault},
             )
+
+    @cached_property
+    def passwords_keeper(self) -> LoginVault:
+        """Return what keeps the passwords of the logins of ``orders``."""
+        return LoginVault(self.cloud, f"day2/{INSTANCE}", "day2", {})
 
     def database(self) -> Database:
         """Return where the runner would connect to."""
@@ -168,6 +175,14 @@ class Bench:
         with closing(self.connect_as_runner()) as session:
             acquire_lock(session, Budget.of(5), wait_seconds=0)
             yield session
+
+    def wait_until_somebody_waits(self) -> None:
+        """Return once a session of the server waits for another one's lock."""
+        for _ in range(200):
+            if self.query("SELECT 1 FROM pg_locks WHERE NOT granted"):
+                return
+            time.sleep(0.02)
+        raise AssertionError("nobody waits")
 
     def next_transaction(self) -> int:
         """Return the number that the server's next writing transaction will get."""

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 
-from core.access.login_passwords import LoginVault
 from core.errors import NoSuchInstance, NotFound
 from core.model import Instance, Parameters, Secret
 
@@ -45,12 +44,6 @@ class FakeCloud:
     def put_events(self, detail_type: str, details: Sequence[Mapping[str, object]]) -> None:
         """Remember the events."""
         self.events += [(detail_type, detail) for detail in details]
-
-    def vault(
-        self, name: str, address: Mapping[str, object], *, resource_id: str | None = None
-    ) -> LoginVault:
-        """Return the vault of instance *name*."""
-        return LoginVault(self, f"day2/{name}", "day2", address, resource_id=resource_id)
 
     def auth_token(self, host: str, port: int, user: str) -> str:
         """Refuse: the local servers know no IAM."""

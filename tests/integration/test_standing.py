@@ -16,16 +16,16 @@ from pytest_alembic.tests import (  # noqa: F401 - collected from here
 from sqlalchemy import Connection
 
 from core.postgres.session import lend
-from core.revisions import history
+from core.revisions import books
 from core.settings import ROOT
-from tests.integration.bench import INSTANCE, Bench
+from tests.integration.bench import Bench
 
 
 @pytest.fixture
 def alembic_config(bench: Bench) -> alembic.config.Config:
     """Return our own configuration, with a place to keep passwords."""
     config = alembic.config.Config(str(ROOT / "alembic.ini"))
-    config.attributes["vault"] = bench.cloud.vault(INSTANCE, {})
+    config.attributes["vault"] = bench.passwords_keeper
     return config
 
 
@@ -33,6 +33,6 @@ def alembic_config(bench: Bench) -> alembic.config.Config:
 def alembic_engine(bench: Bench) -> Iterator[Connection]:
     """Return a connection as the runner lends it, to a database that has schema day2."""
     with closing(bench.connect_as_runner()) as session:
-        history.create(session)
+        books.bring_up(session)
         with lend(session) as connection:
             yield connection

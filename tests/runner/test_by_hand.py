@@ -225,6 +225,40 @@ def test_adopt_refuses_what_may_not_be_ours(world: World, change: str, text: str
     assert world.catalogue() == before
 
 
+CODE = """
+CREATE ROLE mallory; GRANT USAGE, CREATE ON SCHEMA public TO mallory; SET ROLE mallory;
+CREATE FUNCTION public.mine() RETURNS boolean LANGUAGE plpgsql AS $f$ BEGIN
+    INSERT INTO public.seen VALUES (current_user); RETURN true; END $f$;
+CREATE TABLE public.seen (who text); GRANT ALL ON public.seen TO PUBLIC;
+"""
+STRANGERS = {
+    "a view": "CREATE VIEW public.alembic_version AS SELECT '004'::varchar AS version_num"
+    " WHERE public.mine()",
+    "a plain table": "CREATE TABLE public.alembic_version AS SELECT '004'::varchar AS version_num",
+    "a table with a policy": "CREATE TABLE public.alembic_version AS SELECT '004'::varchar AS"
+    " version_num; ALTER TABLE public.alembic_version ENABLE ROW LEVEL SECURITY;"
+    " CREATE POLICY p ON public.alembic_version USING (public.mine())",
+    "a child of one": "CREATE TABLE public.parent (version_num varchar);"
+    " CREATE TABLE public.alembic_version () INHERITS (public.parent)",
+}
+
+
+@pytest.mark.parametrize("then", ["", "ALTER TABLE public.alembic_version OWNER TO postgres"])
+@pytest.mark.parametrize("kind", STRANGERS)
+def test_adopt_runs_nothing_of_a_strangers(world: World, kind: str, then: str) -> None:
+    """To read what somebody else made can run his code as the master: it is looked at first."""
+    as_the_older_tool(world)
+    world.query("DROP TABLE public.alembic_version")
+    world.query(f"{CODE} {STRANGERS[kind]}; GRANT SELECT ON public.alembic_version TO PUBLIC")
+    world.query(then or "SELECT 1")
+
+    answer = ask(world, None, "adopt", "004", "base")
+
+    is_safe = kind == "a plain table" and then != ""
+    assert world.query("SELECT who FROM public.seen") == []
+    assert answer.outcome == ("APPLIED" if is_safe else "REJECTED"), answer
+
+
 def at_m4(world: World) -> World:
     """Return the world with a light history applied, made once for all that change nothing."""
     from tests.chaos.world import make_history

@@ -27,6 +27,7 @@ CODES = [
     ("NOT_FOUND", 404, False, False),
     ("BEHIND_CURRENT", 409, False, False),
     ("DB_AHEAD", 409, False, False),
+    ("MANAGED_BY_ANOTHER", 409, False, False),
     ("LOCK_BUSY", 423, False, True),
     ("FAILED", 500, False, False),
     ("UNTRUSTED_SERVER", 502, False, False),

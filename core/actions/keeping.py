@@ -1,0 +1,59 @@
+"""Whose a database is: looked up before anything is done to it, and written down when it is."""
+
+from __future__ import annotations
+
+import logging
+
+from core.access.locate import Place
+from core.actions.run import Run
+from core.decisions.keeper import Keeper, keeper
+from core.errors import ManagedByAnother
+from core.postgres.session import Session
+from core.revisions import books
+from core.revisions.history import Position
+
+logger = logging.getLogger(__name__)
+
+
+def look_up_keeper(run: Run, place: Place, session: Session, at: Position) -> Keeper:
+    """
+    Return whose the database is, and note where its logins' secrets are.
+
+    A database keeps the folder of its secrets when its instance is renamed; a restored copy
+    gets one of its own.
+    """
+    book = books.read(session) if at.last_row else books.Book(books.VERSION)
+    verdict = keeper(
+        book.keeper,
+        book.dbi_resource_id,
+        stack=run.settings.prefix,
+        instance=_resource_id(place),
+    )
+    if verdict is Keeper.OURS:
+        run.secret_folder = book.secret_folder
+    return verdict
+
+
+def refuse_anothers(run: Run, place: Place, session: Session, at: Position) -> None:
+    """
+    Refuse a database that another stack keeps.
+
+    Raises:
+        ManagedByAnother: It does; the error says how to hand the database over.
+    """
+    if look_up_keeper(run, place, session, at) is Keeper.ANOTHER:
+        raise ManagedByAnother(place.name, str(books.read(session).keeper), at.current)
+
+
+def keep(run: Run, place: Place, session: Session) -> None:
+    """Bring the books up to date, and write that this stack keeps the database."""
+    books.bring_up(session)
+    ours = (run.settings.prefix, _resource_id(place), run.folder_at(place.name))
+    book = books.read(session)
+    if (book.keeper, book.dbi_resource_id, book.secret_folder) != ours:
+        books.keep(session, *ours)
+        logger.info("%s is kept by the stack %s from now on", place.name, run.settings.prefix)
+
+
+def _resource_id(place: Place) -> str | None:
+    return place.instance.dbi_resource_id if place.instance else None
