@@ -24,7 +24,6 @@ MADE = {name: BODY.format(name=name) for name in NAMES}
         (None, "pass", "several heads"),
         (("m3", "m4"), "pass", "merges"),
         ("m4", "this is no Python", "SyntaxError"),
-        ("m4", "raise it", "ModuleNotFoundError"),
     ],
 )
 def test_broken_history(
@@ -32,9 +31,7 @@ def test_broken_history(
 ) -> None:
     """Several heads, a lost revision or a file that does not load: FAILED, nothing connected to."""
     ini = history(MADE)
-    file = write_revision(ini.parent, "x1", down, body)
-    if text == "ModuleNotFoundError":
-        file.write_text("import nothing_of_the_kind\n" + file.read_text())
+    write_revision(ini.parent, "x1", down, body)
 
     answer = world.call(ini=ini)
 
@@ -43,6 +40,21 @@ def test_broken_history(
     assert "nothing was touched" in answer.body["message"]
     assert world.query("SELECT to_regnamespace('day2')") == [(None,)]
     assert "DescribeDBInstances" not in world.aws.calls
+
+
+def test_script_that_cannot_be_loaded_fails_when_it_is_run(
+    world: World, history: MakeHistory
+) -> None:
+    """Its error names the revision; those before it are kept, and none of them is hidden."""
+    ini = history(MADE)
+    file = write_revision(ini.parent, "x1", "m4", "pass")
+    file.write_text("import nothing_of_the_kind\n" + file.read_text())
+
+    answer = world.call(ini=ini)
+
+    assert (answer.outcome, answer.body["applied_migrations"]) == ("FAILED", list(NAMES))
+    assert "revision x1 failed: ModuleNotFoundError" in answer.body["message"]
+    assert world.current() == "m4"
 
 
 def test_revision_that_is_not_in_this_build(world: World, history: MakeHistory) -> None:
