@@ -14,7 +14,7 @@ $(foreach one,$(GIVEN),$(if $(filter undefined,$(origin $(one))),,$(eval overrid
 export $(GIVEN)
 
 # $(call needs,NAMES) installs what is missing or stale of the virtual environments.
-needs = @$(PYTHON) infra/local/environments.py $(1)
+needs = @$(PYTHON) infra/environments.py $(1)
 DEV := .venvs/dev/bin/python
 LOCAL := @$(DEV) -m infra.local
 
@@ -109,3 +109,23 @@ lint: ## Check style and types
 new-migration: ## Write the skeleton of the next revision: NAME="what it does"
 	$(call needs,dev)
 	$(LOCAL) new-revision -- "$$NAME"
+
+.PHONY: lint-migrations
+lint-migrations: ## Read the SQL of every revision for what is dangerous on a live database
+	$(call needs,dev)
+	@$(DEV) -m infra.lint_migrations
+
+.PHONY: chaos
+chaos: ## Kill, cut, block and crowd the function many times, and print what was lost (5 min)
+	$(call needs,dev)
+	@$(DEV) -m tests.chaos
+
+.PHONY: bench
+bench: ## Measure the function against floors and peers, side by side; writes build/benchmarks/result.json
+	$(call needs,dev lambda localstack)
+	@$(DEV) -m tests.benchmarks
+
+.PHONY: bench-sweep
+bench-sweep: ## Measure a sweep over 200 instances: make bench-sweep [COUNT=200]
+	$(call needs,dev localstack lambda)
+	@$(DEV) -m tests.operations.bench_sweep $(COUNT)

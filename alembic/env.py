@@ -38,6 +38,7 @@ def configure(**options: Any) -> None:
     """Configure Alembic the one way that every run of ours shares."""
     if "connection" in options:
         dialect.refuse_unbound_in(options["connection"])
+    on_apply: Any = [] if "connection" in config.attributes else by_hand()
     context.configure(
         # Day-2 operations have no models: autogenerate is to find nothing, ever.
         target_metadata=MetaData(),
@@ -45,7 +46,7 @@ def configure(**options: Any) -> None:
         version_table_schema=books.SCHEMA,
         transaction_per_migration=True,
         # The runner writes each row itself, together with the revision.
-        on_version_apply=[] if "connection" in config.attributes else by_hand(),
+        on_version_apply=on_apply,
         **options,
     )
 
@@ -89,7 +90,7 @@ def session_of_our_own() -> Iterator[Connection]:
         configure(connection=connection)
         if not context.get_context().opts.get("dont_mutate"):
             config.attributes.setdefault("vault", vault(url))
-            session = connection.connection.driver_connection
+            session: Any = connection.connection.driver_connection
             session.autocommit = True
             acquire_lock(session, Budget.of(LOCK_WAIT_SECONDS), wait_seconds=LOCK_WAIT_SECONDS)
             books.bring_up(session)

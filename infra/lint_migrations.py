@@ -234,8 +234,9 @@ class _Reader:
             self._pieces(text, error)
             return
         for raw in parsed:
-            end = raw.stmt_location + raw.stmt_len if raw.stmt_len else None
-            encoded = text.encode()[raw.stmt_location : end].decode()
+            start = raw.stmt_location or 0
+            end = start + raw.stmt_len if raw.stmt_len else None
+            encoded = text.encode()[start:end].decode()
             self._statement(raw.stmt, encoded)
 
     def _pieces(self, text: str, error: ParseError) -> None:
@@ -292,7 +293,8 @@ class _Reader:
     def _executed(self, expression: str) -> None:
         """Read what EXECUTE is given: one literal, which ``format`` may complete."""
         try:
-            value = pglast.parse_sql(f"SELECT {expression}")[0].stmt.targetList[0].val
+            select: Any = pglast.parse_sql(f"SELECT {expression}")[0].stmt
+            value = select.targetList[0].val
             if type(value).__name__ == "FuncCall" and value.funcname[-1].sval == "format":
                 value = value.args[0]
             text = value.val.sval
@@ -303,7 +305,7 @@ class _Reader:
             self.read(text)
 
 
-class _Rules(Visitor):  # type: ignore[misc]  # pglast has no types
+class _Rules(Visitor):
     """One statement, looked at by every rule. A method's name is pglast's name of a node."""
 
     def __init__(self, reader: _Reader, statement: str) -> None:
@@ -475,7 +477,7 @@ def _is_filled(constraint: Any) -> bool:
     )
 
 
-class _Calls(Visitor):  # type: ignore[misc]  # pglast has no types
+class _Calls(Visitor):
     """The functions that an expression calls."""
 
     def __init__(self) -> None:

@@ -9,8 +9,3 @@ failures: ## List the events that failed for good, with their errors
 redrive: ## Send them again, once the cause is mended
 	$(call needs,dev)
 	@eval "$$($(DEV) -m infra.local env)" && $(DEV) -m infra.redrive
-
-.PHONY: bench-sweep
-bench-sweep: ## Measure a sweep over 200 instances: make bench-sweep [COUNT=200]
-	$(call needs,dev localstack lambda)
-	@$(DEV) -m tests.operations.bench_sweep $(COUNT)

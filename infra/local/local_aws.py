@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from infra.local import certificates, postgres, processes
+from infra.local import certificates, postgres, postgres_programs, processes
 from infra.local.state import CHECKOUT, State, free_port, port_is_free
 
 REGION = "us-east-1"
@@ -192,7 +192,7 @@ class LocalAws:
             "DAY2_LOCAL_CACHE": str(_cache()),
             "DAY2_STATE": str(State.of_checkout().folder),
             "DAY2_LAMBDA_PYTHON": str(interpreter("lambda")),
-            "PG_BIN": str(postgres.find_programs().folder),
+            "PG_BIN": str(postgres_programs.find_programs().folder),
         }
 
 

@@ -17,7 +17,8 @@ from psycopg2 import sql
 
 from core.postgres.session import LOCK_KEY, query
 from infra.local.certificates import Authority
-from infra.local.postgres import Programs, Server, find_programs
+from infra.local.postgres import Server
+from infra.local.postgres_programs import Programs, find_programs
 from infra.local.state import State
 from tests.chaos.container import Answer, Call, Container
 from tests.chaos.small_aws import SmallAws

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from infra.local.certificates import Authority
-from infra.local.postgres import Programs, Server, available_programs
+from infra.local.postgres import Server
+from infra.local.postgres_programs import Programs, available_programs
 from tests.integration.bench import Bench, make_empty
 
 # What the tests look into afterwards: the log of every statement, and transaction numbers.

@@ -26,7 +26,8 @@ from core.model import Action
 from core.postgres.session import query
 from infra.local import tls_front
 from infra.local.certificates import Authority, Certificate
-from infra.local.postgres import Programs, Server
+from infra.local.postgres import Server
+from infra.local.postgres_programs import Programs
 from infra.local.state import free_port, port_is_free
 from tests.integration.bench import DATABASE, INSTANCE, MASTER_SECRET, Bench, make_empty
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.local.postgres import OLDEST_MAJOR
+from infra.local.postgres_programs import OLDEST_MAJOR
 from tests.integration.bench import DATABASE, REVISIONS, Bench
 from tests.integration.catalog import catalogue
 

@@ -9,9 +9,10 @@ from typing import Any
 import psycopg2
 import pytest
 
-from infra.local import certificates, postgres
+from infra.local import certificates, postgres_programs
 from infra.local.certificates import Authority
-from infra.local.postgres import Server, ServerError
+from infra.local.postgres import Server
+from infra.local.postgres_programs import ServerError
 
 PASSWORD = "b0ss's"
 
@@ -26,7 +27,9 @@ def authority(tmp_path: Path) -> Authority:
     return made
 
 
-@pytest.fixture(params=postgres.available_programs(), ids=lambda programs: programs.version)
+@pytest.fixture(
+    params=postgres_programs.available_programs(), ids=lambda programs: programs.version
+)
 def make_server(
     request: pytest.FixtureRequest, tmp_path: Path, authority: Authority
 ) -> Iterator[MakeServer]:
@@ -77,8 +80,8 @@ def ask(connection: Any, query: str) -> Any:
 
 def test_both_an_installed_and_a_pinned_postgresql_are_found() -> None:
     """The pinned one is always there, so that there is one wherever pip works."""
-    assert postgres.pip_programs() in postgres.available_programs()
-    assert postgres.pip_programs().major == 18
+    assert postgres_programs.pip_programs() in postgres_programs.available_programs()
+    assert postgres_programs.pip_programs().major == 18
 
 
 def test_folder_without_a_server_is_refused(
@@ -88,7 +91,7 @@ def test_folder_without_a_server_is_refused(
     monkeypatch.setenv("PG_BIN", str(tmp_path))
 
     with pytest.raises(ServerError, match="holds no PostgreSQL"):
-        postgres.find_programs()
+        postgres_programs.find_programs()
 
 
 def test_master_is_no_superuser(make_server: MakeServer, tmp_path: Path) -> None:

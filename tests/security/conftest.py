@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from infra.local.postgres import Programs, Server, find_programs
+from infra.local.postgres import Server
+from infra.local.postgres_programs import Programs, find_programs
 from tests.integration.bench import make_empty
 from tests.integration.conftest import (  # noqa: F401  fixtures are found by their names here
     at_head,

@@ -31,8 +31,9 @@ from localstack.utils.patch import patch
 from moto.rds import models as moto
 from moto.rds.exceptions import InvalidDBInstanceStateFault
 
-from infra.local import postgres
-from infra.local.postgres import Programs, Server
+from infra.local import postgres_programs
+from infra.local.postgres import Server
+from infra.local.postgres_programs import Programs
 from infra.local.state import State, free_port
 
 LOG = logging.getLogger("localstack.day2.rds")
@@ -320,10 +321,10 @@ def _has_server(instance: Any) -> bool:
 def _programs(wanted_version: str | None) -> Programs:
     """Return a PostgreSQL of the major version that was asked for, else the usual one."""
     if wanted_version:
-        for programs in postgres.available_programs():
+        for programs in postgres_programs.available_programs():
             if str(programs.major) == str(wanted_version).split(".")[0]:
                 return programs
-    return postgres.find_programs()
+    return postgres_programs.find_programs()
 
 
 def _creating_seconds(instance: Any) -> float:

@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 from plux.runtime import cache
 
@@ -24,14 +25,14 @@ def _import_with_lock_as_a_class() -> None:
     new_lock = threading.Lock
 
     class Lock:
-        def __new__(cls) -> object:
+        def __new__(cls) -> Any:
             return new_lock()
 
-    threading.Lock = Lock  # type: ignore[misc, assignment]
+    threading.Lock = Lock
     try:
         import localstack.packages.api  # noqa: F401
     finally:
-        threading.Lock = new_lock  # type: ignore[misc]
+        threading.Lock = new_lock
 
 
 def main() -> None:

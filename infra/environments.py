@@ -1,7 +1,7 @@
 """
 The virtual environments under ``.venvs``, each from the hashed lock of its name.
 
-    python infra/local/environments.py NAME…
+    python infra/environments.py NAME…
 
 Standard library only, since it runs before anything is installed.  An environment is made again
 when its lock or the Python changes, and several are made side by side.
@@ -16,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+CHECKOUT = Path(__file__).resolve().parents[1]
 LOCKS = CHECKOUT / "infra" / "requirements"
 ENVIRONMENTS = CHECKOUT / ".venvs"
 
