@@ -1,16 +1,52 @@
 """
-What day2 does: plan and apply revisions to one database, safely.
+What day2 does: plan and apply revisions to one database, safely. It knows no event and no Lambda.
 
-Knows no event shape and no Lambda. The rooms, each importing only from those below it::
+A module imports only from what stands below it; ``tests/unit/test_architecture.py`` holds it::
 
-    operations            what migrations import: a contract with revisions deployed years ago
-    actions/              what a request does; migrate is the story
-    access/  revisions/   where a database is and who may enter · the build's revisions
-    postgres/  decisions/ the server · what is decided from values alone
-    aws                   the door to botocore
-    settings budget       what the function was given: parameters, and time
-    errors                everything that can go wrong, by what to do next
-    model  outcome        the values that cross a boundary
+    operations         what migrations import: a contract with revisions deployed years ago
+    aws                the door to AWS
 
-``tests/unit/test_architecture.py`` enforces it, and has a rule for every module.
+    actions/           what a request does
+        carry_out      which action, and what a failure means to whoever asked
+        migrate        the story: one database brought to its target
+        goal           the target as it is declared now, and the way there
+        apply          a plan carried out, tried again, read back
+        look           status and plan: nothing is written
+        check          does the database have what the revisions promise?
+        by_hand        rollback, stamp, adopt
+        keeping        which stack keeps the database
+        logins         passwords in line with the database
+        entry          found, waited for, entered
+        run            one carrying-out, and what it needs of AWS
+        bus            what we ask of ourselves
+        sweep          which instances of the fleet need a run
+
+    access/            where a database is, and who may enter
+        locate         from a request to an endpoint
+        credentials    what a master secret says
+        login_passwords  what we keep for the logins that migrations make
+
+    revisions/         the build's revisions
+        runner         carrying them out
+        scripts        reading and loading them
+        sql_files      the SQL files that they run
+        manifest       their list, made when packaged
+        promises       what they promise to leave behind
+        rendering      their SQL on paper
+        dialect        how values are written there
+        history        where a database stands, and how it got there
+        books          schema day2: made, verified, brought up to date
+
+    postgres/          the server
+        session        connect, lock, run
+        diagnosis      why it refuses us
+        blockers       who is in the way
+
+    decisions/         from values alone
+        plan target eligibility need observed keeper
+
+    settings budget    what the function was given: parameters, and time
+    errors             what can go wrong, by what to do next
+    model              the values that cross a boundary
+    outcome            the codes of the contract
 """

@@ -80,7 +80,7 @@ CREATE TABLE IF NOT EXISTS {SCHEMA}.run (
 }
 
 # Without the version table, which Alembic makes in a script on paper.
-CREATE = _FIRST + "".join(_ADDITIONS[one] for one in sorted(_ADDITIONS))
+CREATE = _FIRST + "".join(_ADDITIONS.values())
 _KEPT_BY_NOBODY = (
     f"INSERT INTO {SCHEMA}.book (version) VALUES (%s) ON CONFLICT (is_the_one)"
     " DO UPDATE SET version = EXCLUDED.version, updated_at = clock_timestamp()"

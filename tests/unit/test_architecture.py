@@ -1,8 +1,10 @@
-"""The import rule of ``core/__init__.py``: handlers to core and never back, one door a library."""
+"""The map in ``core/__init__.py``: which room may import from which, and one door a library."""
 
 from __future__ import annotations
 
 import ast
+import graphlib
+import re
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -14,21 +16,32 @@ from tests.conftest import ROOT
 
 # Where each library may be imported; a type that is only named, under TYPE_CHECKING, is no door.
 DOORS = {
-    "alembic": {"core/revisions/runner.py", "core/operations.py"},
+    "alembic": {
+        "core/operations.py",
+        "core/revisions/dialect.py",
+        "core/revisions/rendering.py",
+        "core/revisions/runner.py",
+        "core/revisions/scripts.py",
+    },
     "aws_lambda_powertools": {"handlers/reporting.py"},
     "boto3": {"core/aws.py"},
     "botocore": {"core/aws.py"},
     "psycopg2": {"core/postgres/session.py", "core/postgres/diagnosis.py"},
-    "sqlalchemy": {"core/postgres/session.py"},
+    "sqlalchemy": {"core/postgres/session.py", "core/revisions/dialect.py"},
 }
-# These import the standard library and each other only.
-PURE = {
-    "core/model.py",
-    "core/errors.py",
-    "core/outcome.py",
-    "core/decisions/plan.py",
-    "core/decisions/target.py",
-}
+# From the top of the house to its ground: a module imports from floors below its own, and in
+# a room from its own room. Rooms that share a floor stand side by side and do not meet.
+FLOORS = (
+    ("handlers",),
+    ("core.operations", "core.aws"),
+    ("core.actions",),
+    ("core.access", "core.revisions"),
+    ("core.postgres", "core.decisions"),
+    ("core.settings", "core.budget"),
+    ("core.errors",),
+    ("core.model",),
+    ("core.outcome",),
+)
 OURS = {"core", "handlers"}
 
 # What a constant may be made with. All else that is called at import is work.
@@ -50,8 +63,7 @@ HARMLESS = {
     "timedelta",
     "zlib.crc32",
 }
-FILES = [path for folder in sorted(OURS) for path in sorted((ROOT / folder).glob("*.py"))]
-CORE = [path for path in FILES if path.parent.name == "core"]
+FILES = [path for folder in sorted(OURS) for path in sorted((ROOT / folder).rglob("*.py"))]
 
 
 @cache
@@ -110,29 +122,95 @@ def test_no_library_comes_in_unnoticed() -> None:
     assert strange == []
 
 
-def test_core_never_imports_handlers() -> None:
-    """What we do knows nothing of what wakes us."""
+def module_of(path: Path) -> str:
+    """Return the name of the module in *path*."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path) for path in FILES}
+
+
+def home_of(module: str) -> tuple[int, str] | None:
+    """Return the floor, counted from the top, and the room or module that *module* is in."""
+    for floor, rooms in enumerate(FLOORS):
+        for room in rooms:
+            if module == room or module.startswith(f"{room}."):
+                return floor, room
+    return None
+
+
+def wrong_import(module: str, imported: str) -> str | None:
+    """Return what is wrong with *module* importing *imported*, a module or a name in one."""
+    if imported.partition(".")[0] not in OURS or imported in ("core", "handlers"):
+        return None
+    here, there = home_of(module), home_of(imported)
+    if here is None or there is None:
+        return f"{module} or {imported} has no place in FLOORS of {Path(__file__).name}"
+    if there[0] < here[0]:
+        return f"{module} imports {imported}, which is above it: let that one call it"
+    if there[0] == here[0] and there[1] != here[1]:
+        return f"{module} imports {imported}, which stands beside it: let what is above use both"
+    return None
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_imports_lead_down_the_house(path: Path) -> None:
+    """A stranger who reads a module never has to climb; types count too."""
+    module = module_of(path)
+    if module != "core":
+        assert home_of(module), f"{name_of(path)} has no place in FLOORS of {Path(__file__).name}"
     wrong = [
-        f"{name_of(path)}:{line} imports {module}: core knows no event shape; let handlers call it"
-        for path in CORE
-        for line, module in imports(path, with_types=True)
-        if module.partition(".")[0] == "handlers"
+        f"line {line}: {problem}"
+        for line, imported in imports(path, with_types=True)
+        if (problem := wrong_import(module, imported))
     ]
 
     assert wrong == []
 
 
-@pytest.mark.parametrize("name", sorted(PURE))
-def test_the_pure_modules_import_each_other_only(name: str) -> None:
-    """Values, errors and plans can be thought about, and tested, alone."""
-    known = tuple(pure.removesuffix(".py").replace("/", ".") + "." for pure in PURE)
-    wrong = [
-        f"{name}:{line} imports {module}: keep it pure; decide in the module that has {module}"
-        for line, module in imports(ROOT / name, with_types=True)
-        if not module.startswith(known) and module.partition(".")[0] not in sys.stdlib_module_names
-    ]
+WRONG = [
+    ("core.model", "core.errors"),
+    ("core.decisions.plan", "core.postgres.session"),
+    ("core.access.locate", "core.revisions.runner"),
+    ("core.revisions.runner", "core.actions.apply"),
+    ("core.actions.migrate", "handlers.reporting"),
+    ("core.actions.migrate", "core.aws"),
+    ("core.somewhere.new", "core.model"),
+    ("core.model", "core.somewhere.new"),
+]
 
-    assert wrong == []
+
+@pytest.mark.parametrize(("module", "imported"), WRONG)
+def test_the_rule_is_one(module: str, imported: str) -> None:
+    """Up, sideways, back to the handlers, to the doors, or where no rule is: each is found."""
+    assert wrong_import(module, imported)
+
+
+def test_no_module_needs_itself() -> None:
+    """Within a room, too, imports lead one way."""
+    needs = {
+        module_of(path): {
+            known
+            for _, name in imports(path, with_types=True)
+            for known in (name, name.rpartition(".")[0])
+            if known in MODULES
+        }
+        for path in FILES
+    }
+    order = graphlib.TopologicalSorter(needs)
+
+    assert list(order.static_order())
+
+
+def test_the_map_names_every_module() -> None:
+    """``core/__init__.py`` is where a stranger looks first."""
+    words = set(
+        re.findall(r"[a-z_]+", ast.get_docstring(parsed(ROOT / "core" / "__init__.py")) or "")
+    )
+    modules = {path.stem for path in FILES if path.is_relative_to(ROOT / "core")} - {"__init__"}
+
+    assert modules - words == set()
 
 
 def test_the_environment_is_read_at_one_door() -> None:
