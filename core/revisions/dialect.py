@@ -16,7 +16,7 @@ from typing import Any, Self
 from uuid import UUID
 
 from alembic.ddl.postgresql import PostgresqlImpl
-from sqlalchemy import Connection, TextClause, event, text
+from sqlalchemy import BindParameter, Connection, event, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import Range, psycopg2
 from sqlalchemy.dialects.postgresql.base import PGCompiler
@@ -24,6 +24,7 @@ from sqlalchemy.dialects.postgresql.ranges import MultiRange
 from sqlalchemy.engine.mock import MockConnection
 from sqlalchemy.schema import ExecutableDDLElement
 from sqlalchemy.sql.dml import UpdateBase
+from sqlalchemy.sql.visitors import iterate
 
 from core.revisions import scripts
 
@@ -77,23 +78,20 @@ class Day2PostgresqlImpl(PostgresqlImpl):
 
 def refuse_unbound(construct: Any, values: Mapping[str, Any]) -> None:
     """
-    Refuse a text with a parameter that nobody gives a value: most often it is only a colon.
+    Refuse a parameter that nobody gives a value: most often it is only a colon in a text.
 
     In a statement SQLAlchemy would miss the value, in a default or a constraint write NULL.
 
     Raises:
         Refused: There is one.
     """
-    if isinstance(construct, TextClause):
-        missing = [
-            name
-            for name, one in construct._bindparams.items()  # noqa: SLF001 - told nowhere else
-            if one.required and name not in values and name not in _own_values(construct)
-        ]
-        if missing:
-            raise _without_value(missing[0])
-    elif isinstance(construct, ExecutableDDLElement):
+    if isinstance(construct, ExecutableDDLElement):
         construct.compile(dialect=_dialect())
+        return
+    given = {*values, *(getattr(construct, "_params", None) or ())}
+    for one in iterate(construct):
+        if isinstance(one, BindParameter) and one.required and one.key not in given:
+            raise _without_value(one.key)
 
 
 def refuse_unbound_in(connection: Connection) -> None:
@@ -110,11 +108,6 @@ def refuse_unbound_in(connection: Connection) -> None:
             refuse_unbound(construct, many[0] if many else one)
 
     event.listen(connection, "before_execute", before)
-
-
-def _own_values(construct: Any) -> Mapping[str, Any]:
-    """Return the values that were put on *construct* itself, by its ``params``."""
-    return dict(getattr(construct, "_params", None) or {})
 
 
 def _without_value(name: str) -> Refused:
@@ -246,6 +239,7 @@ class PaperConnection(MockConnection):
     @contextmanager
     def begin_nested(self) -> Any:
         """Write a savepoint around what follows."""
+        self._impl.static_output("-- note: where a run goes back to a savepoint, this script fails")
         self._impl.static_output("SAVEPOINT revision;")
         yield self
         self._impl.static_output("RELEASE SAVEPOINT revision;")

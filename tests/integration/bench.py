@@ -120,11 +120,11 @@ class Bench:
             )
         )
 
-    def downgrade(self, *identifiers: str) -> None:
-        """Take *identifiers* back, in the order given."""
+    def downgrade(self, *identifiers: str, revisions: Revisions = REVISIONS) -> None:
+        """Take *identifiers* of *revisions* back, in the order given."""
         vault = self.passwords_keeper
         with closing(self.connect_as_runner()) as session:
-            REVISIONS.run(
+            revisions.run(
                 session,
                 identifiers,
                 upward=False,

@@ -146,7 +146,12 @@ def test_a_savepoint_is_written(write: Write) -> None:
     """A nested transaction is one in the script, too."""
     body = "with op.get_bind().begin_nested():\n    op.execute('SELECT 1')"
 
-    assert write(body) == ["SAVEPOINT revision;", "SELECT 1;", "RELEASE SAVEPOINT revision;"]
+    assert write(body) == [
+        "-- note: where a run goes back to a savepoint, this script fails",
+        "SAVEPOINT revision;",
+        "SELECT 1;",
+        "RELEASE SAVEPOINT revision;",
+    ]
 
 
 def test_a_value_without_a_literal_is_told_and_the_rest_is_shown(write: Write) -> None:
@@ -197,6 +202,8 @@ COLONS = {
     """op.create_table('n', sa.Column('j', sa.Text), sa.CheckConstraint("j <> ':no'"))""": "no",
     """op.create_index('i', 't', [sa.text("(j = ':no')")])""": "no",
     "op.execute(t.delete().where(t.c.i == sa.bindparam('i')))": "i",
+    """op.execute(t.update().where(sa.text("j <> ':what'")).values(i=1))""": "what",
+    """op.execute(sa.select(sa.text("':what'")))""": "what",
 }
 
 
