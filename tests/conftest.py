@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-pytest_plugins = ["tests.local_aws"]
+pytest_plugins = ["tests.equipment.local_aws"]
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from tests.chaos.cases import CASES, SILENT_CASES, Case, Row
-from tests.chaos.world import World
+from tests.equipment.world import World
 
 # Those that come after it are given up, and say so: the whole ends within ten minutes.
 LAST_BEGIN_SECONDS = 480.0

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.container import Answer
-from tests.chaos.world import World
+from tests.equipment.container import Answer
+from tests.equipment.world import World
 
 # Lambda tries an asynchronous call twice more; ours would never end if the chain had no bound.
 TRIES = 3

@@ -17,7 +17,7 @@ from core.postgres.session import query
 from tests.chaos.bus import deliver
 from tests.chaos.contract import Contract
 from tests.chaos.proxy import Proxy
-from tests.chaos.world import World, event, make_history
+from tests.equipment.world import World, event, make_history
 
 # The server looks every second whether its client is still there.
 LOCK_FREE_WITHIN_SECONDS = 3.0

@@ -9,7 +9,7 @@ from pathlib import Path
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from tests.chaos.world import INSTANCE, World, event, make_history
+from tests.equipment.world import INSTANCE, World, event, make_history
 
 NAMES = ("m1", "m2", "m3", "m4")
 BODY = """

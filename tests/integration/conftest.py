@@ -10,7 +10,7 @@ import pytest
 from infra.local.certificates import Authority
 from infra.local.postgres import Server
 from infra.local.postgres_programs import Programs, available_programs
-from tests.integration.bench import Bench, make_empty
+from tests.equipment.site import Site, make_empty
 
 # What the tests look into afterwards: the log of every statement, and transaction numbers.
 SERVER_SETTINGS = {
@@ -60,16 +60,16 @@ def server(
 
 
 @pytest.fixture
-def bench(server: Server, ca_file: Path) -> Bench:
+def site(server: Server, ca_file: Path) -> Site:
     """Return an instance whose database is empty."""
     make_empty(server)
-    return Bench(server, ca_file)
+    return Site(server, ca_file)
 
 
 @pytest.fixture(scope="module")
-def at_head(server: Server, ca_file: Path) -> Bench:
+def at_head(server: Server, ca_file: Path) -> Site:
     """Return an instance at head, shared by a module whose tests do not need it untouched."""
     make_empty(server)
-    bench = Bench(server, ca_file)
-    bench.run()
-    return bench
+    site = Site(server, ca_file)
+    site.run()
+    return site

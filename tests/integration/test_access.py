@@ -29,13 +29,13 @@ from infra.local.certificates import Authority, Certificate
 from infra.local.postgres import Server
 from infra.local.postgres_programs import Programs
 from infra.local.state import free_port, port_is_free
-from tests.integration.bench import DATABASE, INSTANCE, MASTER_SECRET, Bench, make_empty
+from tests.equipment.site import DATABASE, INSTANCE, MASTER_SECRET, Site, make_empty
 
 
-def at(bench: Bench, **address: object) -> Bench:
-    """Return *bench* with another *address* of its instance."""
-    bench.cloud.known[INSTANCE] = bench.cloud.known[INSTANCE]._replace(**address)  # type: ignore[arg-type]
-    return bench
+def at(site: Site, **address: object) -> Site:
+    """Return *site* with another *address* of its instance."""
+    site.cloud.known[INSTANCE] = site.cloud.known[INSTANCE]._replace(**address)  # type: ignore[arg-type]
+    return site
 
 
 @contextmanager
@@ -79,11 +79,11 @@ def all_that_is_said(error: BaseException) -> str:
     ],
     ids=["percents", "url", "quotes", "unicode", "long", "templates"],
 )
-def test_master_password_may_hold_anything(bench: Bench, password: str) -> None:
+def test_master_password_may_hold_anything(site: Site, password: str) -> None:
     """A password is never part of a URL or of SQL, so no mark in it means anything."""
-    make_empty(bench.server, master="ops")
-    bench.server.set_password("ops", password)
-    odd = Bench(bench.server, bench.ca_file, master="ops")
+    make_empty(site.server, master="ops")
+    site.server.set_password("ops", password)
+    odd = Site(site.server, site.ca_file, master="ops")
     odd.cloud.secrets[MASTER_SECRET]["password"] = password
 
     result = odd.run(target="001")
@@ -91,107 +91,107 @@ def test_master_password_may_hold_anything(bench: Bench, password: str) -> None:
     assert result.report.applied == ["001"]
 
 
-def test_wrong_password_is_denied_and_never_shown(bench: Bench) -> None:
+def test_wrong_password_is_denied_and_never_shown(site: Site) -> None:
     """A refused password is named by its code; no text of the error chain has it."""
-    bench.cloud.secrets[MASTER_SECRET]["password"] = "guessed-wrong"
+    site.cloud.secrets[MASTER_SECRET]["password"] = "guessed-wrong"
 
     with pytest.raises(AccessDenied) as caught:
-        bench.run()
+        site.run()
 
     assert str(caught.value) == (
-        f"database {DATABASE} at localhost:{bench.server.port} refused the password of postgres"
+        f"database {DATABASE} at localhost:{site.server.port} refused the password of postgres"
         " (28P01): correct the master secret, or rotate it"
     )
     assert "guessed-wrong" not in all_that_is_said(caught.value)
 
 
-def test_user_who_may_not_log_in_is_denied(bench: Bench) -> None:
+def test_user_who_may_not_log_in_is_denied(site: Site) -> None:
     """A master that IAM owns cannot enter with a password, and the message says where to look."""
-    make_empty(bench.server, master="ops")
-    bench.query("GRANT rds_iam TO ops")
-    denied = Bench(bench.server, bench.ca_file, master="ops")
+    make_empty(site.server, master="ops")
+    site.query("GRANT rds_iam TO ops")
+    denied = Site(site.server, site.ca_file, master="ops")
 
     with pytest.raises(AccessDenied, match=r"lets ops not log in \(28000\): .* rds_iam"):
         denied.run()
 
 
-def test_missing_database_is_not_found(bench: Bench) -> None:
+def test_missing_database_is_not_found(site: Site) -> None:
     """A database that is not there is named, with the code of the server."""
     with pytest.raises(NotFound) as caught:
-        at(bench, db_name="nowhere").run()
+        at(site, db_name="nowhere").run()
 
     assert str(caught.value) == (
-        f"database nowhere at localhost:{bench.server.port} does not exist (3D000): "
+        f"database nowhere at localhost:{site.server.port} does not exist (3D000): "
         "create it, or name another database"
     )
 
 
-def test_master_who_does_not_own_the_database_is_denied(bench: Bench) -> None:
+def test_master_who_does_not_own_the_database_is_denied(site: Site) -> None:
     """Where we may not make our schema, the message asks for the instance's master."""
-    bench.query(f"ALTER DATABASE {DATABASE} OWNER TO rdsadmin")
+    site.query(f"ALTER DATABASE {DATABASE} OWNER TO rdsadmin")
 
     with pytest.raises(AccessDenied, match=r"postgres lacks a privilege \(42501\)"):
-        bench.run()
+        site.run()
 
 
-def test_read_only_database_is_a_failure_that_touched_nothing(bench: Bench) -> None:
+def test_read_only_database_is_a_failure_that_touched_nothing(site: Site) -> None:
     """A replica, or a database made read-only, is told by its code."""
-    bench.query(f"ALTER DATABASE {DATABASE} SET default_transaction_read_only = on")
+    site.query(f"ALTER DATABASE {DATABASE} SET default_transaction_read_only = on")
 
     with pytest.raises(RunFailed, match=r"is read-only \(25006\).*nothing was changed"):
-        bench.run()
+        site.run()
 
 
-def test_nobody_listening_is_not_ready(bench: Bench) -> None:
+def test_nobody_listening_is_not_ready(site: Site) -> None:
     """A server that is not up yet may be up later."""
     port = free_port()
 
     with pytest.raises(NotReady) as caught:
-        at(bench, port=port).run(budget=Budget.of(0.5))
+        at(site, port=port).run(budget=Budget.of(0.5))
 
     assert caught.value.outcome.retryable
     assert f"localhost:{port} refuses connections" in str(caught.value)
 
 
-def refused(bench: Bench, **settings: object) -> str:
-    """Return why *bench* does not trust its server; no password may have been sent."""
+def refused(site: Site, **settings: object) -> str:
+    """Return why *site* does not trust its server; no password may have been sent."""
     with pytest.raises(UntrustedServer) as caught:
-        bench.run(Action.STATUS, settings=bench.settings._replace(**settings))  # type: ignore[arg-type]
-    assert bench.server.master_password not in all_that_is_said(caught.value)
+        site.run(Action.STATUS, settings=site.settings._replace(**settings))  # type: ignore[arg-type]
+    assert site.server.master_password not in all_that_is_said(caught.value)
     return str(caught.value)
 
 
-def test_server_of_another_authority_is_not_trusted(bench: Bench, tmp_path: Path) -> None:
+def test_server_of_another_authority_is_not_trusted(site: Site, tmp_path: Path) -> None:
     """A certificate that no CA of ours signed is refused, even for the right name."""
     other = tmp_path / "other-ca.pem"
     other.write_bytes(Authority.create("another CA").pem)
 
-    said = refused(bench, ca_file=str(other))
+    said = refused(site, ca_file=str(other))
 
     assert said == (
-        f"the certificate of localhost:{bench.server.port} is signed by no CA of other-ca.pem: "
+        f"the certificate of localhost:{site.server.port} is signed by no CA of other-ca.pem: "
         "correct CaFile; no password was sent"
     )
 
 
-def test_server_of_another_name_is_not_trusted(bench: Bench) -> None:
+def test_server_of_another_name_is_not_trusted(site: Site) -> None:
     """A certificate for another name than the one we asked for is refused."""
-    said = refused(at(bench, host="127.0.0.1"))
+    said = refused(at(site, host="127.0.0.1"))
 
     assert said == (
-        f"the certificate of 127.0.0.1:{bench.server.port} is for another name than 127.0.0.1: "
+        f"the certificate of 127.0.0.1:{site.server.port} is for another name than 127.0.0.1: "
         "use the instance's own endpoint; no password was sent"
     )
 
 
 def test_server_with_an_expired_certificate_is_not_trusted(
-    bench: Bench, authority: Authority, tmp_path: Path
+    site: Site, authority: Authority, tmp_path: Path
 ) -> None:
     """A certificate that has run out is refused, and the message says what to renew."""
     expired = authority.issue(["localhost"], lifetime=timedelta(days=-1))
 
-    with front_of(bench.server, expired, tmp_path) as port:
-        said = refused(at(bench, port=port))
+    with front_of(site.server, expired, tmp_path) as port:
+        said = refused(at(site, port=port))
 
     assert said == (
         f"the certificate of localhost:{port} has expired: renew it "
@@ -205,37 +205,37 @@ def test_server_without_tls_is_not_trusted(programs: Programs, ca_file: Path) ->
         certificate=None, master_password="in the clear", database=DATABASE, programs=programs
     )
     try:
-        said = refused(Bench(server, ca_file))
+        said = refused(Site(server, ca_file))
     finally:
         server.remove()
 
     assert said == (f"localhost:{server.port} offers no TLS: turn it on; no password was sent")
 
 
-def test_missing_ca_file_fails_before_anything_is_sent(bench: Bench, tmp_path: Path) -> None:
+def test_missing_ca_file_fails_before_anything_is_sent(site: Site, tmp_path: Path) -> None:
     """A CA file that is not there is our own fault, not the server's."""
-    settings = bench.settings._replace(ca_file=str(tmp_path / "missing.pem"))
+    settings = site.settings._replace(ca_file=str(tmp_path / "missing.pem"))
 
     with pytest.raises(RunFailed, match=r"missing\.pem does not exist: correct .*CaFile"):
-        bench.run(settings=settings)
+        site.run(settings=settings)
 
 
-def test_server_itself_refuses_plain_connections(bench: Bench) -> None:
+def test_server_itself_refuses_plain_connections(site: Site) -> None:
     """The local servers are as strict as RDS with ``rds.force_ssl``: no TLS, no entry."""
     with pytest.raises(psycopg2.OperationalError, match="no encryption"):
         psycopg2.connect(
             host="localhost",
-            port=bench.server.port,
+            port=site.server.port,
             dbname=DATABASE,
             user="postgres",
-            password=bench.server.master_password,
+            password=site.server.master_password,
             sslmode="disable",
         )
 
 
-def test_sessions_are_encrypted_and_called_day2(bench: Bench) -> None:
+def test_sessions_are_encrypted_and_called_day2(site: Site) -> None:
     """An operator finds our sessions by name, with the settings that let a dead one go."""
-    with closing(bench.connect_as_runner()) as session:
+    with closing(site.connect_as_runner()) as session:
         settings = dict(
             query(
                 session,
@@ -255,12 +255,12 @@ def test_sessions_are_encrypted_and_called_day2(bench: Bench) -> None:
     }
 
 
-def test_every_refusal_has_a_report(bench: Bench) -> None:
+def test_every_refusal_has_a_report(site: Site) -> None:
     """Whoever reports a refusal knows which instance and database it was about."""
-    bench.cloud.secrets[MASTER_SECRET]["password"] = "guessed-wrong"
+    site.cloud.secrets[MASTER_SECRET]["password"] = "guessed-wrong"
 
     with pytest.raises(MigrationError) as caught:
-        bench.run()
+        site.run()
 
     assert caught.value.report is not None
     assert (caught.value.report.instance, caught.value.report.database) == (INSTANCE, DATABASE)

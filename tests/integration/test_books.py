@@ -12,111 +12,111 @@ from core.model import Action, Result
 from core.outcome import Outcome
 from core.postgres.session import query
 from core.revisions import books
-from tests.integration.bench import DATABASE, HEAD_LOGINS, INSTANCE, MASTER_SECRET, Bench
+from tests.equipment.site import DATABASE, HEAD_LOGINS, INSTANCE, MASTER_SECRET, Site
 
 OTHER = {"prefix": "other", "allow_rollback": True, "master_secret_name": MASTER_SECRET}
 
 
-def by_another_stack(bench: Bench, action: Action = Action.MIGRATE, **fields: object) -> Result:
+def by_another_stack(site: Site, action: Action = Action.MIGRATE, **fields: object) -> Result:
     """Run as a second stack would, on the same instance."""
-    request = bench.request(action, fields.pop("target", "head"))  # type: ignore[arg-type]
-    settings = bench.settings._replace(**OTHER)  # type: ignore[arg-type]
-    return bench.run(settings=settings, request=request._replace(**fields))  # type: ignore[arg-type]
+    request = site.request(action, fields.pop("target", "head"))  # type: ignore[arg-type]
+    settings = site.settings._replace(**OTHER)  # type: ignore[arg-type]
+    return site.run(settings=settings, request=request._replace(**fields))  # type: ignore[arg-type]
 
 
-def passwords(bench: Bench) -> list[tuple[object, ...]]:
+def passwords(site: Site) -> list[tuple[object, ...]]:
     """Return what the server has of the logins' passwords."""
-    return bench.query(
+    return site.query(
         "SELECT rolname, rolpassword FROM pg_authid WHERE rolname = ANY (%s) ORDER BY 1",
         (list(HEAD_LOGINS),),
     )
 
 
-def rename(bench: Bench, name: str, **changes: object) -> None:
+def rename(site: Site, name: str, **changes: object) -> None:
     """Let the instance have another *name*, and *changes*."""
-    instance = bench.cloud.known.pop(INSTANCE)
-    bench.cloud.known[name] = instance._replace(identifier=name, **changes)  # type: ignore[arg-type]
+    instance = site.cloud.known.pop(INSTANCE)
+    site.cloud.known[name] = instance._replace(identifier=name, **changes)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("action", [Action.MIGRATE, Action.ROLLBACK, Action.STAMP])
-def test_a_database_of_another_stack_is_left_to_it(bench: Bench, action: Action) -> None:
+def test_a_database_of_another_stack_is_left_to_it(site: Site, action: Action) -> None:
     """A second stack would replace every password that the first one's applications use."""
-    bench.run()
-    before = passwords(bench)
+    site.run()
+    before = passwords(site)
 
     with pytest.raises(ManagedByAnother) as caught:
-        by_another_stack(bench, action, target="004", from_revision="004")
+        by_another_stack(site, action, target="004", from_revision="004")
 
     assert "kept by the stack day2" in str(caught.value)
     assert "action adopt, from_revision and target_revision 004" in str(caught.value)
-    assert passwords(bench) == before
-    assert [name for name in bench.cloud.secrets if name.startswith("other/")] == []
-    assert bench.run().outcome is Outcome.UP_TO_DATE
+    assert passwords(site) == before
+    assert [name for name in site.cloud.secrets if name.startswith("other/")] == []
+    assert site.run().outcome is Outcome.UP_TO_DATE
 
 
-def test_a_database_is_handed_over_by_adopt(bench: Bench) -> None:
+def test_a_database_is_handed_over_by_adopt(site: Site) -> None:
     """As the message says it: then the new stack keeps it, and the old one is refused."""
-    bench.run()
+    site.run()
 
-    handed = by_another_stack(bench, Action.ADOPT, target="004", from_revision="004")
+    handed = by_another_stack(site, Action.ADOPT, target="004", from_revision="004")
 
     assert (handed.outcome, handed.report.final_revision) == (Outcome.APPLIED, "004")
-    assert by_another_stack(bench).outcome is Outcome.UP_TO_DATE
-    assert {f"other/orders/{login}" for login in HEAD_LOGINS} <= set(bench.cloud.secrets)
+    assert by_another_stack(site).outcome is Outcome.UP_TO_DATE
+    assert {f"other/orders/{login}" for login in HEAD_LOGINS} <= set(site.cloud.secrets)
     with pytest.raises(ManagedByAnother):
-        bench.run()
+        site.run()
     with pytest.raises(Rejected, match="managed already"):
-        by_another_stack(bench, Action.ADOPT, target="004", from_revision="004")
+        by_another_stack(site, Action.ADOPT, target="004", from_revision="004")
 
 
-def test_a_renamed_instance_keeps_its_secrets(bench: Bench) -> None:
+def test_a_renamed_instance_keeps_its_secrets(site: Site) -> None:
     """Its applications read them by the old name, and nobody told them of another."""
-    bench.run()
-    before, secrets = passwords(bench), set(bench.cloud.secrets)
-    rename(bench, "orders2")
+    site.run()
+    before, secrets = passwords(site), set(site.cloud.secrets)
+    rename(site, "orders2")
 
-    result = bench.run(request=bench.request()._replace(instance="orders2"))
+    result = site.run(request=site.request()._replace(instance="orders2"))
 
     assert result.outcome is Outcome.UP_TO_DATE
-    assert (passwords(bench), set(bench.cloud.secrets)) == (before, secrets)
+    assert (passwords(site), set(site.cloud.secrets)) == (before, secrets)
 
 
-def test_a_restored_copy_gets_passwords_of_its_own(bench: Bench) -> None:
+def test_a_restored_copy_gets_passwords_of_its_own(site: Site) -> None:
     """It is another database: what it keeps must not let anybody into the original."""
-    bench.run()
-    before = passwords(bench)
-    rename(bench, "copy", dbi_resource_id="db-COPY")
+    site.run()
+    before = passwords(site)
+    rename(site, "copy", dbi_resource_id="db-COPY")
 
-    result = bench.run(request=bench.request()._replace(instance="copy"))
+    result = site.run(request=site.request()._replace(instance="copy"))
 
     assert result.outcome is Outcome.UP_TO_DATE
-    assert passwords(bench) != before
-    assert {f"day2/copy/{login}" for login in HEAD_LOGINS} <= set(bench.cloud.secrets)
-    assert bench.query("SELECT keeper, dbi_resource_id, secret_folder FROM day2.book") == [
+    assert passwords(site) != before
+    assert {f"day2/copy/{login}" for login in HEAD_LOGINS} <= set(site.cloud.secrets)
+    assert site.query("SELECT keeper, dbi_resource_id, secret_folder FROM day2.book") == [
         ("day2", "db-COPY", "day2/copy")
     ]
 
 
-def test_older_books_are_read_as_they_are_and_brought_up_to_date(bench: Bench) -> None:
+def test_older_books_are_read_as_they_are_and_brought_up_to_date(site: Site) -> None:
     """Looking writes nothing; the first run that may write adds what is missing."""
-    bench.run()
-    bench.query("DROP TABLE day2.book, day2.run")
-    before = bench.next_transaction()
+    site.run()
+    site.query("DROP TABLE day2.book, day2.run")
+    before = site.next_transaction()
 
-    assert bench.run(Action.STATUS).report.final_revision == "004"
-    assert bench.run(Action.PLAN).report.pending == []
-    assert bench.next_transaction() == before
-    assert bench.run().outcome is Outcome.UP_TO_DATE
-    assert bench.query("SELECT version, keeper FROM day2.book") == [(books.VERSION, "day2")]
+    assert site.run(Action.STATUS).report.final_revision == "004"
+    assert site.run(Action.PLAN).report.pending == []
+    assert site.next_transaction() == before
+    assert site.run().outcome is Outcome.UP_TO_DATE
+    assert site.query("SELECT version, keeper FROM day2.book") == [(books.VERSION, "day2")]
 
 
-def test_newer_books_are_left_as_they_are(bench: Bench) -> None:
+def test_newer_books_are_left_as_they_are(site: Site) -> None:
     """An older build that comes back reads what it knows."""
-    bench.run(target="002")
-    bench.query("UPDATE day2.book SET version = 99; ALTER TABLE day2.book ADD COLUMN later int")
+    site.run(target="002")
+    site.query("UPDATE day2.book SET version = 99; ALTER TABLE day2.book ADD COLUMN later int")
 
-    assert bench.run().outcome is Outcome.APPLIED
-    assert bench.query("SELECT version FROM day2.book") == [(99,)]
+    assert site.run().outcome is Outcome.APPLIED
+    assert site.query("SELECT version FROM day2.book") == [(99,)]
 
 
 STRANGE = {
@@ -128,40 +128,40 @@ STRANGE = {
 
 
 @pytest.mark.parametrize("statement", STRANGE.values(), ids=STRANGE.keys())
-def test_what_a_stranger_made_in_our_schema_is_not_used(bench: Bench, statement: str) -> None:
+def test_what_a_stranger_made_in_our_schema_is_not_used(site: Site, statement: str) -> None:
     """His trigger or his view would run as the master."""
-    bench.run(target="001")
-    bench.query("DROP TABLE day2.book, day2.run; CREATE ROLE mallory")
-    bench.query("GRANT ALL ON SCHEMA day2 TO mallory")
-    bench.query(f"SET ROLE mallory; {statement}")
+    site.run(target="001")
+    site.query("DROP TABLE day2.book, day2.run; CREATE ROLE mallory")
+    site.query("GRANT ALL ON SCHEMA day2 TO mallory")
+    site.query(f"SET ROLE mallory; {statement}")
 
     with pytest.raises(AccessDenied, match=r"holds what we did not make: .* of mallory"):
-        bench.run()
+        site.run()
 
-    assert bench.query("SELECT revision FROM day2.history") == [("001",)]
+    assert site.query("SELECT revision FROM day2.history") == [("001",)]
 
 
-def test_a_schema_made_at_the_same_moment_is_not_taken(bench: Bench) -> None:
+def test_a_schema_made_at_the_same_moment_is_not_taken(site: Site) -> None:
     """IF NOT EXISTS takes what somebody else makes between a look and the statement."""
-    bench.query("CREATE ROLE mallory LOGIN; GRANT CREATE ON DATABASE shop TO mallory")
+    site.query("CREATE ROLE mallory LOGIN; GRANT CREATE ON DATABASE shop TO mallory")
     failed: list[MigrationError] = []
 
     def migrate() -> None:
         try:
-            bench.run()
+            site.run()
         except MigrationError as error:
             failed.append(error)
 
-    with closing(bench.server.superuser(DATABASE)) as stranger:
+    with closing(site.server.superuser(DATABASE)) as stranger:
         query(stranger, "SET ROLE mallory")
         stranger.autocommit = False
         stranger.cursor().execute("CREATE SCHEMA day2")
         runner = threading.Thread(target=migrate)
         runner.start()
-        bench.wait_until_somebody_waits()
+        site.wait_until_somebody_waits()
         stranger.commit()
         runner.join()
 
     assert [type(error) for error in failed] == [LockBusy]
     with pytest.raises(AccessDenied, match="schema day2 belongs to mallory"):
-        bench.run()
+        site.run()

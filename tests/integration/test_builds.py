@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from core.errors import MigrationError
-from tests.integration.bench import Bench, make_empty
-from tests.integration.histories import history_of
+from tests.equipment.histories import history_of
+from tests.equipment.site import Site, make_empty
 from tests.integration.test_command_line import alembic, url_of
 
 BROKEN = {
@@ -20,7 +20,7 @@ BROKEN = {
 
 @pytest.mark.parametrize(("file", "identifier", "problem"), BROKEN.values(), ids=BROKEN)
 def test_a_broken_build_is_refused_by_function_and_command(
-    bench: Bench, tmp_path: Path, file: str, identifier: str, problem: str
+    site: Site, tmp_path: Path, file: str, identifier: str, problem: str
 ) -> None:
     """Before anything is touched, in one line, naming the files."""
     revisions = history_of(tmp_path, {"a1": "pass", "a2": "pass", "a3": "pass"})
@@ -29,8 +29,8 @@ def test_a_broken_build_is_refused_by_function_and_command(
     script.write_text(text.replace(f"revision = '{file}'", f"revision = {identifier!r}", 1))
 
     with pytest.raises(MigrationError) as run:
-        bench.run(revisions=revisions)
-    command = alembic("-x", f"url={url_of(bench)}", "upgrade", "head", folder=tmp_path)
+        site.run(revisions=revisions)
+    command = alembic("-x", f"url={url_of(site)}", "upgrade", "head", folder=tmp_path)
     on_paper = alembic("upgrade", "head", "--sql", folder=tmp_path)
 
     assert problem in str(run.value)
@@ -38,11 +38,11 @@ def test_a_broken_build_is_refused_by_function_and_command(
     assert problem in on_paper.stderr.splitlines()[-1]
     assert command.returncode != 0
     assert on_paper.returncode != 0
-    assert bench.query("SELECT to_regnamespace('day2')::text") == [(None,)]
+    assert site.query("SELECT to_regnamespace('day2')::text") == [(None,)]
 
 
 def test_a_module_that_looks_at_the_database_is_run_by_function_and_command(
-    bench: Bench, tmp_path: Path
+    site: Site, tmp_path: Path
 ) -> None:
     """What stands at a script's top level runs when the script does, connected."""
     revisions = history_of(tmp_path, {"a1": "pass", "a2": "op.execute(f'CREATE TABLE {X} ()')"})
@@ -50,25 +50,25 @@ def test_a_module_that_looks_at_the_database_is_run_by_function_and_command(
     looking = "\nX = op.get_bind().exec_driver_sql('SELECT current_database()').scalar()\n"
     script.write_text(script.read_text() + looking)
 
-    by_command = alembic("-x", f"url={url_of(bench)}", "upgrade", "head", folder=tmp_path)
-    by_the_command = bench.query("SELECT to_regclass('shop')::text")
-    make_empty(bench.server)
-    bench.run(revisions=revisions)
+    by_command = alembic("-x", f"url={url_of(site)}", "upgrade", "head", folder=tmp_path)
+    by_the_command = site.query("SELECT to_regclass('shop')::text")
+    make_empty(site.server)
+    site.run(revisions=revisions)
 
     assert (by_command.returncode, by_the_command) == (0, [("shop",)])
-    assert bench.query("SELECT to_regclass('shop')::text") == [("shop",)]
+    assert site.query("SELECT to_regclass('shop')::text") == [("shop",)]
 
 
-def test_a_release_number_is_a_revision(bench: Bench, tmp_path: Path) -> None:
+def test_a_release_number_is_a_revision(site: Site, tmp_path: Path) -> None:
     """Dots are as good as digits: as a target, in the history, and for the command."""
     revisions = history_of(tmp_path, {"2025.11.1": "pass", "2025.12.0": "pass"})
 
-    first = bench.run(target="2025.11.1", revisions=revisions)
-    command = alembic("-x", f"url={url_of(bench)}", "upgrade", "2025.12.0", folder=tmp_path)
+    first = site.run(target="2025.11.1", revisions=revisions)
+    command = alembic("-x", f"url={url_of(site)}", "upgrade", "2025.12.0", folder=tmp_path)
 
     assert first.report.applied == ["2025.11.1"]
     assert command.returncode == 0
-    assert bench.query("SELECT revision FROM day2.history ORDER BY id") == [
+    assert site.query("SELECT revision FROM day2.history ORDER BY id") == [
         ("2025.11.1",),
         ("2025.12.0",),
     ]

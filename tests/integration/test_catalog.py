@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from infra.local.postgres_programs import OLDEST_MAJOR
-from tests.integration.bench import DATABASE, REVISIONS, Bench
-from tests.integration.catalog import catalogue
+from tests.equipment.catalog import catalogue
+from tests.equipment.site import DATABASE, REVISIONS, Site
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 
@@ -32,47 +32,47 @@ def write_golden(major: int, found: str) -> None:
         own.write_text(found)
 
 
-def test_catalogue_at_head_is_the_golden_one(bench: Bench) -> None:
+def test_catalogue_at_head_is_the_golden_one(site: Site) -> None:
     """Roles, memberships, objects and privileges at head are exactly those on file."""
-    bench.run()
+    site.run()
 
-    found = catalogue(bench.server, DATABASE)
-    major = bench.server.programs.major
+    found = catalogue(site.server, DATABASE)
+    major = site.server.programs.major
     if os.environ.get("DAY2_WRITE_GOLDEN") == "1":
         write_golden(major, found)
     assert found == golden_file(major).read_text()
 
 
 @pytest.mark.parametrize("revision", REVISIONS.identifiers)
-def test_revision_can_be_taken_back_and_applied_again(bench: Bench, revision: str) -> None:
+def test_revision_can_be_taken_back_and_applied_again(site: Site, revision: str) -> None:
     """A downgrade leaves what was there before the upgrade, and a second upgrade the same."""
     earlier = REVISIONS.identifiers[: REVISIONS.identifiers.index(revision)]
     if earlier:
-        bench.run(target=earlier[-1])
-    before = catalogue(bench.server, DATABASE, without=("day2",))
+        site.run(target=earlier[-1])
+    before = catalogue(site.server, DATABASE, without=("day2",))
 
-    bench.run(target=revision)
-    after = catalogue(bench.server, DATABASE)
-    bench.downgrade(revision)
-    back = catalogue(bench.server, DATABASE, without=("day2",))
-    result = bench.run(target=revision)
-    again = catalogue(bench.server, DATABASE)
+    site.run(target=revision)
+    after = catalogue(site.server, DATABASE)
+    site.downgrade(revision)
+    back = catalogue(site.server, DATABASE, without=("day2",))
+    result = site.run(target=revision)
+    again = catalogue(site.server, DATABASE)
 
     assert back == before
     assert again == after
     assert result.report.applied == [revision]
 
 
-def test_whole_history_can_be_taken_back_and_applied_again(bench: Bench) -> None:
+def test_whole_history_can_be_taken_back_and_applied_again(site: Site) -> None:
     """From head all the way back to base, the catalogue is the one of an empty database."""
-    before = catalogue(bench.server, DATABASE, without=("day2",))
-    bench.run()
-    at_head = catalogue(bench.server, DATABASE)
+    before = catalogue(site.server, DATABASE, without=("day2",))
+    site.run()
+    at_head = catalogue(site.server, DATABASE)
 
-    bench.downgrade(*reversed(REVISIONS.identifiers))
-    back = catalogue(bench.server, DATABASE, without=("day2",))
-    result = bench.run()
+    site.downgrade(*reversed(REVISIONS.identifiers))
+    back = catalogue(site.server, DATABASE, without=("day2",))
+    result = site.run()
 
     assert back == before
     assert result.report.applied == ["001", "002", "003", "004"]
-    assert catalogue(bench.server, DATABASE) == at_head
+    assert catalogue(site.server, DATABASE) == at_head

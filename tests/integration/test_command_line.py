@@ -16,9 +16,9 @@ from sqlalchemy import URL
 from core.operations import VERIFIER_PLACEHOLDER
 from core.postgres.session import query
 from core.settings import ROOT
-from tests.integration.bench import DATABASE, HEAD_LOGINS, INSTANCE, REVISIONS, Bench, make_empty
-from tests.integration.catalog import catalogue
-from tests.integration.histories import copy_of_ours, history_of
+from tests.equipment.catalog import catalogue
+from tests.equipment.histories import copy_of_ours, history_of
+from tests.equipment.site import DATABASE, HEAD_LOGINS, INSTANCE, REVISIONS, Site, make_empty
 
 HEAD_LOGIN_PASSWORD = "made by hand"
 
@@ -44,16 +44,16 @@ def alembic(
     )
 
 
-def url_of(bench: Bench) -> str:
+def url_of(site: Site) -> str:
     """Return the URL of the database, as a user would write it: no driver named."""
     url = URL.create(
         "postgresql",
-        bench.master,
-        bench.server.master_password,
-        bench.server.host,
-        bench.server.port,
+        site.master,
+        site.server.master_password,
+        site.server.host,
+        site.server.port,
         DATABASE,
-        {"sslmode": "verify-full", "sslrootcert": str(bench.ca_file)},
+        {"sslmode": "verify-full", "sslrootcert": str(site.ca_file)},
     )
     return url.render_as_string(hide_password=False)
 
@@ -79,39 +79,39 @@ def test_database_that_is_not_named_is_asked_for() -> None:
     )
 
 
-def test_current_tells_the_revision_and_changes_nothing(bench: Bench) -> None:
+def test_current_tells_the_revision_and_changes_nothing(site: Site) -> None:
     """``alembic current`` takes the URL as an option, and writes nothing."""
-    bench.run(target="002")
-    before = bench.next_transaction()
+    site.run(target="002")
+    before = site.next_transaction()
 
-    shown = alembic("-x", f"url={url_of(bench)}", "current")
+    shown = alembic("-x", f"url={url_of(site)}", "current")
 
     assert (shown.returncode, shown.stdout) == (0, "002\n")
-    assert bench.next_transaction() == before
+    assert site.next_transaction() == before
 
 
-def test_current_of_an_empty_database_is_nothing(bench: Bench) -> None:
+def test_current_of_an_empty_database_is_nothing(site: Site) -> None:
     """A database that was never migrated is at no revision; the URL may be in the environment."""
-    shown = alembic("current", variables={"DATABASE_URL": url_of(bench)})
+    shown = alembic("current", variables={"DATABASE_URL": url_of(site)})
 
     assert (shown.returncode, shown.stdout) == (0, "")
-    assert bench.query("SELECT to_regnamespace('day2')::text") == [(None,)]
+    assert site.query("SELECT to_regnamespace('day2')::text") == [(None,)]
 
 
-def test_script_brings_an_empty_database_to_head(bench: Bench) -> None:
+def test_script_brings_an_empty_database_to_head(site: Site) -> None:
     """
     ``alembic upgrade head --sql`` writes all that a run does.
 
     But for the logins' verifiers, for which it has placeholders to fill in.
     """
-    bench.run()
-    at_head = catalogue(bench.server, DATABASE)
+    site.run()
+    at_head = catalogue(site.server, DATABASE)
     history = "SELECT revision, direction, description, checksum FROM day2.history ORDER BY id"
-    rows = bench.query(history)
-    make_empty(bench.server)
+    rows = site.query(history)
+    make_empty(site.server)
 
     script = alembic("upgrade", "head", "--sql")
-    with closing(bench.login(bench.master)) as session:
+    with closing(site.login(site.master)) as session:
         text = script.stdout
         for user in HEAD_LOGINS:
             made = encrypt_password(HEAD_LOGIN_PASSWORD, user, session, "scram-sha-256")
@@ -120,12 +120,12 @@ def test_script_brings_an_empty_database_to_head(bench: Bench) -> None:
 
     assert script.returncode == 0
     assert VERIFIER_PLACEHOLDER not in text
-    assert catalogue(bench.server, DATABASE) == at_head
-    assert bench.query(history) == rows
-    assert bench.query("SELECT version_num FROM day2.alembic_version") == [("004",)]
+    assert catalogue(site.server, DATABASE) == at_head
+    assert site.query(history) == rows
+    assert site.query("SELECT version_num FROM day2.alembic_version") == [("004",)]
     for user in HEAD_LOGINS:
-        bench.cloud.secrets[f"day2/{INSTANCE}/{user}"]["password"] = HEAD_LOGIN_PASSWORD
-        assert bench.query("SELECT session_user", user=user) == [(user,)]
+        site.cloud.secrets[f"day2/{INSTANCE}/{user}"]["password"] = HEAD_LOGIN_PASSWORD
+        assert site.query("SELECT session_user", user=user) == [(user,)]
 
 
 def test_script_says_what_it_cannot_know() -> None:
@@ -140,9 +140,9 @@ def test_script_says_what_it_cannot_know() -> None:
     assert "SCRAM-SHA-256$" not in script
 
 
-def test_upgrade_without_secrets_manager_fails_and_changes_nothing(bench: Bench) -> None:
+def test_upgrade_without_secrets_manager_fails_and_changes_nothing(site: Site) -> None:
     """With nowhere to keep a password no login is made; the message names what is missing."""
-    failed = alembic("-x", f"url={url_of(bench)}", "upgrade", "head")
+    failed = alembic("-x", f"url={url_of(site)}", "upgrade", "head")
 
     assert failed.returncode != 0
     assert failed.stderr.splitlines()[-1] == (
@@ -150,20 +150,20 @@ def test_upgrade_without_secrets_manager_fails_and_changes_nothing(bench: Bench)
         " NoRegionError"
     )
     assert "Traceback" not in failed.stderr
-    assert bench.server.master_password not in failed.stderr + failed.stdout
-    assert bench.query("SELECT version_num FROM day2.alembic_version") == []
-    assert bench.query("SELECT rolname FROM pg_roles WHERE rolname LIKE 'app%'") == []
+    assert site.server.master_password not in failed.stderr + failed.stdout
+    assert site.query("SELECT version_num FROM day2.alembic_version") == []
+    assert site.query("SELECT rolname FROM pg_roles WHERE rolname LIKE 'app%'") == []
 
 
-def test_upgrade_and_downgrade_by_hand_are_in_the_history(bench: Bench, tmp_path: Path) -> None:
+def test_upgrade_and_downgrade_by_hand_are_in_the_history(site: Site, tmp_path: Path) -> None:
     """The command makes schema day2 and writes its history, as a run by the function does."""
     history_of(tmp_path, {"a1": "operations.role('one')"}, {"a1": "operations.drop_role('one')"})
 
-    upgraded = alembic("-x", f"url={url_of(bench)}", "upgrade", "head", folder=tmp_path)
-    downgraded = alembic("-x", f"url={url_of(bench)}", "downgrade", "base", folder=tmp_path)
+    upgraded = alembic("-x", f"url={url_of(site)}", "upgrade", "head", folder=tmp_path)
+    downgraded = alembic("-x", f"url={url_of(site)}", "downgrade", "base", folder=tmp_path)
 
     assert (upgraded.returncode, downgraded.returncode) == (0, 0)
-    rows = bench.query(
+    rows = site.query(
         "SELECT revision, direction, description, trigger, applied_by FROM day2.history ORDER BY id"
     )
     assert rows == [
@@ -185,9 +185,9 @@ def test_new_revision_is_a_working_skeleton(tmp_path: Path) -> None:
     assert "Tidy up" in file.read_text()
 
 
-def test_wrong_password_on_the_command_line_is_not_shown(bench: Bench) -> None:
+def test_wrong_password_on_the_command_line_is_not_shown(site: Site) -> None:
     """A refused password is in no line that the command prints."""
-    url = url_of(bench).replace("master", "guessed")
+    url = url_of(site).replace("master", "guessed")
 
     refused = alembic("-x", f"url={url}", "current")
 

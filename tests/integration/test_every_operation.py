@@ -17,9 +17,9 @@ from alembic.config import Config
 from core.outcome import Outcome
 from core.revisions.runner import Revisions
 from infra.local.postgres import Server
-from tests.integration.bench import DATABASE, Bench, make_empty
+from tests.equipment.histories import copy_of_ours
+from tests.equipment.site import DATABASE, Site, make_empty
 from tests.integration.every_operation import EVERY_OPERATION, HEAD
-from tests.integration.histories import copy_of_ours
 from tests.integration.test_command_line import alembic, url_of
 
 # What a script on paper cannot know, and says so.
@@ -55,7 +55,7 @@ def write_history(folder: Path, *, without: AbstractSet[str] = frozenset()) -> R
     return Revisions(ini)
 
 
-def stock_alembic(bench: Bench, folder: Path, *arguments: str) -> None:
+def stock_alembic(site: Site, folder: Path, *arguments: str) -> None:
     """Run *arguments* on the history in *folder* by an environment as ``alembic init`` makes it."""
     stock = folder / "stock"
     if not stock.exists():
@@ -63,7 +63,7 @@ def stock_alembic(bench: Bench, folder: Path, *arguments: str) -> None:
         config.set_main_option("script_location", str(stock))
         command.init(config, str(stock))
         text = (folder / "stock.ini").read_text()
-        url = url_of(bench).replace("postgresql:", "postgresql+psycopg2:").replace("%", "%%")
+        url = url_of(site).replace("postgresql:", "postgresql+psycopg2:").replace("%", "%%")
         text = re.sub(r"(?m)^sqlalchemy.url = .*$", lambda _: f"sqlalchemy.url = {url}", text)
         versions = f"\nversion_locations = {folder / 'alembic' / 'versions'}\n"
         (folder / "stock.ini").write_text(
@@ -118,19 +118,19 @@ def test_there_are_many_operations() -> None:
     assert len(EVERY_OPERATION) >= 60
 
 
-def test_a_run_makes_what_plain_alembic_makes(bench: Bench, tmp_path: Path) -> None:
+def test_a_run_makes_what_plain_alembic_makes(site: Site, tmp_path: Path) -> None:
     """Up to the head and back by one half, line by line of a dump."""
     revisions = write_history(tmp_path)
     half = revisions.identifiers[len(revisions.identifiers) // 2]
-    stock_alembic(bench, tmp_path, "upgrade", "head")
-    upgraded = dumped(bench.server)
-    stock_alembic(bench, tmp_path, "downgrade", half)
-    downgraded = dumped(bench.server)
-    make_empty(bench.server)
+    stock_alembic(site, tmp_path, "upgrade", "head")
+    upgraded = dumped(site.server)
+    stock_alembic(site, tmp_path, "downgrade", half)
+    downgraded = dumped(site.server)
+    make_empty(site.server)
 
-    result = bench.run(revisions=revisions)
-    upgraded_by_run = dumped(bench.server)
-    bench.downgrade(
+    result = site.run(revisions=revisions)
+    upgraded_by_run = dumped(site.server)
+    site.downgrade(
         *reversed(revisions.identifiers[revisions.identifiers.index(half) + 1 :]),
         revisions=revisions,
     )
@@ -139,24 +139,24 @@ def test_a_run_makes_what_plain_alembic_makes(bench: Bench, tmp_path: Path) -> N
     assert result.report.applied == list(revisions.identifiers)
     assert upgraded_by_run == upgraded
     assert len(upgraded) > 400
-    assert dumped(bench.server) == downgraded
+    assert dumped(site.server) == downgraded
 
 
-def test_a_script_makes_what_plain_alembic_makes(bench: Bench, tmp_path: Path) -> None:
+def test_a_script_makes_what_plain_alembic_makes(site: Site, tmp_path: Path) -> None:
     """All but what the database alone can say, which is told of by revision."""
     write_history(tmp_path / "whole")
     needing = alembic("upgrade", "head", "--sql", folder=tmp_path / "whole").stderr
     write_history(tmp_path / "known", without=NEED_THE_DATABASE | TRIES)
-    stock_alembic(bench, tmp_path / "known", "upgrade", "head")
-    by_alembic = dumped(bench.server)
-    make_empty(bench.server)
+    stock_alembic(site, tmp_path / "known", "upgrade", "head")
+    by_alembic = dumped(site.server)
+    make_empty(site.server)
 
     script = alembic("upgrade", "head", "--sql", folder=tmp_path / "known")
-    as_master = f"SET SESSION AUTHORIZATION {bench.master};\n{script.stdout}"
-    client(bench.server, "psql", "--quiet", "--set=ON_ERROR_STOP=1", text=as_master)
+    as_master = f"SET SESSION AUTHORIZATION {site.master};\n{script.stdout}"
+    client(site.server, "psql", "--quiet", "--set=ON_ERROR_STOP=1", text=as_master)
 
     numbers = {f"{number:03}": said for number, said in enumerate(EVERY_OPERATION)}
     told = re.findall(r"revision (\d{3}) is not whole", needing)
     assert {numbers[one] for one in told} == NEED_THE_DATABASE
     assert "not whole" not in script.stderr
-    assert dumped(bench.server) == by_alembic
+    assert dumped(site.server) == by_alembic

@@ -13,79 +13,79 @@ from core.errors import LockBusy
 from core.model import Result
 from core.outcome import Outcome
 from core.postgres.session import LOCK_KEY, query
-from tests.integration.bench import REVISIONS, Bench
+from tests.equipment.site import REVISIONS, Site
 
 ADVISORY_LOCKS = "SELECT pid FROM pg_locks WHERE locktype = 'advisory'"
 OUR_SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'day2'"
 
 
-def run_patiently(bench: Bench, request_id: str, results: SimpleQueue[Result]) -> None:
+def run_patiently(site: Site, request_id: str, results: SimpleQueue[Result]) -> None:
     """Carry out a run that waits for the lock, and hand over its result."""
-    settings = bench.settings._replace(lock_wait_seconds=30)
-    results.put(bench.run(settings=settings, request_id=request_id))
+    settings = site.settings._replace(lock_wait_seconds=30)
+    results.put(site.run(settings=settings, request_id=request_id))
 
 
-def test_two_runs_at_once_apply_each_revision_once(bench: Bench) -> None:
+def test_two_runs_at_once_apply_each_revision_once(site: Site) -> None:
     """Of two processes that wait for the same database, one migrates and one finds it done."""
     spawn = multiprocessing.get_context("spawn")
     results: SimpleQueue[Result] = spawn.SimpleQueue()
     with spawn.Manager() as manager:
-        bench.cloud.secrets = manager.dict(bench.cloud.secrets)
-        bench.cloud.tags = manager.dict()
+        site.cloud.secrets = manager.dict(site.cloud.secrets)
+        site.cloud.tags = manager.dict()
         runs = [
-            spawn.Process(target=run_patiently, args=(bench, request_id, results))
+            spawn.Process(target=run_patiently, args=(site, request_id, results))
             for request_id in ("first", "second")
         ]
-        with bench.lock_held():
+        with site.lock_held():
             for run in runs:
                 run.start()
             # The third is the one that holds the lock.
             deadline = time.monotonic() + 30
-            while bench.query(OUR_SESSIONS) != [(3,)] and time.monotonic() < deadline:
+            while site.query(OUR_SESSIONS) != [(3,)] and time.monotonic() < deadline:
                 time.sleep(0.05)
-            applied_too_early = bench.query("SELECT to_regnamespace('day2')::text")
+            applied_too_early = site.query("SELECT to_regnamespace('day2')::text")
         for run in runs:
             run.join(60)
         both = {result.outcome: result.report for result in (results.get(), results.get())}
-        bench.cloud.secrets, bench.cloud.tags = dict(bench.cloud.secrets), dict(bench.cloud.tags)
+        site.cloud.secrets, site.cloud.tags = dict(site.cloud.secrets), dict(site.cloud.tags)
 
     assert applied_too_early == [(None,)]
     assert [run.exitcode for run in runs] == [0, 0]
     assert set(both) == {Outcome.APPLIED, Outcome.UP_TO_DATE}
     assert both[Outcome.APPLIED].applied == list(REVISIONS.identifiers)
     assert both[Outcome.UP_TO_DATE].applied == []
-    rows = bench.query("SELECT revision, count(*) OVER (PARTITION BY request_id) FROM day2.history")
+    rows = site.query("SELECT revision, count(*) OVER (PARTITION BY request_id) FROM day2.history")
     assert sorted(rows) == [(revision, 4) for revision in REVISIONS.identifiers]
-    assert bench.query("SELECT session_user", user="app_user") == [("app_user",)]
+    assert site.query("SELECT session_user", user="app_user") == [("app_user",)]
 
 
-def test_run_gives_up_when_another_holds_the_lock(bench: Bench) -> None:
+def test_run_gives_up_when_another_holds_the_lock(site: Site) -> None:
     """A run that may not wait any longer says who is at work, and touches nothing."""
-    with bench.lock_held() as holder:
+    with site.lock_held() as holder:
         pid = holder.info.backend_pid
         with pytest.raises(LockBusy) as caught:
-            bench.run()
+            site.run()
 
     assert caught.value.outcome.retryable
     assert f"process {pid}" in str(caught.value)
-    assert bench.query("SELECT to_regnamespace('day2')::text") == [(None,)]
+    assert site.query("SELECT to_regnamespace('day2')::text") == [(None,)]
 
 
-def test_lock_is_gone_after_a_run(bench: Bench) -> None:
+def test_lock_is_gone_after_a_run(site: Site) -> None:
     """A run that is over holds no lock and no connection."""
-    bench.run()
+    site.run()
 
     deadline = time.monotonic() + 10
-    while bench.query(OUR_SESSIONS) != [(0,)] and time.monotonic() < deadline:
+    while site.query(OUR_SESSIONS) != [(0,)] and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert bench.query(ADVISORY_LOCKS) == []
-    assert bench.query(OUR_SESSIONS) == [(0,)]
+    assert site.query(ADVISORY_LOCKS) == []
+    assert site.query(OUR_SESSIONS) == [(0,)]
 
 
-def test_lock_of_another_database_is_no_hindrance(bench: Bench) -> None:
+def test_lock_of_another_database_is_no_hindrance(site: Site) -> None:
     """The lock is one database's: a run elsewhere on the server does not wait for it."""
-    with closing(bench.server.superuser("postgres")) as session:
+    with closing(site.server.superuser("postgres")) as session:
         query(session, "SELECT pg_advisory_lock(%s)", (LOCK_KEY,))
-        result = bench.run(target="001")
+        result = site.run(target="001")
 
     assert result.outcome is Outcome.APPLIED

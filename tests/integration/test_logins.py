@@ -10,13 +10,13 @@ import pytest
 from psycopg2 import errors
 
 from core.postgres.session import query
-from tests.integration.bench import DATABASE, HEAD_LOGINS, INSTANCE, Bench
+from tests.equipment.site import DATABASE, HEAD_LOGINS, INSTANCE, Site
 
 FORBIDDEN = errors.InsufficientPrivilege
 
 
 @pytest.fixture(scope="module")
-def filled(at_head: Bench) -> Bench:
+def filled(at_head: Site) -> Site:
     """Return a database at head in which the application and the master have made tables."""
     for schema in ("app_schema", "analytics"):
         at_head.query(
@@ -33,7 +33,7 @@ def filled(at_head: Bench) -> Bench:
 
 
 @pytest.mark.parametrize("user", HEAD_LOGINS)
-def test_login_enters_with_the_password_in_its_secret(at_head: Bench, user: str) -> None:
+def test_login_enters_with_the_password_in_its_secret(at_head: Site, user: str) -> None:
     """Each login enters over verified TLS with what its secret says."""
     secret = at_head.cloud.secrets[f"day2/{INSTANCE}/{user}"]
 
@@ -51,7 +51,7 @@ def test_login_enters_with_the_password_in_its_secret(at_head: Bench, user: str)
     }
 
 
-def test_committed_logins_are_not_tagged_as_unset(at_head: Bench) -> None:
+def test_committed_logins_are_not_tagged_as_unset(at_head: Site) -> None:
     """A run that is over leaves no secret marked as not yet set, and says where it was set."""
     tags = {name: found for name, found in at_head.cloud.tags.items() if name.startswith("day2/")}
 
@@ -62,9 +62,7 @@ def test_committed_logins_are_not_tagged_as_unset(at_head: Bench) -> None:
 
 @pytest.mark.parametrize("user", ["analytics_user", "backup_user"])
 @pytest.mark.parametrize("schema", ["public", "app_schema", "analytics"])
-def test_reader_reads_tables_made_after_the_migration(
-    filled: Bench, user: str, schema: str
-) -> None:
+def test_reader_reads_tables_made_after_the_migration(filled: Site, user: str, schema: str) -> None:
     """A reader reads what the application and the master made afterwards, sequences too."""
     rows = filled.query(f"SELECT id, name FROM {schema}.goods", user=user)
     sequence = filled.query(f"SELECT last_value FROM {schema}.goods_id_seq", user=user)
@@ -87,13 +85,13 @@ def test_reader_reads_tables_made_after_the_migration(
         "CREATE TABLE {schema}.mine ()",
     ],
 )
-def test_reader_writes_nowhere(filled: Bench, user: str, schema: str, statement: str) -> None:
+def test_reader_writes_nowhere(filled: Site, user: str, schema: str, statement: str) -> None:
     """A reader changes no row, no table and no sequence, and makes none."""
     with pytest.raises(FORBIDDEN):
         filled.query(statement.format(schema=schema), user=user)
 
 
-def test_what_the_application_makes_belongs_to_its_role(filled: Bench) -> None:
+def test_what_the_application_makes_belongs_to_its_role(filled: Site) -> None:
     """A table that app_user creates is owned by app_role, as each session acts as the role."""
     acting = filled.query("SELECT session_user, current_user", user="app_user")
     owners = filled.query(
@@ -109,7 +107,7 @@ def test_what_the_application_makes_belongs_to_its_role(filled: Bench) -> None:
 
 
 @pytest.mark.parametrize("schema", ["public", "maintenance", "audit", "day2"])
-def test_application_makes_nothing_outside_its_schemas(filled: Bench, schema: str) -> None:
+def test_application_makes_nothing_outside_its_schemas(filled: Site, schema: str) -> None:
     """app_user creates in app_schema and analytics, and in no other schema."""
     with pytest.raises(FORBIDDEN):
         filled.query(f"CREATE TABLE {schema}.mine ()", user="app_user")
@@ -117,14 +115,14 @@ def test_application_makes_nothing_outside_its_schemas(filled: Bench, schema: st
 
 @pytest.mark.parametrize("user", HEAD_LOGINS)
 @pytest.mark.parametrize("table", ["day2.history", "day2.alembic_version"])
-def test_nobody_reads_our_own_schema(at_head: Bench, user: str, table: str) -> None:
+def test_nobody_reads_our_own_schema(at_head: Site, user: str, table: str) -> None:
     """No login that a revision makes can read schema day2."""
     with pytest.raises(FORBIDDEN):
         at_head.query(f"SELECT FROM {table}", user=user)
 
 
 @pytest.mark.parametrize("user", HEAD_LOGINS)
-def test_no_login_can_act_as_another_role(at_head: Bench, user: str) -> None:
+def test_no_login_can_act_as_another_role(at_head: Site, user: str) -> None:
     """A login acts as the roles that it was given, and never as the master."""
     others = {"postgres", "app_role", "analytics_role", "backup_role"} - {
         user.replace("_user", "_role")
@@ -136,7 +134,7 @@ def test_no_login_can_act_as_another_role(at_head: Bench, user: str) -> None:
                 query(session, f"SET ROLE {other}")
 
 
-def test_public_has_nothing_in_any_schema(at_head: Bench) -> None:
+def test_public_has_nothing_in_any_schema(at_head: Site) -> None:
     """A role that was granted nothing can use no schema of the database but the catalogue."""
     at_head.query("CREATE ROLE stranger")
     try:
@@ -150,7 +148,7 @@ def test_public_has_nothing_in_any_schema(at_head: Bench) -> None:
     assert usable == [("information_schema",), ("pg_catalog",)]
 
 
-def test_backup_user_owns_its_maintenance_schema(filled: Bench) -> None:
+def test_backup_user_owns_its_maintenance_schema(filled: Site) -> None:
     """backup_role's members make tables in maintenance, acting as the role."""
     filled.query(
         "SET ROLE backup_role; CREATE TABLE maintenance.runs (at timestamptz); RESET ROLE;"
@@ -159,7 +157,7 @@ def test_backup_user_owns_its_maintenance_schema(filled: Bench) -> None:
     )
 
 
-def test_backup_user_can_dump_the_database(filled: Bench) -> None:
+def test_backup_user_can_dump_the_database(filled: Site) -> None:
     """``pg_dump --exclude-schema=day2`` works for backup_user, and holds the trail too."""
     server = filled.server
     address = {"PGHOST": "localhost", "PGSSLMODE": "verify-full"}
@@ -193,7 +191,7 @@ def test_backup_user_can_dump_the_database(filled: Bench) -> None:
     ]
 
 
-def test_application_has_its_changes_recorded(filled: Bench) -> None:
+def test_application_has_its_changes_recorded(filled: Site) -> None:
     """The audit trigger keeps old and new values, and names the login, not its role."""
     filled.query(
         "CREATE TABLE app_schema.orders (id int, total int);"
@@ -219,7 +217,7 @@ def test_application_has_its_changes_recorded(filled: Bench) -> None:
     ]
 
 
-def test_application_records_an_event(filled: Bench) -> None:
+def test_application_records_an_event(filled: Site) -> None:
     """audit.record_event answers with the entry's number, and the entry names the login."""
     ((number,),) = filled.query(
         """SELECT audit.record_event('export', 'May', '{"rows": 12}')""", user="app_user"
@@ -240,27 +238,27 @@ def test_application_records_an_event(filled: Bench) -> None:
     "statement",
     ["INSERT INTO {} DEFAULT VALUES", "DELETE FROM {}", "TRUNCATE {}", "DROP TABLE {}"],
 )
-def test_nobody_changes_the_trail(at_head: Bench, user: str, table: str, statement: str) -> None:
+def test_nobody_changes_the_trail(at_head: Site, user: str, table: str, statement: str) -> None:
     """No login writes, empties or drops the audit tables directly."""
     with pytest.raises(FORBIDDEN):
         at_head.query(statement.format(table), user=user)
 
 
 @pytest.mark.parametrize("user", ["analytics_user", "backup_user"])
-def test_only_the_application_records(at_head: Bench, user: str) -> None:
+def test_only_the_application_records(at_head: Site, user: str) -> None:
     """record_event is for app_role's members alone."""
     with pytest.raises(FORBIDDEN):
         at_head.query("SELECT audit.record_event('export', 'May')", user=user)
 
 
-def test_analytics_user_does_not_read_the_trail(at_head: Bench) -> None:
+def test_analytics_user_does_not_read_the_trail(at_head: Site) -> None:
     """The trail is read by the master and by backups only."""
     for table in ("database_changes", "compliance_events"):
         with pytest.raises(FORBIDDEN):
             at_head.query(f"SELECT FROM audit.{table}", user="analytics_user")
 
 
-def test_no_password_reaches_the_server(at_head: Bench) -> None:
+def test_no_password_reaches_the_server(at_head: Site) -> None:
     """With every statement logged, the log has SCRAM verifiers and not one password."""
     log = at_head.server.log
 
@@ -268,7 +266,7 @@ def test_no_password_reaches_the_server(at_head: Bench) -> None:
     assert [password for password in at_head.passwords() if password in log] == []
 
 
-def test_wrong_password_is_refused(at_head: Bench) -> None:
+def test_wrong_password_is_refused(at_head: Site) -> None:
     """A login enters with its own password only."""
     with pytest.raises(psycopg2.OperationalError, match="password authentication failed"):
         psycopg2.connect(

@@ -7,45 +7,45 @@ import pytest
 from core.model import Action
 from core.operations import VERIFIER_PLACEHOLDER
 from core.outcome import Outcome
-from tests.integration.bench import DATABASE, REQUEST_ID, REVISIONS, Bench
-from tests.integration.catalog import catalogue
+from tests.equipment.catalog import catalogue
+from tests.equipment.site import DATABASE, REQUEST_ID, REVISIONS, Site
 
 
 @pytest.mark.parametrize("action", [Action.STATUS, Action.PLAN])
 @pytest.mark.parametrize("target", [None, "002", "004"])
-def test_looking_changes_nothing(bench: Bench, action: Action, target: str | None) -> None:
+def test_looking_changes_nothing(site: Site, action: Action, target: str | None) -> None:
     """At base, on the way and at head: no transaction is written, no secret made or read back."""
     if target is not None:
-        bench.run(target=target)
-    catalogue_before = catalogue(bench.server, DATABASE)
-    secrets_before = {name: dict(fields) for name, fields in bench.cloud.secrets.items()}
-    transaction_before = bench.next_transaction()
+        site.run(target=target)
+    catalogue_before = catalogue(site.server, DATABASE)
+    secrets_before = {name: dict(fields) for name, fields in site.cloud.secrets.items()}
+    transaction_before = site.next_transaction()
 
-    result = bench.run(action)
+    result = site.run(action)
 
     assert result.report.final_revision == target
-    assert bench.next_transaction() == transaction_before
-    assert catalogue(bench.server, DATABASE) == catalogue_before
-    assert bench.cloud.secrets == secrets_before
-    assert bench.cloud.events == []
+    assert site.next_transaction() == transaction_before
+    assert catalogue(site.server, DATABASE) == catalogue_before
+    assert site.cloud.secrets == secrets_before
+    assert site.cloud.events == []
 
 
 @pytest.mark.parametrize("action", [Action.STATUS, Action.PLAN])
-def test_looking_takes_no_lock(bench: Bench, action: Action) -> None:
+def test_looking_takes_no_lock(site: Site, action: Action) -> None:
     """While another run holds the database, one can still look at it."""
-    bench.run(target="002")
+    site.run(target="002")
 
-    with bench.lock_held():
-        result = bench.run(action)
+    with site.lock_held():
+        result = site.run(action)
 
     assert (result.report.final_revision, result.report.pending) == ("002", ["003", "004"])
 
 
-def test_status_tells_where_the_database_stands(bench: Bench) -> None:
+def test_status_tells_where_the_database_stands(site: Site) -> None:
     """Status has the current revision, what is left, the head and the whole history."""
-    bench.run(target="002")
+    site.run(target="002")
 
-    result = bench.run(Action.STATUS)
+    result = site.run(Action.STATUS)
 
     history = result.report.details["history"]
     assert isinstance(history, list)
@@ -68,9 +68,9 @@ def test_status_tells_where_the_database_stands(bench: Bench) -> None:
     assert times == sorted(times)
 
 
-def test_status_of_an_empty_database_has_no_history(bench: Bench) -> None:
+def test_status_of_an_empty_database_has_no_history(site: Site) -> None:
     """A database that was never migrated is at base, with everything pending."""
-    result = bench.run(Action.STATUS)
+    result = site.run(Action.STATUS)
 
     assert (result.message, result.report.pending, result.report.details["history"]) == (
         "orders is at base; the head of this build is 004; 4 pending",
@@ -79,11 +79,11 @@ def test_status_of_an_empty_database_has_no_history(bench: Bench) -> None:
     )
 
 
-def test_plan_has_the_sql_of_each_pending_revision(bench: Bench) -> None:
+def test_plan_has_the_sql_of_each_pending_revision(site: Site) -> None:
     """A plan lists what would be applied, its SQL with a placeholder for each verifier."""
-    bench.run(target="001")
+    site.run(target="001")
 
-    result = bench.run(Action.PLAN)
+    result = site.run(Action.PLAN)
 
     steps = result.report.details["plan"]
     assert isinstance(steps, list)
@@ -100,10 +100,10 @@ def test_plan_has_the_sql_of_each_pending_revision(bench: Bench) -> None:
     assert "SCRAM-SHA-256$" not in str(steps)
 
 
-def test_plan_at_head_is_empty(bench: Bench) -> None:
+def test_plan_at_head_is_empty(site: Site) -> None:
     """At the target there is nothing to plan."""
-    bench.run()
+    site.run()
 
-    result = bench.run(Action.PLAN)
+    result = site.run(Action.PLAN)
 
     assert (result.outcome, result.report.details["plan"]) == (Outcome.PLANNED, [])

@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 
 from core.postgres.session import query
-from tests.integration.bench import DATABASE, Bench
+from tests.equipment.site import DATABASE, Site
 from tests.integration.test_command_line import alembic, url_of
 
 OWNERS = """
@@ -26,26 +26,26 @@ DEFAULTS = {
 }
 
 
-def give_owner(bench: Bench) -> None:
+def give_owner(site: Site) -> None:
     """Make a role that the master may act as, and that could make schemas."""
-    bench.query(
+    site.query(
         f"CREATE ROLE shop_owner; GRANT shop_owner TO postgres;"
         f"GRANT CREATE ON DATABASE {DATABASE} TO shop_owner"
     )
 
 
 @pytest.fixture
-def roles(bench: Bench) -> Iterator[Bench]:
+def roles(site: Site) -> Iterator[Site]:
     """Return an empty database, whose master is let go of the defaults that a test gave it."""
-    give_owner(bench)
-    yield bench
-    with closing(bench.server.superuser()) as session:
+    give_owner(site)
+    yield site
+    with closing(site.server.superuser()) as session:
         query(session, f"ALTER ROLE postgres RESET ALL; ALTER DATABASE {DATABASE} RESET ALL")
 
 
 @pytest.mark.parametrize("default", DEFAULTS)
 @pytest.mark.parametrize("since", [None, "002"])
-def test_a_default_role_owns_nothing_of_ours(roles: Bench, default: str, since: str | None) -> None:
+def test_a_default_role_owns_nothing_of_ours(roles: Site, default: str, since: str | None) -> None:
     """Whether the default was there first or came later, the run is the master's own."""
     if since:
         roles.run(target=since)
@@ -72,7 +72,7 @@ def test_a_default_role_owns_nothing_of_ours(roles: Bench, default: str, since: 
         "statement_timeout = 1",
     ],
 )
-def test_other_defaults_change_nothing(roles: Bench, default: str) -> None:
+def test_other_defaults_change_nothing(roles: Site, default: str) -> None:
     """Whatever else a team set for its master, the run gets to head, and owns what it makes."""
     roles.query(f"ALTER ROLE postgres SET {default}")
 
@@ -82,7 +82,7 @@ def test_other_defaults_change_nothing(roles: Bench, default: str) -> None:
     assert roles.query(OWNERS) == [("postgres",)]
 
 
-def test_reset_role_in_a_revision_comes_back_to_the_master(roles: Bench) -> None:
+def test_reset_role_in_a_revision_comes_back_to_the_master(roles: Site) -> None:
     """The runner brings its session back to the master before each revision."""
     roles.query(DEFAULTS["the login"])
     roles.run(target="001")
@@ -94,7 +94,7 @@ def test_reset_role_in_a_revision_comes_back_to_the_master(roles: Bench) -> None
     ) == [(True, False)]
 
 
-def test_the_command_is_the_master_too(roles: Bench) -> None:
+def test_the_command_is_the_master_too(roles: Site) -> None:
     """``alembic upgrade`` makes schema day2 as the user of its URL, whatever its default is."""
     roles.query(DEFAULTS["the login"])
 

@@ -12,8 +12,8 @@ from core.errors import RevisionFailed, RunFailed
 from core.model import Action
 from core.postgres.session import query
 from core.revisions.runner import Revisions
-from tests.integration.bench import Bench, make_empty
-from tests.integration.histories import history_of
+from tests.equipment.histories import history_of
+from tests.equipment.site import Site, make_empty
 from tests.integration.test_command_line import alembic, url_of
 
 # Every kind of value that PostgreSQL and SQLAlchemy share, each awkward in its own way.
@@ -62,27 +62,27 @@ def script_of(folder: Path) -> str:
     return made.stdout
 
 
-def run_script(bench: Bench, text: str) -> None:
+def run_script(site: Site, text: str) -> None:
     """Run the script *text* as one would with psql."""
-    with closing(bench.login(bench.master)) as session:
+    with closing(site.login(site.master)) as session:
         query(session, text)
 
 
-def test_a_script_writes_the_values_that_a_run_sends(bench: Bench, tmp_path: Path) -> None:
+def test_a_script_writes_the_values_that_a_run_sends(site: Site, tmp_path: Path) -> None:
     """Whatever the type of a value, the row is the same."""
     revisions = history_of(tmp_path, {"a1": VALUES.strip()})
-    bench.run(revisions=revisions)
+    site.run(revisions=revisions)
     rows = "SELECT t::text, s, y::text, a::text FROM t"
-    sent = bench.query(rows)
-    make_empty(bench.server)
+    sent = site.query(rows)
+    make_empty(site.server)
 
-    run_script(bench, script_of(tmp_path))
+    run_script(site, script_of(tmp_path))
 
     assert len(sent) == 3
-    assert bench.query(rows) == sent
+    assert site.query(rows) == sent
 
 
-def test_a_script_that_is_not_whole_stops_and_records_nothing(bench: Bench, tmp_path: Path) -> None:
+def test_a_script_that_is_not_whole_stops_and_records_nothing(site: Site, tmp_path: Path) -> None:
     """A database never says that it has what a script left out; what came before stays."""
     history_of(
         tmp_path,
@@ -95,10 +95,10 @@ def test_a_script_that_is_not_whole_stops_and_records_nothing(bench: Bench, tmp_
     made = alembic("upgrade", "head", "--sql", folder=tmp_path)
 
     with pytest.raises(psycopg2.errors.RaiseException) as stopped:
-        run_script(bench, made.stdout)
+        run_script(site, made.stdout)
     after_a1 = made.stdout.index("-- Running upgrade a2 -> a3")
     with pytest.raises(psycopg2.errors.RaiseException) as stopped_behind:
-        run_script(bench, made.stdout[after_a1:])
+        run_script(site, made.stdout[after_a1:])
 
     assert (made.returncode, made.stderr.splitlines()[-1]) == (
         0,
@@ -109,8 +109,8 @@ def test_a_script_that_is_not_whole_stops_and_records_nothing(bench: Bench, tmp_
     )
     assert "revision a2 is not whole in this script" in str(stopped.value)
     assert "revision a2 before it is not whole" in str(stopped_behind.value)
-    assert bench.query("SELECT version_num FROM day2.alembic_version") == [("a1",)]
-    assert bench.query("SELECT to_regclass('two')::text, to_regclass('three')::text") == [
+    assert site.query("SELECT version_num FROM day2.alembic_version") == [("a1",)]
+    assert site.query("SELECT to_regclass('two')::text, to_regclass('three')::text") == [
         (None, None)
     ]
 
@@ -125,7 +125,7 @@ COLONS = {
 
 @pytest.mark.parametrize(("body", "name"), COLONS.items())
 def test_a_colon_that_nobody_meant_is_refused_everywhere(
-    bench: Bench, tmp_path: Path, body: str, name: str
+    site: Site, tmp_path: Path, body: str, name: str
 ) -> None:
     """A run, a plan, the command and its script all say the same, and nothing is changed."""
     revisions = history_of(
@@ -138,11 +138,11 @@ def test_a_colon_that_nobody_meant_is_refused_everywhere(
     sentence = f"a2.py:14: :{name} is a parameter without a value: write \\:{name}"
 
     with pytest.raises(RunFailed) as planned:
-        bench.run(Action.PLAN, revisions=revisions)
+        site.run(Action.PLAN, revisions=revisions)
     with pytest.raises(RevisionFailed) as run:
-        bench.run(revisions=revisions)
+        site.run(revisions=revisions)
     script = alembic("upgrade", "head", "--sql", folder=tmp_path)
-    command = alembic("-x", f"url={url_of(bench)}", "upgrade", "head", folder=tmp_path)
+    command = alembic("-x", f"url={url_of(site)}", "upgrade", "head", folder=tmp_path)
 
     assert f"revision a2: {sentence}" in str(planned.value)
     assert "revision a2 failed" in str(run.value)
@@ -150,8 +150,8 @@ def test_a_colon_that_nobody_meant_is_refused_everywhere(
         assert sentence in refused
     assert script.returncode != 0
     assert command.returncode != 0
-    assert bench.query("SELECT version_num FROM day2.alembic_version") == [("a1",)]
-    assert bench.query("SELECT count(*) FROM t") == [(0,)]
+    assert site.query("SELECT version_num FROM day2.alembic_version") == [("a1",)]
+    assert site.query("SELECT count(*) FROM t") == [(0,)]
 
 
 DUMP = """
@@ -166,7 +166,7 @@ INSERT INTO legacy.quota VALUES ('{"days":28}', DEFAULT);
 -- the end"""
 
 
-def test_a_file_of_sql_belongs_to_its_revision(bench: Bench, tmp_path: Path) -> None:
+def test_a_file_of_sql_belongs_to_its_revision(site: Site, tmp_path: Path) -> None:
     """A run and a script do the same with it, and a change of it is noticed afterwards."""
     revisions = history_of(tmp_path, {"a1": "operations.sql_file('dump.sql')", "a2": "pass"})
     dump = tmp_path / "alembic" / "versions" / "dump.sql"
@@ -175,21 +175,21 @@ def test_a_file_of_sql_belongs_to_its_revision(bench: Bench, tmp_path: Path) -> 
         "SELECT share, opens::text, (SELECT checksum FROM day2.history LIMIT 1) FROM legacy.quota"
     )
 
-    result = bench.run(revisions=revisions)
-    by_run = bench.query(kept)
+    result = site.run(revisions=revisions)
+    by_run = site.query(kept)
     dump.write_text(DUMP + " of it")
-    status = bench.run(Action.STATUS, revisions=Revisions(tmp_path / "alembic.ini"))
+    status = site.run(Action.STATUS, revisions=Revisions(tmp_path / "alembic.ini"))
     with pytest.raises(RunFailed) as strict:
-        bench.run(
+        site.run(
             revisions=Revisions(tmp_path / "alembic.ini"),
-            settings=bench.settings._replace(strict_checksums=True),
+            settings=site.settings._replace(strict_checksums=True),
         )
     dump.write_text(DUMP)
-    make_empty(bench.server)
-    run_script(bench, script_of(tmp_path))
+    make_empty(site.server)
+    run_script(site, script_of(tmp_path))
 
     assert result.report.applied == ["a1", "a2"]
     assert by_run[0][:2] == ('{"days":28}', "08:30:00")
-    assert bench.query(kept) == by_run
+    assert site.query(kept) == by_run
     assert status.report.changed_files == ["a1"]
     assert "the file of a1 changed after it was applied" in str(strict.value)

@@ -18,21 +18,21 @@ from sqlalchemy import Connection
 from core.postgres.session import lend
 from core.revisions import books
 from core.settings import ROOT
-from tests.integration.bench import Bench
+from tests.equipment.site import Site
 
 
 @pytest.fixture
-def alembic_config(bench: Bench) -> alembic.config.Config:
+def alembic_config(site: Site) -> alembic.config.Config:
     """Return our own configuration, with a place to keep passwords."""
     config = alembic.config.Config(str(ROOT / "alembic.ini"))
-    config.attributes["vault"] = bench.passwords_keeper
+    config.attributes["vault"] = site.passwords_keeper
     return config
 
 
 @pytest.fixture
-def alembic_engine(bench: Bench) -> Iterator[Connection]:
+def alembic_engine(site: Site) -> Iterator[Connection]:
     """Return a connection as the runner lends it, to a database that has schema day2."""
-    with closing(bench.connect_as_runner()) as session:
+    with closing(site.connect_as_runner()) as session:
         books.bring_up(session)
         with lend(session) as connection:
             yield connection

@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import Callable
 
-from tests.local_aws import Function
+from tests.equipment.local_aws import Function
 
 MakeFunction = Callable[..., Function]
 

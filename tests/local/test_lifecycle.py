@@ -12,7 +12,7 @@ import pytest
 from infra.local import processes, workflow
 from infra.local.local_aws import LocalAws, interpreter
 from infra.local.state import State, free_port
-from tests.local_aws import Function
+from tests.equipment.local_aws import Function
 
 # psutil comes with LocalStack, and is all that is wanted of it here.
 SHOW_PROCESSES = """

@@ -11,7 +11,7 @@ import pytest
 
 from infra.local import workflow
 from infra.local.local_aws import LocalAws
-from tests.local_aws import Bus
+from tests.equipment.local_aws import Bus
 
 PASSWORD = "%p4ss'w0rd\"/@"
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from infra.local.local_aws import LocalAws
-from tests.local_aws import Bus
+from tests.equipment.local_aws import Bus
 from tests.operations.fleet import Fleet, fleet
 
 COUNT = 12

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.world import World, make_history
+from tests.equipment.world import World, make_history
 
 
 @pytest.fixture(scope="session")

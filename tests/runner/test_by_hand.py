@@ -11,7 +11,7 @@ import psycopg2
 import pytest
 
 from tests.chaos.contract import ALLOWED, BODY, NAMES
-from tests.chaos.world import INSTANCE, LOGINS, World
+from tests.equipment.world import INSTANCE, LOGINS, World
 
 MakeHistory = Callable[..., Path]
 
@@ -261,7 +261,7 @@ def test_adopt_runs_nothing_of_a_strangers(world: World, kind: str, then: str) -
 
 def at_m4(world: World) -> World:
     """Return the world with a light history applied, made once for all that change nothing."""
-    from tests.chaos.world import make_history
+    from tests.equipment.world import make_history
 
     folder = world.folder / "by-hand"
     if world.current() != "m4" or not folder.exists() or len(world.history()) != len(NAMES):

@@ -9,7 +9,7 @@ import pytest
 
 from tests.chaos.bus import deliver
 from tests.chaos.contract import BODY, NAMES
-from tests.chaos.world import INSTANCE, World, event, write_revision
+from tests.equipment.world import INSTANCE, World, event, write_revision
 
 MakeHistory = Callable[..., Path]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.world import World
+from tests.equipment.world import World
 
 MakeHistory = Callable[..., Path]
 

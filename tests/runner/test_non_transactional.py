@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 from core.postgres.session import query
-from tests.chaos.world import World
+from tests.equipment.world import World
 
 MakeHistory = Callable[..., Path]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from tests.chaos.world import DATABASE, MASTER_SECRET, World
+from tests.equipment.world import DATABASE, MASTER_SECRET, World
 
 MakeHistory = Callable[..., Path]
 

@@ -15,8 +15,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from infra.local.state import free_port
-from tests.chaos.small_aws import AwsError, secret_arn
-from tests.chaos.world import INSTANCE, MASTER_SECRET, World, event
+from tests.equipment.small_aws import AwsError, secret_arn
+from tests.equipment.world import INSTANCE, MASTER_SECRET, World, event
 
 # The slice that a revision needs is 1 s, and the margin 3: this leaves two for waiting.
 SHORT_SECONDS = 6.0

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from core.outcome import Outcome
 from tests.chaos.contract import BODY, NAMES
-from tests.chaos.world import INSTANCE, ROOT, World
+from tests.equipment.world import INSTANCE, ROOT, World
 
 SAMPLES = [json.loads(file.read_text()) for file in sorted((ROOT / "events").glob("*.json"))]
 OUTCOMES = {outcome.value for outcome in Outcome}

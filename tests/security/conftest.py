@@ -9,13 +9,13 @@ import pytest
 
 from infra.local.postgres import Server
 from infra.local.postgres_programs import Programs, find_programs
-from tests.integration.bench import make_empty
+from tests.equipment.site import make_empty
 from tests.integration.conftest import (  # noqa: F401  fixtures are found by their names here
     at_head,
     authority,
-    bench,
     ca_file,
     server,
+    site,
 )
 from tests.security import recorder
 from tests.security.function import Function

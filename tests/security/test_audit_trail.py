@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from psycopg2 import errors
 
-from tests.integration.bench import Bench
+from tests.equipment.site import Site
 
 # to_jsonb calls a cast to json that the owner of a type has made: as whom, is the question.
 CODE_IN_A_CAST = """
@@ -42,13 +42,13 @@ DISARM = "DROP TYPE app_schema.bait CASCADE; DROP TABLE IF EXISTS app_schema.hoo
         ),
     ],
 )
-def test_code_of_the_application_gains_nothing_by_the_trail(at_head: Bench, wish: str) -> None:
+def test_code_of_the_application_gains_nothing_by_the_trail(at_head: Site, wish: str) -> None:
     """Code that gets itself called inside the recording function may do nothing with it."""
     with pytest.raises(errors.InsufficientPrivilege):
         at_head.query(CODE_IN_A_CAST.format(wish), user="app_user")
 
 
-def test_the_trail_is_written_by_a_role_that_can_do_nothing_else(at_head: Bench) -> None:
+def test_the_trail_is_written_by_a_role_that_can_do_nothing_else(at_head: Site) -> None:
     """It runs as audit_role, and whom it names is still the login."""
     at_head.query(CODE_IN_A_CAST.format(""), user="app_user")
     trail = at_head.query(

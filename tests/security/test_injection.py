@@ -18,7 +18,7 @@ from core.model import Action, Declared, Request, TargetSource, Trigger
 from core.operations import login, role
 from handlers.requests import parse
 from infra.lint_migrations import emitted
-from tests.integration.bench import Bench, make_empty
+from tests.equipment.site import Site, make_empty
 from tests.security.world import INSTANCE, MASTER_SECRET, World
 
 NAMES = {
@@ -62,7 +62,7 @@ def test_target_in_a_parameter_is_refused_by_name(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_from_revision_is_compared_and_no_more(at_head: Bench, name: str) -> None:
+def test_from_revision_is_compared_and_no_more(at_head: Site, name: str) -> None:
     """What a rollback says it starts from is never in a statement."""
     settings = at_head.settings._replace(allow_rollback=True)
     request = Request(
@@ -92,20 +92,20 @@ def test_database_in_a_tag_is_a_name_and_no_connection_string(world: World, name
 
 
 @pytest.mark.parametrize("name", USABLE)
-def test_database_and_master_may_have_any_name(bench: Bench, name: str) -> None:
+def test_database_and_master_may_have_any_name(site: Site, name: str) -> None:
     """A name that is more than a name is a name all the same, where PostgreSQL has it so."""
     odd = USABLE[name]
-    make_empty(bench.server)
-    with closing(bench.server.superuser()) as session, session.cursor() as cursor:
+    make_empty(site.server)
+    with closing(site.server.superuser()) as session, session.cursor() as cursor:
         cursor.execute(
             sql.SQL("CREATE DATABASE {} OWNER {}").format(
-                sql.Identifier(odd), sql.Identifier(bench.master)
+                sql.Identifier(odd), sql.Identifier(site.master)
             )
         )
-    bench.cloud.secrets["orders-master"] |= {"dbname": odd}
+    site.cloud.secrets["orders-master"] |= {"dbname": odd}
 
-    result = bench.run(target="004")
-    checked = bench.run(Action.CHECK, None)
+    result = site.run(target="004")
+    checked = site.run(Action.CHECK, None)
 
     assert result.report.database == odd
     assert result.report.final_revision == "004"
@@ -130,14 +130,14 @@ def test_role_of_a_revision_has_a_plain_name(name: str) -> None:
     "host",
     ["/tmp", "@abstract", "evil.example.com,localhost", "localhost sslmode=disable", "h\nport=1"],  # noqa: S108
 )
-def test_host_of_a_secret_is_one_name(bench: Bench, host: str) -> None:
+def test_host_of_a_secret_is_one_name(site: Site, host: str) -> None:
     """A socket's folder would go around TLS, and a list would reach another server."""
-    bench.cloud.known.clear()
-    bench.cloud.secrets["orders-master"] |= {"host": host}
+    site.cloud.known.clear()
+    site.cloud.secrets["orders-master"] |= {"host": host}
     request = Request(Trigger.DIRECT, Action.STATUS, secret_name="orders-master")
 
     with pytest.raises(Rejected, match="field host: is not a host name"):
-        locate(request, bench.cloud, bench.settings)
+        locate(request, site.cloud, site.settings)
 
 
 @pytest.mark.parametrize("name", ["a statement", "a path", "unicode"])
@@ -221,29 +221,29 @@ def test_the_fields_of_an_event_are_no_request() -> None:
     assert parse(event, "day2") == Request(Trigger.REQUEST, Action.MIGRATE, instance=INSTANCE)
 
 
-def test_the_master_is_refused_for_iam(bench: Bench) -> None:
+def test_the_master_is_refused_for_iam(site: Site) -> None:
     """rds_iam would lock the master out, so no revision can give it to the master by our way."""
-    statements = emitted(lambda: _login_by_iam(bench.master))
+    statements = emitted(lambda: _login_by_iam(site.master))
 
     with (
-        closing(bench.connect_as_runner()) as session,
+        closing(site.connect_as_runner()) as session,
         pytest.raises(psycopg2.errors.InsufficientPrivilege, match="would lock it out"),
     ):
         session.cursor().execute(statements)
-    assert bench.query("SELECT pg_has_role('postgres', 'rds_iam', 'member')") == [(False,)]
+    assert site.query("SELECT pg_has_role('postgres', 'rds_iam', 'member')") == [(False,)]
 
 
-def test_a_login_by_iam_has_no_password(bench: Bench) -> None:
+def test_a_login_by_iam_has_no_password(site: Site) -> None:
     """Such a login is a member of rds_iam, which is what makes RDS ask for a token."""
     statements = emitted(lambda: _login_by_iam("reporting"))
 
     # As the superuser: on PostgreSQL 16 and newer the local master may not grant rds_iam.
-    bench.query(statements)
+    site.query(statements)
 
-    assert bench.query(
+    assert site.query(
         "SELECT rolcanlogin, rolpassword FROM pg_authid WHERE rolname = 'reporting'"
     ) == [(True, None)]
-    assert bench.query("SELECT pg_has_role('reporting', 'rds_iam', 'member')") == [(True,)]
+    assert site.query("SELECT pg_has_role('reporting', 'rds_iam', 'member')") == [(True,)]
 
 
 def _login_by_iam(name: str) -> None:

@@ -10,12 +10,12 @@ from core.actions.check import check
 from core.model import Action
 from core.outcome import Outcome
 from core.revisions.promises import Promises
-from tests.integration.bench import HEAD_LOGINS, REVISIONS, Bench
+from tests.equipment.site import HEAD_LOGINS, REVISIONS, Site
 
 
-def checked(bench: Bench) -> dict[str, Any]:
-    """Return what ``check`` reports of *bench*."""
-    result = bench.run(Action.CHECK, None)
+def checked(site: Site) -> dict[str, Any]:
+    """Return what ``check`` reports of *site*."""
+    result = site.run(Action.CHECK, None)
     assert result.outcome is Outcome.CHECKED
     return result.report.details
 
@@ -148,7 +148,7 @@ DRIFTS = {
 }
 
 
-def test_head_keeps_every_promise(at_head: Bench) -> None:
+def test_head_keeps_every_promise(at_head: Site) -> None:
     """Right after a migrate each role has what was promised, all of it and no more."""
     found = checked(at_head)
 
@@ -160,7 +160,7 @@ def test_head_keeps_every_promise(at_head: Bench) -> None:
 
 
 @pytest.mark.parametrize("name", DRIFTS)
-def test_drift_is_told_with_the_statement_that_repairs_it(at_head: Bench, name: str) -> None:
+def test_drift_is_told_with_the_statement_that_repairs_it(at_head: Site, name: str) -> None:
     """Each thing done by hand is told, and running the statements undoes it."""
     statement, told = DRIFTS[name]
     at_head.query(statement)
@@ -174,7 +174,7 @@ def test_drift_is_told_with_the_statement_that_repairs_it(at_head: Bench, name: 
     assert checked(at_head)["drift"] == []
 
 
-def test_repairs_are_for_the_master_to_run(at_head: Bench) -> None:
+def test_repairs_are_for_the_master_to_run(at_head: Site) -> None:
     """What drifts most is repaired by the master itself, as printed."""
     at_head.query(
         "REVOKE USAGE ON SCHEMA app_schema FROM analytics_role;"
@@ -189,7 +189,7 @@ def test_repairs_are_for_the_master_to_run(at_head: Bench) -> None:
     assert (len(drift), checked(at_head)["drift"]) == (3, [])
 
 
-def test_check_writes_nothing_and_reads_the_catalogue_only(at_head: Bench) -> None:
+def test_check_writes_nothing_and_reads_the_catalogue_only(at_head: Site) -> None:
     """No transaction number is used, no lock is taken, and no table of anybody is read."""
     before = at_head.next_transaction()
     with at_head.lock_held():
@@ -227,20 +227,20 @@ def test_every_role_and_grant_is_promised_of_what_there_is() -> None:
 
 
 @pytest.mark.parametrize("target", ["001", "002", "003"])
-def test_each_revision_keeps_the_promises_of_its_time(bench: Bench, target: str) -> None:
+def test_each_revision_keeps_the_promises_of_its_time(site: Site, target: str) -> None:
     """Promises are those of the revision that the database is at."""
-    bench.run(target=target)
+    site.run(target=target)
 
-    assert checked(bench)["drift"] == []
+    assert checked(site)["drift"] == []
 
 
-def test_a_lost_role_is_missed(bench: Bench) -> None:
+def test_a_lost_role_is_missed(site: Site) -> None:
     """A role that somebody dropped is missing, with all that it should have."""
-    bench.run()
-    bench.query("DROP OWNED BY backup_user; DROP ROLE backup_user")
+    site.run()
+    site.query("DROP OWNED BY backup_user; DROP ROLE backup_user")
 
     assert [
-        (one["drift"], one["privilege"], one["statement"]) for one in checked(bench)["drift"]
+        (one["drift"], one["privilege"], one["statement"]) for one in checked(site)["drift"]
     ] == [
         ("missing", "(exist)", 'CREATE ROLE "backup_user"'),
         ("missing", "LOGIN", 'ALTER ROLE "backup_user" LOGIN'),
@@ -248,6 +248,6 @@ def test_a_lost_role_is_missed(bench: Bench) -> None:
     ]
 
 
-def test_base_promises_nothing(bench: Bench) -> None:
+def test_base_promises_nothing(site: Site) -> None:
     """A database that was never migrated cannot drift."""
-    assert checked(bench) == {"roles": [], "drift": []}
+    assert checked(site) == {"roles": [], "drift": []}

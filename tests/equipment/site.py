@@ -25,7 +25,7 @@ from core.revisions.history import Recorder
 from core.revisions.runner import Revisions
 from core.settings import Settings
 from infra.local.postgres import Server
-from tests.integration.fakes import FakeCloud
+from tests.equipment.fakes import FakeCloud
 
 INSTANCE = "orders"
 MASTER_SECRET = "orders-master"
@@ -52,7 +52,7 @@ class Unhurried:
 
 
 @dataclass
-class Bench:
+class Site:
     """
     The instance ``orders`` and its database ``shop``.
 
@@ -149,7 +149,7 @@ class Bench:
     def login(self, user: str) -> Session:
         """Log in as *user* with the password in its secret, over verified TLS."""
         name = MASTER_SECRET if user == self.master else f"day2/{INSTANCE}/{user}"
-        session = psycopg2.connect(
+        session: Session = psycopg2.connect(
             host=self.server.host,
             port=self.server.port,
             dbname=DATABASE,

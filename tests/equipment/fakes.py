@@ -82,7 +82,7 @@ class FakeCloud:
     def tag_secret(self, name: str, tags: Mapping[str, str]) -> None:
         """Put *tags* on the secret *name*."""
         self._check(name)
-        self.tags[name] = self.tags[name] | tags
+        self.tags[name] = self.tags[name] | dict(tags)
 
     def untag_secret(self, name: str, tag: str) -> None:
         """Take *tag* from the secret *name*."""

@@ -20,8 +20,8 @@ from infra.local.certificates import Authority
 from infra.local.postgres import Server
 from infra.local.postgres_programs import Programs, find_programs
 from infra.local.state import State
-from tests.chaos.container import Answer, Call, Container
-from tests.chaos.small_aws import SmallAws
+from tests.equipment.container import Answer, Call, Container
+from tests.equipment.small_aws import SmallAws
 
 ROOT = Path(__file__).resolve().parents[2]
 INSTANCE = "orders"

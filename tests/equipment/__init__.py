@@ -1,0 +1,14 @@
+"""
+What the folders of tests share: a module for each thing that a test works with.
+
+=============  =====================================================================
+``site``       One managed database on a real server, with fakes for AWS's answers
+``fakes``      Those fakes, at the one seam that the core asks AWS through
+``catalog``    All that a database has, as text
+``histories``  Revisions of a test's own
+``world``      A real server, a small AWS and the function in a process of its own
+``small_aws``  AWS on a port: the calls that the function makes, and no more
+``container``  The function, warm: forked for each call, so that it can be killed
+``local_aws``  The fixtures of the whole local AWS
+=============  =====================================================================
+"""
