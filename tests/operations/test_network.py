@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from core.actions.entry import enter
+from core.actions.entry import entered
 from core.actions.run import Cloud, Run
 from core.budget import Budget
 from core.errors import Unreachable
@@ -79,8 +79,8 @@ def test_the_security_groups_are_named(settings: Settings, ours: str, silent_por
         request_id="1",
     )
 
-    with pytest.raises(Unreachable) as caught:
-        enter(run)
+    with pytest.raises(Unreachable) as caught, entered(run):
+        pytest.fail("entered what does not answer")
 
     assert caught.value.outcome == "NOT_READY"
     assert caught.value.outcome.retryable
