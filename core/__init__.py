@@ -43,9 +43,15 @@ A module imports only from what stands below it; ``tests/unit/test_architecture.
         blockers       who is in the way
 
     decisions/         from values alone
-        plan target eligibility need observed keeper
+        plan           which revisions to apply
+        target         which revision to reach, and who said so
+        eligibility    whether an instance is ours to migrate now
+        need           what an instance needs, without a connection
+        observed       what is kept of a run for the next sweep
+        keeper         who keeps a database
 
-    settings budget    what the function was given: parameters, and time
+    settings           what the function was given in its environment
+    budget             how long a run may still take
     errors             what can go wrong, by what to do next
     model              the values that cross a boundary
     outcome            the codes of the contract

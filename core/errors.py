@@ -6,7 +6,10 @@ MigrationError
 │   ├── InvalidField
 │   └── UnknownRevision    … or deploy the build that has it
 ├── AccessDenied           ACCESS_DENIED      correct the secret, the role or the grants
+│   └── WrongPassword      … which a rotation may just have changed
 ├── NotFound               NOT_FOUND          correct the name, or make the thing
+│   ├── NoSuchInstance
+│   └── NoValue            … or give the secret a value
 ├── BehindCurrent          BEHIND_CURRENT     going back is done by hand
 ├── DatabaseAhead          DB_AHEAD           deploy the build that has the revision
 ├── ManagedByAnother       MANAGED_BY_ANOTHER hand the database over first
@@ -18,6 +21,8 @@ MigrationError
 └── NotReady               NOT_READY          wait; the same request will succeed later
     ├── InstanceNotReady                      … by itself, once RDS has made the instance
     └── Unreachable                           … once routes and security groups let us through
+
+LeftAlone stands outside the tree: a database that we were not asked to touch is no failure.
 """
 
 from __future__ import annotations

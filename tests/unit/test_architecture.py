@@ -203,14 +203,57 @@ def test_no_module_needs_itself() -> None:
     assert list(order.static_order())
 
 
-def test_the_map_names_every_module() -> None:
-    """``core/__init__.py`` is where a stranger looks first."""
-    words = set(
-        re.findall(r"[a-z_]+", ast.get_docstring(parsed(ROOT / "core" / "__init__.py")) or "")
-    )
-    modules = {path.stem for path in FILES if path.is_relative_to(ROOT / "core")} - {"__init__"}
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import core.actions.run",
+        "from core.actions import run",
+        "from core.actions.run import Run",
+        "def f() -> None:\n    from core.actions import run",
+        "if TYPE_CHECKING:\n    from core.actions.run import Run",
+    ],
+)
+def test_an_import_is_seen_wherever_it_stands(text: str, tmp_path: Path) -> None:
+    """A module, a name, in a function, or for a type only."""
+    path = tmp_path / "plan.py"
+    path.write_text(text)
+    found = [name for _, name in imports(path, with_types=True)]
 
-    assert modules - words == set()
+    assert [bool(wrong_import("core.decisions.plan", name)) for name in found] == [True]
+
+
+def test_the_map_names_every_module() -> None:
+    """``core/__init__.py`` is where a stranger looks first: each file in its room, and no other."""
+    drawn: list[str] = []
+    room = ""
+    for line in (ast.get_docstring(parsed(ROOT / "core" / "__init__.py")) or "").splitlines():
+        if match := re.match(r" {4}(\w+)/ ", line):
+            room = f"core.{match[1]}"
+        elif match := re.match(r"( {4}| {8})(\w+)  ", line):
+            drawn.append(f"{room if len(match[1]) > len('    ') else 'core'}.{match[2]}")
+    files = [path for path in FILES if path.is_relative_to(ROOT / "core")]
+
+    assert sorted(drawn) == sorted(module_of(p) for p in files if p.stem != "__init__")
+
+
+def test_every_error_is_in_the_tree() -> None:
+    """The tree at the head of ``core/errors.py`` names each error, under its own parent."""
+    module = parsed(ROOT / "core/errors.py")
+    drawn: dict[str, str] = {}
+    above: list[str] = []
+    for line in (ast.get_docstring(module) or "").splitlines():
+        if match := re.match(r"((?:[│ ]   )*)[├└]── (\w+)", line):
+            above[len(match[1]) // 4 + 1 :] = [match[2]]
+            drawn[match[2]] = above[-2]
+        elif line == "MigrationError":
+            above = [line]
+    written = {
+        node.name: ast.unparse(node.bases[0])
+        for node in module.body
+        if isinstance(node, ast.ClassDef)
+    }
+
+    assert drawn == {name: base for name, base in written.items() if base != "Exception"}
 
 
 def test_the_environment_is_read_at_one_door() -> None:
