@@ -7,7 +7,7 @@ from contextlib import closing, nullcontext
 
 from core.access.locate import Place
 from core.actions.entry import connect_to
-from core.actions.logins import settle, vault_of
+from core.actions.logins import prove_entry, settle, vault_of
 from core.actions.run import Run
 from core.budget import pauses
 from core.decisions.plan import Plan
@@ -83,6 +83,8 @@ class _Application:
         self._todo = todo
         self._upward = upward
         self._vault = vault_of(run, place)
+        # What operations.login_by_iam made, until it is proven that the master enters beside it.
+        self._iam_logins: set[str] = set()
         self._recorder = Recorder(
             trigger=run.request.trigger.value,
             request_id=run.request_id,
@@ -110,9 +112,11 @@ class _Application:
                         upward=self._upward,
                         recorder=self._recorder,
                         supervisor=self,
-                        attributes={"vault": self._vault},
+                        attributes={"vault": self._vault, "iam_logins": self._iam_logins},
                     )
             except RevisionFailed as error:
+                # What the failed revision made is gone, or was committed by its own doing.
+                self._proved_entry()
                 if isinstance(watch, Watch):
                     blockers = watch.found() or blockers
                 if not self._may_try_again(error, pause):
@@ -120,8 +124,19 @@ class _Application:
                 logger.info("%s: met a lock (%s), trying again", error.revision, error.sqlstate)
                 self._run.budget.sleep(pause)
             else:
-                break
+                if not self._proved_entry() or not self.may_go_on():
+                    break
         return self._done == len(self._todo.revisions)
+
+    def _proved_entry(self) -> bool:
+        """Prove that the master enters, if logins by IAM were made; say whether there is more."""
+        if self._iam_logins and not is_broken(self._session):
+            logins = sorted(self._iam_logins)
+            self._iam_logins.clear()
+            last = self._todo.revisions[max(0, self._done - 1)]
+            prove_entry(self._run, self._place, self._session, logins, revision=last)
+            return self._done < len(self._todo.revisions)
+        return False
 
     def session_settings(self) -> str:
         """Give a revision what is left of the budget for its statements."""
@@ -129,8 +144,15 @@ class _Application:
         return session_settings(self._session, statement_timeout_seconds=left)
 
     def may_go_on(self) -> bool:
-        """Say whether what is left of the budget is enough to begin another revision."""
-        return self._run.budget.left() >= self._run.settings.minimum_slice_seconds
+        """
+        Say whether what is left of the budget is enough to begin another revision.
+
+        Not in one round trip with the commit of a login by IAM: that is proven in between.
+        """
+        return (
+            not self._iam_logins
+            and self._run.budget.left() >= self._run.settings.minimum_slice_seconds
+        )
 
     def committed(self, revision: str) -> None:
         """Settle the passwords that *revision* set, and count it."""

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
+from contextlib import suppress
 
 from core.access.locate import Place
 from core.access.login_passwords import LoginVault, Vault
+from core.actions.entry import connect_to
 from core.actions.run import Run
-from core.errors import MigrationError
+from core.errors import AccessDenied, MigrationError, NotReady, RevisionFailed
 from core.postgres.session import (
     Session,
+    query,
     role_exists,
     set_password,
     translating,
@@ -36,6 +40,41 @@ def settle(vault: Vault) -> None:
         vault.settle()
     except MigrationError:
         logger.exception("a login's secret stays tagged as unset: its password is set once more")
+
+
+def prove_entry(
+    run: Run, place: Place, session: Session, logins: Collection[str], *, revision: str
+) -> None:
+    """
+    Prove that the master still enters, now that *revision* made *logins* that enter by IAM.
+
+    RDS wants a token of whoever is a member of ``rds_iam``, by whatever chain; which chains
+    it counts is not in our hands (infra/AWS.md). *session* is open still, so what locked the
+    master out can be undone over it.
+
+    Raises:
+        RevisionFailed: The master was locked out; ``rds_iam`` is taken from *logins* again.
+    """
+    names = ", ".join(sorted(logins))
+    try:
+        connect_to(place, run).close()
+    except AccessDenied as error:
+        undone = "rds_iam could not be taken from it again: do that at once"
+        with suppress(MigrationError), translating(place.database):
+            for login in sorted(logins):
+                query(session, f'REVOKE rds_iam FROM "{login}"')
+            connect_to(place, run).close()
+            undone = "rds_iam was taken from it again, and the master enters"
+        raise RevisionFailed(
+            f"revision {revision} is committed, and its login {names} by IAM locked the master "
+            f"out ({error}): {undone}; take {names} from every role of the master "
+            "(infra/AWS.md)",
+            revision=revision,
+        ) from error
+    except NotReady as error:
+        logger.warning("that the master enters beside %s is not proven: %s", names, error)
+    else:
+        logger.info("the master enters, beside the login %s by IAM", names)
 
 
 def reconcile_logins(run: Run, place: Place, session: Session) -> None:
