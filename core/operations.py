@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
 
 from alembic import op
 
 from core.access.login_passwords import Vault
+from core.postgres.acting import acting_as
 from core.postgres.session import set_password
 from core.revisions import scripts
 from core.revisions.sql_files import read
@@ -35,30 +37,73 @@ _IS_NO_PART_OF_AN_EXTENSION = (
     "NOT EXISTS (SELECT FROM pg_depend AS d WHERE d.objid = oid AND d.deptype = 'e')"
 )
 
+# What a helper does with a thing of its name that somebody else made: refuse it, or take it up.
+Existing = Literal["refuse", "adopt"]
+
+# Since 16 CREATE ROLE leaves its maker a grant of the bootstrap superuser, which nobody can
+# forge. Before, whoever may make roles may do anything to them, and a comment says enough.
+_MARK = "made by day2"
+_IS_OURS = f"""
+    CASE WHEN current_setting('server_version_num')::int >= 160000 THEN EXISTS (
+        SELECT FROM pg_auth_members
+        WHERE roleid = found.oid AND member = {_MASTER} AND grantor = 10 AND admin_option
+    ) ELSE coalesce(shobj_description(found.oid, 'pg_authid') = '{_MARK}', false) END
+"""
+
+# A membership of the master counts for RDS however long the chain. That one with the ADMIN
+# option alone, which CREATE ROLE leaves since 16, does not, is an assumption: infra/AWS.md.
+_ENTERS_BY_TOKEN = """
+    EXISTS (
+        WITH RECURSIVE held (role) AS (
+            SELECT oid FROM pg_roles WHERE rolname IN (session_user, current_user)
+            UNION
+            SELECT m.roleid FROM held JOIN pg_auth_members AS m ON m.member = held.role
+            WHERE coalesce((to_jsonb(m) ->> 'inherit_option')::boolean, true)
+               OR coalesce((to_jsonb(m) ->> 'set_option')::boolean, true)
+        )
+        SELECT FROM held WHERE role = to_regrole('rds_iam')
+    )
+"""
+
+# How many names a message of ours shows.
+_NAMES_SHOWN = 5
+
 VERIFIER_PLACEHOLDER = "<SCRAM-SHA-256 verifier, made when applied>"
 
 
-def role(name: str) -> None:
-    """Make the group role *name*, which cannot log in, and let the master act as it."""
-    _make_role(name)
+def role(name: str, *, existing: Existing = "refuse") -> None:
+    """
+    Make the group role *name*, which cannot log in, and let the master act as it.
+
+    One that somebody else made is taken up only where it can do nothing that a group cannot,
+    and has no strangers as members; with *existing* ``"adopt"`` it is taken up as it is.
+    """
+    _make_role(name, existing, is_group=True)
     logger.info("role %s is there", name)
 
 
-def login(name: str, *, acts_as: str | None = None, member_of: Sequence[str] = ()) -> None:
+def login(
+    name: str,
+    *,
+    acts_as: str | None = None,
+    member_of: Sequence[str] = (),
+    existing: Existing = "refuse",
+) -> None:
     """
     Make the login *name*, with a password that only Secrets Manager knows in clear.
 
     With *acts_as*, each of its sessions starts as that role, so that what it creates
     belongs to the role and not to the login. *member_of* are roles whose privileges it has.
-    The password of a login that exists together with its secret is never reset.
+    The password of a login that exists together with its secret is never reset. *existing*
+    as in :func:`role`.
     """
     if op.get_context().as_sql:
         _note(f"the password of {name} depends on the database and on Secrets Manager")
-        _make_role(name)
+        _make_role(name, existing)
         _run(f"ALTER ROLE {_quoted(name)} LOGIN PASSWORD '{VERIFIER_PLACEHOLDER}'")
     else:
         known = _vault().password(name, role_exists=_role_exists(name))
-        _make_role(name)
+        _make_role(name, existing)
         _run(f"ALTER ROLE {_quoted(name)} LOGIN")
         if known.must_be_set:
             # On the very connection of the revision, so that it is part of its transaction.
@@ -68,74 +113,132 @@ def login(name: str, *, acts_as: str | None = None, member_of: Sequence[str] = (
     logger.info("login %s is there", name)
 
 
-def login_by_iam(name: str, *, acts_as: str | None = None, member_of: Sequence[str] = ()) -> None:
+def login_by_iam(
+    name: str,
+    *,
+    acts_as: str | None = None,
+    member_of: Sequence[str] = (),
+    existing: Existing = "refuse",
+) -> None:
     """
     Make the login *name*, which enters with an IAM token and has no password.
 
-    A member of ``rds_iam`` cannot log in with a password any more (RDS User Guide, "IAM
-    database authentication"). So this refuses the master, which it would lock out. With
-    *acts_as* and *member_of* as in :func:`login`.
+    A member of ``rds_iam`` cannot log in with a password any more, and a member of such a
+    login is one too (RDS User Guide, "IAM database authentication"). So the login is not
+    granted to the master, which it would lock out, and the run that makes it proves after
+    its commit that the master still enters. *acts_as*, *member_of* and *existing* as in
+    :func:`login`.
     """
-    _run(
+    _do(
         f"""
-        DO $day2$
-        BEGIN
-            IF '{name}' IN (session_user, current_user) THEN
-                RAISE insufficient_privilege USING
-                    MESSAGE = '{name} is the master: rds_iam would lock it out',
-                    HINT = 'Make another login for IAM.';
+        IF '{_plain(name)}' IN (session_user, current_user) THEN
+            RAISE insufficient_privilege USING
+                MESSAGE = '{name} is the master: rds_iam would lock it out',
+                HINT = 'Make another login for IAM.';
+        END IF;
+        had_token := {_ENTERS_BY_TOKEN};
+        {_take_up_role(name, existing)}
+        IF found.oid IS NULL THEN
+            IF current_setting('server_version_num')::int >= 160000 THEN
+                self_grant := current_setting('createrole_self_grant');
+                PERFORM set_config('createrole_self_grant', '', true);
             END IF;
-        END
-        $day2$
-        """
+            {_create_role(name)}
+            IF self_grant IS NOT NULL THEN
+                PERFORM set_config('createrole_self_grant', self_grant, true);
+            END IF;
+        ELSIF EXISTS (
+            SELECT FROM pg_auth_members WHERE roleid = found.oid AND member = {_MASTER}
+            AND (grantor = {_MASTER} OR current_setting('server_version_num')::int < 160000)
+        ) THEN
+            REVOKE {_quoted(name)} FROM CURRENT_USER;
+        END IF;
+        ALTER ROLE {_quoted(name)} LOGIN PASSWORD NULL;
+        GRANT rds_iam TO {_quoted(name)};
+        {_refuse_lockout(name)}
+        """,
+        f"{_FOUND} had_token boolean; self_grant text;",
     )
-    _make_role(name)
-    _run(f"ALTER ROLE {_quoted(name)} LOGIN PASSWORD NULL")
-    _run(f"GRANT rds_iam TO {_quoted(name)}")
     _act(name, acts_as, member_of)
+    made = _attributes().get("iam_logins")
+    if made is not None:
+        made.add(name)
     logger.info("login %s is there, for IAM tokens", name)
 
 
-def schema(name: str, *, owner: str) -> None:
+def schema(name: str, *, owner: str | None = None, existing: Existing = "refuse") -> None:
     """
-    Make the schema *name*, owned by the role *owner*, closed to everybody else.
+    Make the schema *name*, owned by the role *owner* or by the master, closed to all others.
 
-    What the master owns in it (after a downgrade) goes back to *owner*.
+    What the master owns in it (after a downgrade) goes back to *owner*. A schema that belongs
+    to somebody else is refused; with *existing* ``"adopt"`` it is taken from its owner, with
+    whatever is in it.
     """
-    # Owning it takes CREATE on the database only if ownership changes hands.
-    _run(
+    who = f"'{_plain(owner)}'::regrole" if owner else _MASTER
+    to = _quoted(owner) if owner else "CURRENT_USER"
+    refusal = f"""
+        ELSIF holder <> {_MASTER} THEN
+            RAISE insufficient_privilege USING
+                MESSAGE = format(
+                    'schema {name} was there before, and belongs to %s', pg_get_userbyid(holder)
+                ),
+                HINT = 'Look at what is in it; then give it to the master (ALTER SCHEMA {name} '
+                    'OWNER TO), or take it up as it is by existing="adopt".';
+    """
+    _do(
         f"""
-        DO $day2$
-        DECLARE thing record;
-        BEGIN
-            CREATE SCHEMA IF NOT EXISTS {_quoted(name)} AUTHORIZATION {_quoted(owner)};
-            IF '{owner}'::regrole <> (
-                SELECT nspowner FROM pg_namespace WHERE nspname = '{name}'
-            ) THEN
-                EXECUTE format('GRANT CREATE ON DATABASE %I TO {owner}', current_database());
-                ALTER SCHEMA {_quoted(name)} OWNER TO {_quoted(owner)};
-                EXECUTE format('REVOKE CREATE ON DATABASE %I FROM {owner}', current_database());
-            END IF;
-            FOR thing IN
-                SELECT oid::regclass AS name FROM pg_class
-                WHERE relnamespace = '{name}'::regnamespace AND relowner = {_MASTER}
-                  AND relkind IN ('r', 'p', 'v', 'm', 'f') AND {_IS_NO_PART_OF_AN_EXTENSION}
-            LOOP
-                EXECUTE format('ALTER TABLE %s OWNER TO {_quoted(owner)}', thing.name);
-            END LOOP;
-            FOR thing IN
-                SELECT oid::regprocedure AS name FROM pg_proc
-                WHERE pronamespace = '{name}'::regnamespace AND proowner = {_MASTER}
-                  AND {_IS_NO_PART_OF_AN_EXTENSION}
-            LOOP
-                EXECUTE format('ALTER ROUTINE %s OWNER TO {_quoted(owner)}', thing.name);
-            END LOOP;
-        END
-        $day2$
-        """
+        SELECT nspowner INTO holder FROM pg_namespace WHERE nspname = '{_plain(name)}';
+        IF holder IS NULL THEN
+            CREATE SCHEMA {_quoted(name)} AUTHORIZATION {to};
+        ELSIF holder = {who} THEN
+            NULL;
+        {refusal if _refuses(existing) else ""}
+        END IF;
+        IF holder <> {who} THEN
+            {_own_schema(name, to)}
+        END IF;
+        {_own_things(name, to) if owner else ""}
+        REVOKE ALL ON SCHEMA {_quoted(name)} FROM PUBLIC;
+        {_refuse_public(name)}
+        """,
+        "holder oid; could boolean; thing record;",
     )
-    _run(f"REVOKE ALL ON SCHEMA {_quoted(name)} FROM PUBLIC")
-    logger.info("schema %s belongs to %s", name, owner)
+    logger.info("schema %s belongs to %s", name, owner or "the master")
+
+
+def table(name: str, columns: str, *, existing: Existing = "refuse") -> None:
+    """
+    Make the table *name* (``schema.table``) of the master's, with *columns*, which is SQL.
+
+    What is there by that name is left as it is where it is a table of the master's. A view,
+    or what belongs to somebody else, is refused: its owner would read and change what is
+    kept there. With *existing* ``"adopt"`` a table of another owner is left to it.
+    """
+    quoted = _quoted_path(name)
+    refusal = f"""
+        ELSIF found.relowner <> {_MASTER} THEN
+            RAISE insufficient_privilege USING
+                MESSAGE = format('table {name} was there before, and belongs to %s',
+                    pg_get_userbyid(found.relowner)),
+                HINT = 'Look at what is in it; then ALTER TABLE {name} OWNER TO the master, or '
+                    'leave it to its owner by existing="adopt".';
+    """
+    _do(
+        f"""
+        SELECT * INTO found FROM pg_class WHERE oid = to_regclass('{name}');
+        IF found.oid IS NULL THEN
+            PERFORM set_config('search_path', path, true);
+            CREATE TABLE {quoted} ({columns});
+        ELSIF found.relkind NOT IN ('r', 'p') THEN
+            RAISE wrong_object_type USING
+                MESSAGE = '{name} was there before, and is not a table',
+                HINT = 'Rename it or drop it, then try again.';
+        {refusal if _refuses(existing) else ""}
+        END IF;
+        """,
+        "found pg_catalog.pg_class%ROWTYPE;",
+    )
+    logger.info("table %s is there", name)
 
 
 def read_only(reader: str, *, schemas: Sequence[str], tables_of: Sequence[str]) -> None:
@@ -143,18 +246,91 @@ def read_only(reader: str, *, schemas: Sequence[str], tables_of: Sequence[str]) 
     Let *reader* read every table and sequence of *schemas*, those of tomorrow included.
 
     Default privileges belong to the role that creates a table, so the creators are named:
-    *tables_of*, and the master itself always.
+    *tables_of*, and the master itself always. What others made there, and the master may not
+    grant, stays closed: a WARNING names it.
     """
+    creators = ", ".join(f"'{_plain(one)}'" for one in tables_of)
     for name in schemas:
-        _run(f"GRANT USAGE ON SCHEMA {_quoted(name)} TO {_quoted(reader)}")
+        _do(
+            f"""
+            GRANT USAGE ON SCHEMA {_quoted(name)} TO {_quoted(reader)};
+            IF NOT has_schema_privilege('{_plain(reader)}', '{_plain(name)}', 'USAGE') THEN
+                RAISE insufficient_privilege USING
+                    MESSAGE = 'the master may not grant USAGE on schema {name}',
+                    HINT = 'Let its owner do it: GRANT USAGE ON SCHEMA {name} TO the master '
+                        'WITH GRANT OPTION.';
+            END IF;
+            FOR thing IN
+                SELECT oid, oid::regclass AS name, relkind = 'S' AS is_sequence,
+                    pg_get_userbyid(relowner) AS owner,
+                    pg_has_role(relowner, 'USAGE')
+                    OR CASE WHEN relkind = 'S'
+                        THEN has_sequence_privilege(oid, 'SELECT WITH GRANT OPTION')
+                        ELSE has_table_privilege(oid, 'SELECT WITH GRANT OPTION') END AS is_ours
+                FROM pg_class WHERE relnamespace = '{name}'::regnamespace
+                AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S') ORDER BY oid
+            LOOP
+                IF thing.is_ours AND thing.is_sequence THEN
+                    EXECUTE format('GRANT SELECT ON SEQUENCE %s TO {_quoted(reader)}', thing.name);
+                ELSIF thing.is_ours THEN
+                    EXECUTE format('GRANT SELECT ON TABLE %s TO {_quoted(reader)}', thing.name);
+                END IF;
+                IF (CASE WHEN thing.is_sequence
+                    THEN has_sequence_privilege('{reader}', thing.oid, 'SELECT')
+                    ELSE has_table_privilege('{reader}', thing.oid, 'SELECT') END)
+                THEN
+                    CONTINUE;
+                ELSIF thing.owner IN (current_user, {creators or "NULL"}) THEN
+                    RAISE insufficient_privilege USING
+                        MESSAGE = format('the master may not grant SELECT on %s', thing.name),
+                        HINT = format('Let the master act as its owner: GRANT %I TO %I.',
+                            thing.owner, current_user);
+                ELSIF cardinality(closed) < {_NAMES_SHOWN} THEN
+                    closed := closed || thing.name::text;
+                ELSE
+                    more := more + 1;
+                END IF;
+            END LOOP;
+            IF closed <> '{{}}' THEN
+                RAISE WARNING '{reader} does not read what others made in schema {name}: %',
+                    array_to_string(closed, ', ')
+                    || CASE WHEN more > 0 THEN format(' and %s more', more) ELSE '' END
+                    USING HINT = 'Their owners may: GRANT SELECT ON … TO {reader}.';
+            END IF;
+            """,
+            "thing record; closed text[] := '{}'; more int := 0;",
+        )
         for kind in ("TABLES", "SEQUENCES"):
-            _run(f"GRANT SELECT ON ALL {kind} IN SCHEMA {_quoted(name)} TO {_quoted(reader)}")
             for creator in ("CURRENT_USER", *map(_quoted, tables_of)):
                 _run(
                     f"ALTER DEFAULT PRIVILEGES FOR ROLE {creator} IN SCHEMA {_quoted(name)}"
                     f" GRANT SELECT ON {kind} TO {_quoted(reader)}"
                 )
     logger.info("%s reads %s", reader, ", ".join(schemas))
+
+
+@contextmanager
+def as_role(name: str) -> Iterator[None]:
+    """
+    Run the statements inside as the role *name*, and not as the master.
+
+    Whoever owns a table has code in it: triggers, defaults, index expressions, domains. A
+    statement of the master's runs that code as the master. In here each runs in a function
+    of *name*'s (``SECURITY DEFINER``), which that code cannot leave, as it could leave SET
+    ROLE::
+
+        with operations.as_role("app_role"):
+            op.execute("UPDATE app_schema.orders SET note = 'filled'")
+
+    Statements are run for what they do: one that returns rows is refused, and what cannot
+    run in a function (CREATE INDEX CONCURRENTLY, VACUUM, COMMIT) fails. Deferred constraints
+    are checked at the end, while the role is still the one that acts.
+
+    Raises:
+        ValueError: A statement inside returns rows.
+    """
+    with acting_as(_quoted(name), op.get_context(), op.get_bind):
+        yield
 
 
 def index(name: str, *, on: str, columns: str, unique: bool = False) -> None:
@@ -218,18 +394,10 @@ def close_to_public(name: str) -> None:
 
     PostgreSQL only warns where we do not own the schema; a warning is not enough here.
     """
-    _run(
+    _do(
         f"""
-        DO $day2$
-        BEGIN
-            REVOKE ALL ON SCHEMA {_quoted(name)} FROM PUBLIC;
-            IF has_schema_privilege('public', '{name}', 'USAGE') THEN
-                RAISE insufficient_privilege USING
-                    MESSAGE = 'PUBLIC still has schema {name}',
-                    HINT = 'Connect as the owner of the database.';
-            END IF;
-        END
-        $day2$
+        REVOKE ALL ON SCHEMA {_quoted(name)} FROM PUBLIC;
+        {_refuse_public(name)}
         """
     )
     logger.info("PUBLIC has nothing in schema %s", name)
@@ -237,39 +405,43 @@ def close_to_public(name: str) -> None:
 
 def drop_schema(name: str) -> None:
     """Drop the schema *name* if it is empty; with something in it, it goes to the master."""
-    _run(
+    _do(
         f"""
-        DO $day2$
         BEGIN
             DROP SCHEMA IF EXISTS {_quoted(name)};
         EXCEPTION WHEN dependent_objects_still_exist THEN
             RAISE WARNING 'schema {name} is not empty: it stays, and belongs to the master';
             ALTER SCHEMA {_quoted(name)} OWNER TO CURRENT_USER;
-        END
-        $day2$
+        END;
         """
     )
     logger.info("schema %s is dropped, or kept for what is in it", name)
 
 
 def drop_table_if_empty(name: str) -> None:
-    """Drop the table *name* (``schema.table``) if it has no row; with rows, it stays."""
-    table = ".".join(map(_quoted, name.split(".")))
-    _run(
+    """
+    Drop the table *name* (``schema.table``) if it has no row; with rows, it stays.
+
+    A view, or a table of somebody else's, stays too: to read it would run its owner's code.
+    """
+    quoted = _quoted_path(name)
+    _do(
         f"""
-        DO $day2$
-        DECLARE has_rows boolean;
-        BEGIN
-            IF to_regclass('{name}') IS NULL THEN RETURN; END IF;
-            EXECUTE 'SELECT EXISTS (SELECT FROM {table})' INTO has_rows;
+        SELECT * INTO found FROM pg_class WHERE oid = to_regclass('{name}');
+        IF found.oid IS NULL THEN
+            NULL;
+        ELSIF found.relkind NOT IN ('r', 'p') OR found.relowner <> {_MASTER} THEN
+            RAISE WARNING '{name} is not a table of the master''s: it stays';
+        ELSE
+            EXECUTE 'SELECT EXISTS (SELECT FROM {quoted})' INTO has_rows;
             IF has_rows THEN
                 RAISE WARNING 'table {name} is not empty: it stays';
             ELSE
-                DROP TABLE {table};
+                DROP TABLE {quoted};
             END IF;
-        END
-        $day2$
-        """
+        END IF;
+        """,
+        "found pg_catalog.pg_class%ROWTYPE; has_rows boolean;",
     )
 
 
@@ -280,17 +452,15 @@ def drop_role(name: str) -> None:
     Works in the one managed database; a role with objects in another database of the
     instance cannot be dropped, and PostgreSQL's error names that database.
     """
-    _run(
+    # One statement: nobody ever sees the master as a member of a login that RDS wants a token of.
+    _do(
         f"""
-        DO $day2$
-        BEGIN
-            IF to_regrole('{name}') IS NULL THEN RETURN; END IF;
+        IF to_regrole('{_plain(name)}') IS NOT NULL THEN
             GRANT {_quoted(name)} TO CURRENT_USER;
             REASSIGN OWNED BY {_quoted(name)} TO CURRENT_USER;
             DROP OWNED BY {_quoted(name)};
             DROP ROLE {_quoted(name)};
-        END
-        $day2$
+        END IF;
         """
     )
     logger.info("role %s is dropped", name)
@@ -305,26 +475,156 @@ def drop_login(name: str) -> None:
 
 def _act(name: str, acts_as: str | None, member_of: Sequence[str]) -> None:
     """Make the login *name* a member of the roles *member_of*, and act as *acts_as*."""
-    for group in (*member_of, *([acts_as] if acts_as else [])):
-        _run(f"GRANT {_quoted(group)} TO {_quoted(name)}")
+    groups = (*member_of, *([acts_as] if acts_as else []))
+    if groups:
+        grants = "\n".join(f"GRANT {_quoted(group)} TO {_quoted(name)};" for group in groups)
+        _do(
+            f"""
+            had_token := {_ENTERS_BY_TOKEN};
+            {grants}
+            {_refuse_lockout(name)}
+            """,
+            "had_token boolean;",
+        )
     if acts_as:
         _run(f"ALTER ROLE {_quoted(name)} SET role = {_quoted(acts_as)}")
 
 
-def _make_role(name: str) -> None:
+_FOUND = "found pg_catalog.pg_roles%ROWTYPE; flaws text; strangers text;"
+
+
+def _make_role(name: str, existing: Existing, *, is_group: bool = False) -> None:
     """Make the role *name* without LOGIN if it is not there, and act for it from now on."""
-    _run(
+    _do(
         f"""
-        DO $day2$
-        BEGIN
-            IF to_regrole('{name}') IS NULL THEN
-                CREATE ROLE {_quoted(name)} NOLOGIN;
-            END IF;
-            GRANT {_quoted(name)} TO CURRENT_USER;
-        END
-        $day2$
-        """
+        had_token := {_ENTERS_BY_TOKEN};
+        {_take_up_role(name, existing, is_group=is_group)}
+        IF found.oid IS NULL THEN
+            {_create_role(name)}
+        END IF;
+        GRANT {_quoted(name)} TO CURRENT_USER;
+        {_refuse_lockout(name)}
+        """,
+        f"{_FOUND} had_token boolean;",
     )
+
+
+def _create_role(name: str) -> str:
+    return f"""
+        CREATE ROLE {_quoted(name)} NOLOGIN;
+        COMMENT ON ROLE {_quoted(name)} IS '{_MARK}';
+    """
+
+
+def _take_up_role(name: str, existing: Existing, *, is_group: bool = False) -> str:
+    """Return the SQL that finds the role *name*, and refuses one that is not as we make it."""
+    look = f"SELECT * INTO found FROM pg_roles WHERE rolname = '{_plain(name)}';"
+    if not _refuses(existing):
+        return look
+    attributes = ("SUPERUSER", "CREATEROLE", "CREATEDB", "REPLICATION", "BYPASSRLS")
+    columns = ("rolsuper", "rolcreaterole", "rolcreatedb", "rolreplication", "rolbypassrls")
+    flaws = [
+        f"CASE WHEN found.{column} THEN '{attribute}' END"
+        for column, attribute in zip(columns, attributes, strict=True)
+    ]
+    if is_group:
+        flaws.append("CASE WHEN found.rolcanlogin THEN 'LOGIN' END")
+    return f"""
+        {look}
+        flaws := concat_ws(' ', {", ".join(flaws)});
+        IF flaws <> '' THEN
+            RAISE insufficient_privilege USING
+                MESSAGE = format('role {name} was there before, with %s', flaws),
+                HINT = format('Take that away (ALTER ROLE {name} NO%s), or take the role up as '
+                    'it is by existing="adopt".', replace(flaws, ' ', ' NO'));
+        END IF;
+        IF found.oid IS NOT NULL AND NOT ({_IS_OURS}) THEN
+            SELECT string_agg(DISTINCT pg_get_userbyid(m.member), ', ') INTO strangers
+            FROM pg_auth_members AS m
+            WHERE m.roleid = found.oid AND m.member <> {_MASTER} AND NOT EXISTS (
+                SELECT FROM pg_auth_members AS own WHERE own.roleid = m.member
+                AND own.member = {_MASTER} AND own.grantor IN (10, {_MASTER})
+            );
+            IF strangers IS NOT NULL THEN
+                RAISE insufficient_privilege USING
+                    MESSAGE = format(
+                        'role {name} was there before, and has members: %s', strangers
+                    ),
+                    HINT = format('Take it from them (REVOKE {name} FROM %s), or take the role up '
+                        'as it is by existing="adopt".', strangers);
+            END IF;
+        END IF;
+    """
+
+
+def _refuse_lockout(name: str) -> str:
+    return f"""
+        IF NOT had_token AND {_ENTERS_BY_TOKEN} THEN
+            RAISE insufficient_privilege USING
+                MESSAGE = 'as a member of {name} the master would be one of rds_iam, and its '
+                    'password would be refused from then on',
+                HINT = 'Take {name} from the master and from its roles, or rds_iam from {name}.';
+        END IF;
+    """
+
+
+def _own_schema(name: str, owner: str) -> str:
+    """Return the SQL that gives the schema *name* to *owner*, which takes CREATE meanwhile."""
+    if owner == "CURRENT_USER":
+        return f"ALTER SCHEMA {_quoted(name)} OWNER TO CURRENT_USER;"
+    return f"""
+        could := has_database_privilege('{owner.strip('"')}', current_database(), 'CREATE');
+        IF NOT could THEN
+            EXECUTE format('GRANT CREATE ON DATABASE %I TO {owner}', current_database());
+            IF NOT has_database_privilege('{owner.strip('"')}', current_database(), 'CREATE') THEN
+                RAISE insufficient_privilege USING
+                    MESSAGE = 'the master may not grant CREATE on the database',
+                    HINT = 'Connect as the owner of the database.';
+            END IF;
+        END IF;
+        ALTER SCHEMA {_quoted(name)} OWNER TO {owner};
+        IF NOT could THEN
+            EXECUTE format('REVOKE CREATE ON DATABASE %I FROM {owner}', current_database());
+        END IF;
+    """
+
+
+def _own_things(name: str, owner: str) -> str:
+    """Return the SQL that gives *owner* what the master has in the schema *name*."""
+    return f"""
+        FOR thing IN
+            SELECT oid::regclass AS name FROM pg_class
+            WHERE relnamespace = '{name}'::regnamespace AND relowner = {_MASTER}
+              AND relkind IN ('r', 'p', 'v', 'm', 'f') AND {_IS_NO_PART_OF_AN_EXTENSION}
+        LOOP
+            EXECUTE format('ALTER TABLE %s OWNER TO {owner}', thing.name);
+        END LOOP;
+        FOR thing IN
+            SELECT oid::regprocedure AS name FROM pg_proc
+            WHERE pronamespace = '{name}'::regnamespace AND proowner = {_MASTER}
+              AND {_IS_NO_PART_OF_AN_EXTENSION}
+        LOOP
+            EXECUTE format('ALTER ROUTINE %s OWNER TO {owner}', thing.name);
+        END LOOP;
+    """
+
+
+def _refuse_public(name: str) -> str:
+    return f"""
+        IF has_schema_privilege('public', '{name}', 'USAGE')
+            OR has_schema_privilege('public', '{name}', 'CREATE')
+        THEN
+            RAISE insufficient_privilege USING
+                MESSAGE = 'PUBLIC still has schema {name}',
+                HINT = 'Connect as the owner of the database.';
+        END IF;
+    """
+
+
+def _refuses(existing: Existing) -> bool:
+    if existing not in ("refuse", "adopt"):
+        raise ValueError(f"existing={existing!r}: give 'refuse' or 'adopt'")
+    return existing == "refuse"
 
 
 def _role_exists(name: str) -> bool:
@@ -336,13 +636,44 @@ def _role_exists(name: str) -> bool:
 
 def _vault() -> Vault:
     """Return the vault that the runner or ``env.py`` put into Alembic's attributes."""
-    config = op.get_context().config
-    vault = config.attributes.get("vault") if config is not None else None
+    vault = _attributes().get("vault")
     if vault is None:
         raise RuntimeError(
             "no place to keep passwords: set config.attributes['vault'] (core.operations.Vault)"
         )
     return vault  # type: ignore[no-any-return]
+
+
+def _attributes() -> dict[Any, Any]:
+    """Return what the runner or ``env.py`` hands to revisions."""
+    config = op.get_context().config
+    return config.attributes if config is not None else {}
+
+
+def _do(body: str, variables: str = "") -> None:
+    """
+    Run *body* in the database, which there decides what depends on it.
+
+    Whoever may create in a schema of the path could give a function or an operator a better
+    match than PostgreSQL's own; so there is no path but the catalogue in here.
+    """
+    tag = "$day2$"
+    while tag in body:
+        tag = f"{tag[:-1]}_$"
+    _run(
+        f"""
+        DO {tag}
+        DECLARE
+            path CONSTANT text := pg_catalog.current_setting('search_path');
+            {variables}
+        BEGIN
+            PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+            {body}
+            PERFORM set_config('search_path', path, true);
+        END
+        {tag}
+        """
+    )
 
 
 def _run(statement: str) -> None:
@@ -368,10 +699,23 @@ def _note(text: str) -> None:
     op.get_context().impl.static_output(f"-- note: {text}")
 
 
+def _quoted_path(name: str) -> str:
+    """Return *name*, which is ``schema.table``, as SQL."""
+    schema_name, dot, table_name = name.partition(".")
+    if not dot:
+        raise ValueError(f"{name!r}: name the table with its schema, such as 'app.orders'")
+    return f"{_quoted(schema_name)}.{_quoted(table_name)}"
+
+
+def _plain(name: str) -> str:
+    """Return *name* for a literal; refuse what :func:`_quoted` refuses."""
+    return _quoted(name)[1:-1]
+
+
 def _quoted(name: str) -> str:
     """Return *name* as an SQL identifier; refuse what PostgreSQL would cut or fold."""
     if not _NAME.fullmatch(name):
         raise ValueError(
-            f"{name!r} is no plain name: use up to 63 lower-case letters, digits and underscores"
+            f"{name!r} is not a plain name: up to 63 lower-case letters, digits and underscores"
         )
     return f'"{name}"'

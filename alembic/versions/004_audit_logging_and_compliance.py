@@ -29,32 +29,29 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.execute("CREATE SCHEMA IF NOT EXISTS audit")
-    operations.close_to_public("audit")
-    op.execute(
+    operations.schema("audit")
+    operations.table(
+        "audit.database_changes",
         """
-        CREATE TABLE IF NOT EXISTS audit.database_changes (
-            id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-            table_name text NOT NULL,
-            operation text NOT NULL CHECK (operation IN ('INSERT', 'UPDATE', 'DELETE')),
-            old_values jsonb,
-            new_values jsonb,
-            changed_by text NOT NULL DEFAULT session_user,
-            changed_at timestamptz NOT NULL DEFAULT now()
-        )
-        """
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        table_name text NOT NULL,
+        operation text NOT NULL CHECK (operation IN ('INSERT', 'UPDATE', 'DELETE')),
+        old_values jsonb,
+        new_values jsonb,
+        changed_by text NOT NULL DEFAULT session_user,
+        changed_at timestamptz NOT NULL DEFAULT now()
+        """,
     )
-    op.execute(
+    operations.table(
+        "audit.compliance_events",
         """
-        CREATE TABLE IF NOT EXISTS audit.compliance_events (
-            id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-            event_type text NOT NULL,
-            description text NOT NULL,
-            details jsonb,
-            recorded_by text NOT NULL DEFAULT session_user,
-            recorded_at timestamptz NOT NULL DEFAULT now()
-        )
-        """
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        event_type text NOT NULL,
+        description text NOT NULL,
+        details jsonb,
+        recorded_by text NOT NULL DEFAULT session_user,
+        recorded_at timestamptz NOT NULL DEFAULT now()
+        """,
     )
     # Who and when are never given, so not even audit_role can say them wrong.
     operations.role("audit_role")

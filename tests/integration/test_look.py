@@ -96,7 +96,7 @@ def test_plan_has_the_sql_of_each_pending_revision(site: Site) -> None:
     ]
     login = f"""ALTER ROLE "analytics_user" LOGIN PASSWORD '{VERIFIER_PLACEHOLDER}'"""
     assert login in steps[0]["sql"]
-    assert "CREATE TABLE IF NOT EXISTS audit.database_changes" in steps[2]["sql"]
+    assert 'CREATE TABLE "audit"."database_changes"' in steps[2]["sql"]
     assert "SCRAM-SHA-256$" not in str(steps)
 
 
