@@ -41,6 +41,7 @@ A module imports only from what stands below it; ``tests/unit/test_architecture.
         session        connect, lock, run
         diagnosis      why it refuses us
         blockers       who is in the way
+        acting         a statement as another role, whose code cannot get out of it
 
     decisions/         from values alone
         plan           which revisions to apply
