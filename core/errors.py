@@ -109,7 +109,7 @@ class BehindCurrent(MigrationError):
     def __init__(self, target: str | None, current: str | None) -> None:
         super().__init__(
             f"target {target} is behind current {current}: going back is done by hand, with the "
-            'direct request in rollback_request (README, "Going back"); nothing was changed'
+            'direct request in rollback_request (OPERATIONS.md, "Going back"); nothing was changed'
         )
         self.target = target
         self.current = current

@@ -1,0 +1,178 @@
+"""What the documents name exists, and their tables say what the code says."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+
+import pytest
+
+from core.model import Action, Request
+from core.outcome import Outcome
+from handlers.requests import parse
+from infra import template
+from tests.equipment import documents
+from tests.equipment.documents import ROOT
+
+DOCUMENTS = documents.names()
+OURS = ("alembic", "core", "events", "handlers", "infra", "tests")
+LANGUAGES = {"console", "json", "python", "text"}
+
+
+def targets() -> set[str]:
+    """Return the targets of make."""
+    files = [ROOT / "Makefile", *(ROOT / "infra").rglob("*.mk")]
+    pattern = re.compile(r"^([a-z][a-z-]*):(?!=)", re.MULTILINE)
+    return {name for file in files for name in pattern.findall(file.read_text())}
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_a_command_stands_where_it_is_followed(name: str) -> None:
+    """A block says its language, and commands are in blocks of one language only."""
+    for language, block in documents.fences(name):
+        assert language in LANGUAGES
+        assert language == "console" or not re.search(r"^\s*\$ ", block, re.MULTILINE)
+    assert "```" not in documents.prose(name)
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_what_is_typed_exists(name: str) -> None:
+    """Each target of make, each module after -m, and each of our files."""
+    typed = documents.code(name) + documents.commands(name)
+
+    made = {one for text in typed for one in re.findall(r"\bmake (?:-s )?([a-z][a-z-]*)", text)}
+    assert made <= targets()
+    run = {one for text in typed for one in re.findall(r"-m ((?:infra|tests)[\w.]*)", text)}
+    for module in run:
+        path = ROOT / module.replace(".", "/")
+        assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file(), module
+    words = {word for text in typed for word in re.split(r"[\s=]+", text)}
+    for word in words:
+        if word.split("/")[0] in OURS and "/" in word and "…" not in word:
+            path = word.split("::")[0].rstrip("/")
+            assert (ROOT / path).exists() or (ROOT / f"{path}.py").exists() or written(path), path
+
+
+def written(path: str) -> bool:
+    """Say whether *path* is what following the README makes."""
+    return path == "alembic/versions/005_reporting_role.py"
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_what_is_linked_exists(name: str) -> None:
+    """Each file, and each heading."""
+    links = re.findall(r"\]\(([^)\s]+)\)", documents.prose(name))
+    for link in links:
+        if link.startswith("https://"):
+            continue
+        path, _, anchor = link.partition("#")
+        found = (ROOT / name).parent / path if path else ROOT / name
+        assert found.exists(), link
+        if anchor:
+            assert anchor in documents.anchors(str(found.resolve().relative_to(ROOT))), link
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_what_is_sent_is_accepted(name: str) -> None:
+    """Each JSON is a request that we carry out."""
+    for language, block in documents.fences(name):
+        if language == "json":
+            assert isinstance(parse(json.loads(block), "day2"), Request)
+
+
+def test_each_test_that_holds_a_line_of_security_exists() -> None:
+    """In tests/security, unless its folder is written."""
+    named = {one for one in documents.code("infra/SECURITY.md") if re.search(r"\btest_", one)}
+
+    assert named
+    for one in named:
+        path = one if "/" in one else f"tests/security/{one}"
+        assert (ROOT / f"{path.removesuffix('.py')}.py").is_file(), one
+
+
+def test_each_outcome_is_told_with_its_code() -> None:
+    """With what to do, which is for a person to write."""
+    told = {
+        name: int(code)
+        for names, code, _ in documents.rows("README.md", "outcome | code")
+        for name in re.findall(r"`(\w+)`", names)
+    }
+
+    assert told == {outcome.value: outcome.status_code for outcome in Outcome}
+
+
+def test_each_action_is_told() -> None:
+    """In the row of its field."""
+    (meaning,) = (row[1] for row in documents.rows("README.md", "field") if row[0] == "`action`")
+
+    assert set(re.findall(r"`(\w+)`", meaning)) == {action.value for action in Action}
+
+
+def test_each_helper_of_revisions_is_told_with_its_parameters() -> None:
+    """And none that does not exist."""
+    tree = ast.parse((ROOT / "core" / "operations.py").read_text())
+    helpers = {
+        node.name: [one.arg for one in (*node.args.args, *node.args.kwonlyargs)]
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")
+    }
+
+    calls = [row[0].strip("`") for row in documents.rows("alembic/README.md", "helper")]
+    told = {
+        name: re.findall(r"\w+", arguments)
+        for call in calls
+        for name, arguments in re.findall(r"^(\w+)\((.*)\)$", call)
+    }
+
+    assert len(told) == len(calls)
+    assert told == helpers
+
+
+def test_each_statement_of_the_role_is_told() -> None:
+    """What it is on, and why, is for a person to write."""
+    role = template.load()["Resources"]["Role"]["Properties"]
+    statements = re.findall(r"'Sid': '(\w+)'", str(role))
+    told = [
+        name
+        for row in documents.rows("infra/SECURITY.md", "statement")
+        for cell in row
+        for name in re.findall(r"`(\w+)`", cell)
+    ]
+
+    assert statements
+    assert set(statements) <= set(told)
+    named = [
+        re.findall(r"`(\w+)`", row[0]) for row in documents.rows("infra/SECURITY.md", "statement")
+    ]
+    assert {one for names in named for one in names} <= set(statements)
+
+
+def test_each_parameter_that_is_told_has_that_default() -> None:
+    """As the template declares it."""
+    declared = template.load()["Parameters"]
+    for names, defaults, _ in documents.rows("infra/OPERATIONS.md", "parameter"):
+        parameters = re.findall(r"`(\w+)`", names)
+        told = [one.strip("` ").replace("none", "") for one in defaults.split(",")]
+        for parameter, default in zip(parameters, told * len(parameters), strict=False):
+            assert str(declared[parameter]["Default"]) == default, parameter
+
+
+def test_the_map_of_the_house_is_true() -> None:
+    """Each room of core has its line, and each line its room."""
+    (house,) = (
+        block for _, block in documents.fences("CONTRIBUTING.md") if block.startswith("handlers/")
+    )
+    folder, drawn = "", set()
+    for line in house.splitlines():
+        name = line.split()[0]
+        folder = folder if line.startswith(" ") else name
+        drawn.add(folder + name if line.startswith(" ") else name)
+    rooms = {f"core/{path.parent.name}/" for path in (ROOT / "core").glob("*/__init__.py")}
+
+    assert all((ROOT / one).exists() for one in drawn)
+    assert {one for one in drawn if one.startswith("core/")} == rooms | {
+        "core/",
+        "core/operations.py",
+    }
+    assert {f"{one}/" for one in OURS} <= drawn
