@@ -1,4 +1,8 @@
-"""README.md can be followed: every command in it that can run here is run, in its order."""
+"""
+The documents can be followed: every command in them that can run here is run, in their order.
+
+What they name without a command, ``tests/unit/test_documents.py`` compares with what exists.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,7 @@ import pytest
 from infra.local import stack, workflow
 from infra.local.local_aws import interpreter
 from tests.e2e.account import ROOT, Account
+from tests.equipment import documents
 
 BILLING = "billing"
 
@@ -23,11 +28,11 @@ BILLING = "billing"
 @dataclass(frozen=True)
 class Run:
     """
-    How a command of the README is run here.
+    How a command of a document is run here.
 
     Attributes:
         shows: What its output must hold, a regular expression.
-        with_: What stands in for the README's placeholders.
+        with_: What stands in for the document's placeholders.
     """
 
     shows: str
@@ -36,49 +41,90 @@ class Run:
 
 @dataclass(frozen=True)
 class Not:
-    """Why a command of the README is not run here."""
+    """Why a command of a document is not run here."""
 
     because: str
 
 
-# Every command of the README, in its order.
-COMMANDS: dict[str, Run | Not] = {
-    "make run": Run(r"All of it was seen to happen, in \d+ s"),
-    "make test": Not("this is what runs these tests"),
-    "make package": Not(
-        "needs Lambda's own Python 3.13; tests/deployment builds for the interpreter that is here"
-    ),
-    "make validate": Not("installs three more environments; .ci/run runs it"),
-    "make deploy BUCKET=your-artifacts STACK=day2": Not("deploys to the real AWS"),
-    "aws rds add-tags-to-resource --resource-name <instance's ARN> "
-    "--tags Key=day2,Value=enabled": Run(
-        "^$", (("<instance's ARN>", f"arn:aws:rds:us-east-1:000000000000:db:{BILLING}"),)
-    ),
-    "aws ssm put-parameter --name /day2/<instance>/target-revision --type String --value 004": Run(
-        '"Version": 1', (("<instance>", BILLING),)
-    ),
-    'eval "$(make -s env)"': Run("^$"),
-    """make invoke PAYLOAD='{"instance": "orders", "action": "status"}'""": Run(
-        "orders is at 004; the head of this build is 004; 0 pending"
-    ),
-    "make invoke EVENT=events/direct_plan.json": Run(r"Would apply 0 migration\(s\)"),
-    'make new-migration NAME="Reporting role"': Run("alembic/versions/005_reporting_role.py"),
-    "make test-lambda-to TARGET=005": Run(r'"final_revision": "005"'),
-    ".venvs/dev/bin/alembic history": Run("004 -> 005.*Reporting role"),
-    ".venvs/dev/bin/alembic upgrade head --sql": Run("CREATE ROLE"),
-    "DATABASE_URL=postgresql://… .venvs/dev/bin/alembic current": Run(
-        "004", (("postgresql://…", '"$ORDERS_URL"'),)
-    ),
+ON_AWS = Not("needs an account of AWS")
+MEASURES = Not("takes minutes, and fails by itself where a limit is not kept")
+
+# Every command of every document, in its order. Documents are followed one after the other.
+COMMANDS: dict[str, dict[str, Run | Not]] = {
+    "README.md": {
+        "make run": Run(r"All of it was seen to happen, in \d+ s"),
+        "make test": Not("this is what runs these tests"),
+        "make package": Not(
+            "needs Lambda's own Python 3.13; tests/deployment builds for the interpreter here"
+        ),
+        "make validate": Not("installs three more environments; .ci/run runs it"),
+        "make deploy BUCKET=your-artifacts STACK=day2": ON_AWS,
+        "aws ssm put-parameter --name /day2/<instance>/target-revision --type String "
+        "--value 004": Run('"Version": 1', (("<instance>", BILLING),)),
+        "aws rds add-tags-to-resource --resource-name <instance's ARN> "
+        "--tags Key=day2,Value=enabled": Run(
+            "^$", (("<instance's ARN>", f"arn:aws:rds:us-east-1:000000000000:db:{BILLING}"),)
+        ),
+        "aws lambda invoke --function-name day2-dispatcher "
+        "--cli-binary-format raw-in-base64-out "
+        """--payload '{"instance": "<instance>"}' /dev/stdout""": Run(
+            r'"success": true.*"final_revision": "004"', (("<instance>", BILLING),)
+        ),
+        'eval "$(make -s env)"': Run("^$"),
+        """make invoke PAYLOAD='{"instance": "orders", "action": "status"}'""": Run(
+            "orders is at 004; the head of this build is 004; 0 pending"
+        ),
+        "make invoke EVENT=events/direct_plan.json": Run(r"Would apply 0 migration\(s\)"),
+        'make new-migration NAME="Reporting role"': Run("alembic/versions/005_reporting_role.py"),
+        "make test-lambda-to TARGET=005": Run(r'"final_revision": "005"'),
+        "make lint-migrations": Run("the revisions are clean"),
+    },
+    "CONTRIBUTING.md": {
+        "make test": Not("this is what runs these tests"),
+        "make lint": Not("the copy that is followed has no tests; .ci/run runs it"),
+        ".venvs/dev/bin/python -m pytest -q tests/unit": Not("make test runs it"),
+        "make chaos": MEASURES,
+        "make bench": MEASURES,
+        "make bench-sweep": MEASURES,
+        "make up": Run("deployed"),
+        'eval "$(make -s env)"': Run("^$"),
+        "make status": Run(r"orders +available"),
+        "make down": Not("would stop the local AWS of the tests; tests/local does it"),
+    },
+    "alembic/README.md": {
+        ".venvs/dev/bin/alembic history": Run("004 -> 005.*Reporting role"),
+        ".venvs/dev/bin/alembic upgrade head --sql": Run("CREATE ROLE"),
+        "DATABASE_URL=postgresql://… .venvs/dev/bin/alembic current": Run(
+            "004", (("postgresql://…", '"$ORDERS_URL"'),)
+        ),
+    },
+    "infra/ACCOUNTS.md": {
+        "make package": Not("as in the README"),
+        "aws s3 cp --recursive build/python3.13-arm64/upload s3://day2-artifacts-$REGION/": ON_AWS,
+        "make deploy BUCKET=day2-artifacts-$REGION": ON_AWS,
+        "aws cloudformation get-template --stack-name day2 --template-stage Processed "
+        "--query TemplateBody --output json > day2-processed.json": Run("^$"),
+        "aws s3 cp day2-processed.json s3://day2-artifacts-$REGION/": ON_AWS,
+        # tests/operations/test_conformance.py holds what a StackSet takes.
+        "aws cloudformation create-stack-set …": ON_AWS,
+        "aws cloudformation create-stack-instances …": ON_AWS,
+    },
+    "infra/OPERATIONS.md": {
+        ".venvs/dev/bin/python -m infra.redrive --stack day2 --list": Run(r"\d+ event\(s\) wait"),
+        ".venvs/dev/bin/python -m infra.redrive --stack day2": Not(
+            "would send again what other tests left; tests/operations/test_redrive.py does it"
+        ),
+        "make failures": Run(r"\d+ event\(s\) wait"),
+        "make redrive": Not("as above"),
+    },
 }
-
-
-def commands() -> list[str]:
-    """Return every command that the README shows, in its order, without what it says of it."""
-    blocks = re.findall(r"```console\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    lines = [line for block in blocks for line in block.splitlines()]
-    return [
-        re.sub(r"\s+# .*", "", line.removeprefix("$ ")) for line in lines if line.startswith("$ ")
-    ]
+# What is followed, in its order; a command stands here once for each time it is shown.
+TOLD = [
+    (command, run)
+    for document in COMMANDS
+    for command in documents.commands(document)
+    if isinstance(run := COMMANDS[document].get(command), Run)
+]
 
 
 @pytest.fixture
@@ -108,19 +154,27 @@ def big(folder: str) -> set[str]:
     return {"build", "tests"} if Path(folder) == ROOT else set()
 
 
-def test_every_command_has_an_entry() -> None:
-    """A new command in the README is run, or somebody has said why not."""
-    assert list(dict.fromkeys(commands())) == list(COMMANDS)
+@pytest.mark.parametrize("document", documents.names())
+def test_every_command_has_an_entry(document: str) -> None:
+    """A new command in a document is run, or somebody has said why not."""
+    shown = list(dict.fromkeys(documents.commands(document)))
+    entries = COMMANDS.get(document, {})
+
+    assert len(shown) == len(entries), (shown, list(entries))
+    for command, (entry, how) in zip(shown, entries.items(), strict=True):
+        # A long one that is not run is named by its beginning.
+        start = entry.removesuffix(" …") + " "
+        is_named = isinstance(how, Not) and entry.endswith(" …") and command.startswith(start)
+        assert command == entry or is_named
 
 
-def test_readme_can_be_followed(account: Account, checkout: Path) -> None:
-    """From its first command to its last, in one shell."""
+def test_the_documents_can_be_followed(account: Account, checkout: Path) -> None:
+    """From the first command to the last, in one shell."""
     account.create(BILLING, tagged=False)
     account.has_become(BILLING, "available")
-    told = [name for name in commands() if isinstance(COMMANDS[name], Run)]
 
     done = subprocess.run(
-        ["bash", "-c", script(told)],
+        ["bash", "-c", script()],
         cwd=checkout,
         env=environment(account),
         capture_output=True,
@@ -129,13 +183,13 @@ def test_readme_can_be_followed(account: Account, checkout: Path) -> None:
     )
 
     assert done.returncode == 0, done.stdout + done.stderr
-    shown = dict(enumerate(done.stdout.split("@@@\n")[1:]))
-    assert len(shown) == len(told)
-    for number, name in enumerate(told):
-        run = COMMANDS[name]
-        assert isinstance(run, Run)
-        assert re.search(run.shows, shown[number].strip()), f"{name}:\n{shown[number]}"
-    again = [text for number, text in shown.items() if "test-lambda-to" in told[number]]
+    shown = [text.strip() for text in done.stdout.split("@@@\n")[1:]]
+    assert len(shown) == len(TOLD)
+    for (command, run), text in zip(TOLD, shown, strict=True):
+        assert re.search(run.shows, text), f"{command}:\n{text}"
+    again = [
+        text for (command, _), text in zip(TOLD, shown, strict=True) if "test-lambda-to" in command
+    ]
     assert "Successfully applied 5 migration(s)" in again[0]
     assert "No pending migrations - database is up to date!" in again[1]
     assert account.result(BILLING, outcome="APPLIED")["final_revision"] == "004"
@@ -159,22 +213,27 @@ def test_help_lists_every_target() -> None:
     assert alone.stdout == helped.stdout
 
 
-def script(told: list[str]) -> str:
-    """Return a script that runs what is *told*, with a mark before the output of each command."""
+def script() -> str:
+    """Return a script that runs what is told, with a mark before the output of each command."""
     # The environments are there, since this runs in one of them. Release 1 of AWS's command line
-    # does not heed AWS_ENDPOINT_URL for rds in us-east-1.
+    # does not heed AWS_ENDPOINT_URL for rds in us-east-1, and sends a payload as it is given.
     lines = [
         "set -e",
         f"""make() {{ command make 'needs=@:' 'DEV={sys.executable}' "$@"; }}""",
-        'aws() { command aws --endpoint-url "$AWS_ENDPOINT_URL" "$@"; }',
+        """aws() {
+            local words=()
+            for word in "$@"; do
+                case "$word" in --cli-binary-format|raw-in-base64-out) ;; *) words+=("$word");; esac
+            done
+            command aws --endpoint-url "$AWS_ENDPOINT_URL" "${words[@]}"
+        }""",
     ]
-    for name in told:
-        run = COMMANDS[name]
-        assert isinstance(run, Run)
+    for name, run in TOLD:
+        command = name
         for placeholder, value in run.with_:
-            assert placeholder in name
-            name = name.replace(placeholder, value)  # noqa: PLW2901 - the command as run here
-        lines += ["echo @@@", name]
+            assert placeholder in command
+            command = command.replace(placeholder, value)
+        lines += ["echo @@@", command]
         if name == "make run":
             lines.append(f'ORDERS_URL="$({sys.executable} -c "$PRINT_ORDERS_URL")"')
     return "\n".join(lines)
