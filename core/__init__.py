@@ -15,6 +15,7 @@ A module imports only from what stands below it; ``tests/unit/test_architecture.
         check          does the database have what the revisions promise?
         by_hand        rollback, stamp, adopt
         keeping        which stack keeps the database
+        recorded       a run written down before it begins
         logins         passwords in line with the database
         entry          found, waited for, entered
         run            one carrying-out, and what it needs of AWS
@@ -35,6 +36,7 @@ A module imports only from what stands below it; ``tests/unit/test_architecture.
         rendering      their SQL on paper
         dialect        how values are written there
         history        where a database stands, and how it got there
+        runs           the runs that changed it, or tried to
         books          schema day2: made, verified, brought up to date
 
     postgres/          the server

@@ -70,6 +70,7 @@ class Request(NamedTuple):
         target: As asked: ``head``, an exact identifier, or ``None`` for the declared target.
         from_revision: The revision that a rollback says it starts from.
         wait_until: Until when an instance that is being made is waited for (aware, UTC).
+        continues: The id of the run whose rest this asks for.
     """
 
     trigger: Trigger
@@ -79,6 +80,7 @@ class Request(NamedTuple):
     target: str | None = None
     from_revision: str | None = None
     wait_until: datetime | None = None
+    continues: str | None = None
 
     @property
     def is_direct(self) -> bool:

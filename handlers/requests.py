@@ -43,7 +43,7 @@ _DIRECT_FIELDS = (
     "from_revision",
     "raise_on_failure",
 )
-_BUS_FIELDS = ("instance", "action", "target_revision", "wait_until")
+_BUS_FIELDS = ("instance", "action", "target_revision", "wait_until", "continues")
 _BUS_ACTIONS = (Action.MIGRATE, Action.STATUS)
 _ACTIONS = {action.value: action for action in Action}
 _SWEEP_FIELDS = ("full", "after")
@@ -168,6 +168,7 @@ def _requested(detail: Mapping[str, Any]) -> Request:
         instance=_instance(detail.get("instance"), "detail.instance"),
         target=_target(detail, "detail."),
         wait_until=_time(detail, "wait_until", "detail."),
+        continues=_text(detail, "continues", "detail."),
     )
 
 

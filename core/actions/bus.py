@@ -26,10 +26,16 @@ def request_runs(bus: Bus, instances: Iterable[str]) -> None:
     bus.put_events(MIGRATION_REQUESTED, details)
 
 
-def request_rest(bus: Bus, instance: str, *, target: str | None) -> None:
-    """Request what a run left undone: to *target* as asked, ``None`` for the declared one."""
+def request_rest(bus: Bus, instance: str, *, target: str | None, continues: str) -> None:
+    """
+    Request what the run *continues* left undone.
+
+    *target* is as that run was asked for, ``None`` for the declared one. Beyond the declared
+    one only the rest of a direct run may go, so the request says whose rest it is.
+    """
     detail: dict[str, object] = {"instance": instance, "action": Action.MIGRATE.value}
-    bus.put_events(MIGRATION_REQUESTED, [detail | _target(target)])
+    rest = {} if target is None else {"target_revision": target, "continues": continues}
+    bus.put_events(MIGRATION_REQUESTED, [detail | rest])
 
 
 def request_later(bus: Bus, asked: Request, *, wait_until: datetime) -> str:

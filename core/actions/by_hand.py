@@ -14,6 +14,7 @@ from core.actions.apply import apply
 from core.actions.entry import entered
 from core.actions.keeping import keep, look_up_keeper, refuse_anothers
 from core.actions.logins import vault_of
+from core.actions.recorded import recorded
 from core.actions.run import Run
 from core.decisions.keeper import Keeper
 from core.decisions.plan import known_current, plan_rollback
@@ -51,7 +52,9 @@ def rollback(run: Run) -> Result:
         for identifier in todo.revisions:
             description = run.revisions.descriptions[identifier]
             logger.info("%s: will be rolled back (%s)", identifier, description)
-        is_done = apply(run, place, session, todo, last_row=at.last_row, upward=False)
+        keep(run, place, session)
+        with recorded(run, session, todo):
+            is_done = apply(run, place, session, todo, last_row=at.last_row, upward=False)
     if not is_done:
         message = (
             f"Rolled back {len(run.report.applied)} migration(s), to {run.report.final_revision};"

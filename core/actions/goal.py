@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from core.access.locate import Place
 from core.actions.run import Run
-from core.decisions.plan import Plan, plan
-from core.decisions.target import choose_target
+from core.decisions.plan import Plan, plan, resolve
+from core.decisions.target import choose_target, declared_target
 from core.errors import (
     BehindCurrent,
     Rejected,
@@ -15,6 +15,9 @@ from core.model import (
     Choice,
     Declared,
 )
+from core.postgres.session import Session
+from core.revisions import runs
+from core.revisions.history import Position
 
 
 def choose(run: Run, current: str | None) -> Choice | None:
@@ -64,4 +67,32 @@ def no_target(name: str | None) -> Rejected:
     return Rejected(
         f"target_revision: nobody has declared a target for {name}: "
         "give target_revision, or write the instance's parameter"
+    )
+
+
+def refuse_beyond_declared(run: Run, session: Session, at: Position) -> None:
+    """
+    Refuse a request on the bus that goes beyond the declared target.
+
+    Whoever may put events could else move an instance past what its owner declared. The rest
+    of a direct run may go there: that run wrote into the database what it was asked for.
+
+    Raises:
+        Rejected: The target is newer than the declared one, and no direct run asked for it.
+    """
+    request = run.request
+    declared = run.cloud.parameters(str(request.instance)).declared
+    if declared is None or request.target is None:
+        return
+    identifiers = run.revisions.identifiers
+    asked = resolve(identifiers, request.target)
+    allowed = resolve(identifiers, declared_target(declared).target)
+    if identifiers.index(asked) <= identifiers.index(allowed):
+        return
+    rest_of = request.continues
+    if rest_of and at.last_row and runs.continues(session, rest_of, request.target):
+        return
+    raise Rejected(
+        f"detail.target_revision: {request.target} is newer than {allowed}, the declared target "
+        f"of {request.instance}: write {declared.parameter}, or invoke the function directly"
     )

@@ -8,9 +8,10 @@ from core.access.locate import Place, master_secret_name
 from core.actions import bus
 from core.actions.apply import apply
 from core.actions.entry import entered
-from core.actions.goal import choose, plan_to
+from core.actions.goal import choose, plan_to, refuse_beyond_declared
 from core.actions.keeping import keep, refuse_anothers
 from core.actions.logins import reconcile_logins
+from core.actions.recorded import recorded
 from core.actions.run import Run
 from core.decisions.eligibility import is_opted_in
 from core.decisions.plan import Plan
@@ -21,6 +22,7 @@ from core.errors import (
 from core.model import (
     Result,
     TargetSource,
+    Trigger,
 )
 from core.outcome import Outcome
 from core.postgres.session import Session, acquire_lock
@@ -45,6 +47,8 @@ def migrate(run: Run) -> Result:
                 "no-declared-target",
                 f"{place.name} is at {at.current}, and nobody has declared a target: left there",
             )
+        if run.request.trigger is Trigger.REQUEST and run.request.target is not None:
+            refuse_beyond_declared(run, session, at)
         todo = plan_to(run, place, at.current, choice)
         _check_files(run, session, at)
         if todo or at.last_row:
@@ -55,7 +59,8 @@ def migrate(run: Run) -> Result:
             logger.info(message)
             return Result(Outcome.UP_TO_DATE, message, run.report)
         _tell(run, todo)
-        is_done = apply(run, place, session, todo, last_row=at.last_row)
+        with recorded(run, session, todo):
+            is_done = apply(run, place, session, todo, last_row=at.last_row)
         if is_done:
             reconcile_logins(run, place, session)
     if not is_done:
@@ -121,7 +126,12 @@ def _incomplete(run: Run, place: Place) -> Result:
     if not _can_carry_on(run, place):
         return Result(Outcome.INCOMPLETE, f"{done}; {left}: send the same request again", report)
     is_asked = report.target_source in (TargetSource.REQUEST, TargetSource.DEFAULT)
-    bus.request_rest(run.cloud, place.name, target=report.target_revision if is_asked else None)
+    bus.request_rest(
+        run.cloud,
+        place.name,
+        target=report.target_revision if is_asked else None,
+        continues=run.request_id,
+    )
     return Result(Outcome.INCOMPLETE, f"{done}; {left} and were requested on the bus", report)
 
 

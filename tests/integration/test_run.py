@@ -306,7 +306,12 @@ def test_run_out_of_time_stops_between_revisions(site: Site) -> None:
     assert site.cloud.events == [
         (
             "Migration Requested",
-            {"instance": INSTANCE, "action": "migrate", "target_revision": "head"},
+            {
+                "instance": INSTANCE,
+                "action": "migrate",
+                "target_revision": "head",
+                "continues": REQUEST_ID,
+            },
         )
     ]
 

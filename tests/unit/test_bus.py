@@ -44,8 +44,14 @@ WRITTEN: list[tuple[Callable[[Heard], object], list[Asked]]] = [
         [requested(), Request(Trigger.REQUEST, instance="parts")],
     ),
     (lambda heard: bus.request_runs(heard, []), []),
-    (lambda heard: bus.request_rest(heard, "orders", target=None), [requested()]),
-    (lambda heard: bus.request_rest(heard, "orders", target="head"), [requested(target="head")]),
+    (
+        lambda heard: bus.request_rest(heard, "orders", target=None, continues="7f2c"),
+        [requested()],
+    ),
+    (
+        lambda heard: bus.request_rest(heard, "orders", target="head", continues="7f2c"),
+        [requested(target="head", continues="7f2c")],
+    ),
     (
         lambda heard: bus.request_later(heard, requested(), wait_until=UNTIL),
         [requested(wait_until=UNTIL)],

@@ -125,7 +125,7 @@ REJECTED = {
     ),
     "rejected_requested_by_secret": (
         "detail.secret_name: is unknown: "
-        "the fields are instance, action, target_revision, wait_until"
+        "the fields are instance, action, target_revision, wait_until, continues"
     ),
     "rejected_requested_relative_target": (
         "detail.target_revision: '+1' is no target: give 'head' or one exact revision identifier"
