@@ -28,6 +28,7 @@ from psycopg2.extensions import encrypt_password
 
 from infra.local import processes, rds_likeness
 from infra.local.postgres_programs import Programs, ServerError, find_programs, run
+from infra.local.rds_extensions import server_program
 from infra.local.state import State, free_port, port_is_free, shared_folder
 
 START_SECONDS = 30
@@ -286,7 +287,7 @@ class Server:
         begin = log.stat().st_size
         configuration = f"--config-file={self.folder / 'postgresql.conf'}"
         process = processes.start(
-            [self.programs.folder / "postgres", configuration, "-D", self.data],
+            [server_program(self.programs), configuration, "-D", self.data],
             log=log,
             user=_server_user(),
         )

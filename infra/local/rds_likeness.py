@@ -22,9 +22,15 @@ CREATE FUNCTION pg_catalog.day2_local_login() RETURNS event_trigger
     AS $$
     BEGIN
         IF (SELECT rolsuper FROM pg_roles WHERE rolname = session_user) THEN RETURN; END IF;
-        IF pg_has_role(session_user, 'rds_iam', 'USAGE')
-            OR pg_has_role(session_user, 'rds_iam', 'SET')
-        THEN
+        IF EXISTS (
+            WITH RECURSIVE held (role) AS (
+                SELECT oid FROM pg_roles WHERE rolname = session_user
+                UNION
+                SELECT m.roleid FROM held JOIN pg_auth_members AS m ON m.member = held.role
+                WHERE m.inherit_option OR m.set_option
+            )
+            SELECT FROM held WHERE role = to_regrole('rds_iam')
+        ) THEN
             RAISE invalid_authorization_specification
                 USING MESSAGE = format('PAM authentication failed for user "%s"', session_user);
         END IF;

@@ -190,6 +190,41 @@ def test_member_of_rds_iam_cannot_log_in_with_a_password(
     connect(server, tmp_path, dbname=database).close()
 
 
+def test_chain_of_several_kinds_of_membership_counts(
+    make_server: MakeServer, tmp_path: Path
+) -> None:
+    """Acting as one role that inherits from another is a way to rds_iam too."""
+    server = make_server()
+    if server.programs.major < 16:
+        options = ("", "")
+    else:
+        options = ("WITH INHERIT FALSE, SET TRUE", "WITH INHERIT TRUE, SET FALSE")
+
+    run(
+        connect(server, tmp_path),
+        "CREATE ROLE ops",
+        "CREATE ROLE tokens",
+        f"GRANT ops TO boss {options[0]}",
+        f"GRANT tokens TO ops {options[1]}",
+        "GRANT rds_iam TO tokens",
+    )
+
+    with pytest.raises(psycopg2.OperationalError, match=REFUSED_FOR_IAM):
+        connect(server, tmp_path)
+
+
+def test_master_makes_the_extensions_that_rds_offers(
+    make_server: MakeServer, tmp_path: Path
+) -> None:
+    """And drops them; what RDS does not offer is refused, as PostgreSQL refuses it."""
+    server = make_server()
+    for name in ("pg_stat_statements", "postgres_fdw", "dblink", "pageinspect", "hstore"):
+        run(connect(server, tmp_path), f"CREATE EXTENSION {name}", f"DROP EXTENSION {name}")
+
+    with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+        run(connect(server, tmp_path), "CREATE EXTENSION file_fdw")
+
+
 @pytest.mark.parametrize("role", ["rds_iam", "rds_password", "rds_replication"])
 def test_master_grants_rds_roles(make_server: MakeServer, tmp_path: Path, role: str) -> None:
     """As on RDS, on every version: and it can still log in, and take them away again."""
