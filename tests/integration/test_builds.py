@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import MigrationError
+from core.revisions.runner import Revisions
 from tests.equipment.histories import history_of
 from tests.equipment.site import Site, make_empty
 from tests.integration.test_command_line import alembic, url_of
@@ -72,3 +73,19 @@ def test_a_release_number_is_a_revision(site: Site, tmp_path: Path) -> None:
         ("2025.11.1",),
         ("2025.12.0",),
     ]
+
+
+def test_a_script_that_is_not_run_is_not_loaded(site: Site, tmp_path: Path) -> None:
+    """What was applied long ago may need what is no longer there: function and command go on."""
+    revisions = history_of(tmp_path, {"a1": "pass", "a2": "pass", "a3": "pass"})
+    site.run(target="a1", revisions=revisions)
+    script = tmp_path / "alembic" / "versions" / "a1.py"
+    script.write_text(script.read_text() + "\nimport what_is_no_longer_there\n")
+
+    result = site.run(target="a2", revisions=Revisions(tmp_path / "alembic.ini"))
+    command = alembic("-x", f"url={url_of(site)}", "upgrade", "a3", folder=tmp_path)
+    on_paper = alembic("upgrade", "a2:a3", "--sql", folder=tmp_path)
+
+    assert result.report.applied == ["a2"]
+    assert (command.returncode, on_paper.returncode) == (0, 0)
+    assert site.query("SELECT version_num FROM day2.alembic_version") == [("a3",)]
