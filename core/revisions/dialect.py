@@ -24,6 +24,7 @@ from sqlalchemy.dialects.postgresql.ranges import MultiRange
 from sqlalchemy.engine.mock import MockConnection
 from sqlalchemy.schema import ExecutableDDLElement
 from sqlalchemy.sql.dml import UpdateBase
+from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.visitors import iterate
 
 from core.revisions import scripts
@@ -55,13 +56,29 @@ class Day2PostgresqlImpl(PostgresqlImpl):
     notes: list[str]
     stop: str
 
-    def _exec(self, construct: Any, *given: Any, **options: Any) -> Any:
+    def _exec(
+        self,
+        construct: Any,
+        execution_options: Mapping[str, Any] | None = None,
+        *given: Any,
+        **options: Any,
+    ) -> Any:
         if not self.as_sql:
-            return super()._exec(construct, *given, **options)
-        return self.write(text(construct) if isinstance(construct, str) else construct, {})
+            return super()._exec(construct, execution_options, *given, **options)
+        return self.write(construct, {}, execution_options)
 
-    def write(self, construct: Any, values: Mapping[str, Any]) -> None:
+    def write(
+        self,
+        construct: Any,
+        values: Mapping[str, Any],
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
         """Write *construct* with *values*, as far as they can be written."""
+        if isinstance(construct, str):
+            construct = text(construct)
+        elif isinstance(construct, FunctionElement):
+            # As SQLAlchemy does where it is executed.
+            construct = construct.select()
         refuse_unbound(construct, values)
         try:
             written = _literally(construct, values)
@@ -73,7 +90,11 @@ class Day2PostgresqlImpl(PostgresqlImpl):
             self.static_output("-- " + str(shown).replace("\n", "\n-- "))
             self.static_output(self.stop)
         else:
-            self.static_output(written.replace("\t", "    ").strip() + self.command_terminator)
+            if not values and (options or {}).get("no_parameters"):
+                # SQLAlchemy doubles each percent sign, and the driver then leaves them so.
+                written = written.replace("%", "%%")
+            # Alembic writes spaces for tabs: a value with one would be another.
+            self.static_output(written.strip() + self.command_terminator)
 
 
 def refuse_unbound(construct: Any, values: Mapping[str, Any]) -> None:
@@ -177,7 +198,8 @@ def _literal(value: Any) -> str:
             return str(value).lower()
         case int() | Decimal() | float():
             number = str(value)
-            return number if number.strip("-")[:1].isdigit() else f"'{number}'::float"
+            kind = "numeric" if isinstance(value, Decimal) else "float"
+            return number if number.strip("-")[:1].isdigit() else f"'{number}'::{kind}"
         case str() if "\0" not in value:
             return "'" + value.replace("'", "''") + "'"
         case bytes() | bytearray() | memoryview():
@@ -190,6 +212,8 @@ def _literal(value: Any) -> str:
             return f"'{{{','.join(map(str, value))}}}'"
         case list():
             return f"ARRAY[{', '.join(map(_literal, value))}]" if value else "'{}'"
+        case tuple() if value:
+            return f"({', '.join(map(_literal, value))})"
     raise NoLiteral(f"SQL has no literal for a value of type {type(value).__name__}")
 
 
@@ -217,22 +241,26 @@ class PaperConnection(MockConnection):
     def __exit__(self, *_: object) -> None:
         return None
 
-    def execute(self, obj: Any, parameters: Any = None, *_: Any, **__: Any) -> _Unknown:
+    def execute(self, obj: Any, parameters: Any = None, execution_options: Any = None) -> _Unknown:
         """Write *obj* with *parameters*; nothing is known of what comes of it."""
-        rows = parameters if isinstance(parameters, list | tuple) else [parameters or {}]
+        rows = parameters if parameters and isinstance(parameters, list) else [parameters or {}]
         for row in rows:
-            self._impl.write(obj, row)
+            self._impl.write(obj, row, execution_options)
         return _Unknown()
 
-    def exec_driver_sql(self, statement: str, parameters: Any = None, **_: Any) -> _Unknown:
+    def exec_driver_sql(
+        self, statement: str, parameters: Any = None, execution_options: Any = None
+    ) -> _Unknown:
         """Write *statement* with *parameters*, in psycopg2's style."""
-        rows = parameters if isinstance(parameters, list) else [parameters]
+        rows = parameters if parameters and isinstance(parameters, list) else [parameters or ()]
         for row in rows:
-            shown = statement
             if isinstance(row, Mapping):
                 shown = statement % {name: _literal(value) for name, value in row.items()}
-            elif row:
+            elif row or not (execution_options or {}).get("no_parameters"):
+                # Also without a value psycopg2 takes a percent sign for a placeholder.
                 shown = statement % tuple(map(_literal, row))
+            else:
+                shown = statement
             self._impl.static_output(shown.strip() + self._impl.command_terminator)
         return _Unknown()
 

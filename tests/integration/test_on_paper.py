@@ -82,6 +82,44 @@ def test_a_script_writes_the_values_that_a_run_sends(site: Site, tmp_path: Path)
     assert site.query(rows) == sent
 
 
+# Texts that each layer on the way to the server may take for something of its own: what is run on
+# the table t, whose one row is compared.
+TEXTS = [
+    """op.get_bind().exec_driver_sql("INSERT INTO t VALUES ('5%%')")""",
+    """op.get_bind().exec_driver_sql(
+        "INSERT INTO t VALUES ('5%%')", execution_options={"no_parameters": True})""",
+    """op.execute("INSERT INTO t VALUES ('5%%')", execution_options={"no_parameters": True})""",
+    """op.execute("INSERT INTO t VALUES ('5%%6% %(x)s')")""",
+    """op.execute("INSERT INTO t VALUES ('a\\tb')")""",
+    """op.alter_column("t", "s", server_default="5%% %(x)s\\tz"); op.execute(DEFAULT)""",
+    """op.alter_column("t", "s", server_default=sa.text("'5%% %(x)s'")); op.execute(DEFAULT)""",
+    """op.execute(sa.DDL("ALTER TABLE t ALTER s SET DEFAULT '5%%'")); op.execute(DEFAULT)""",
+    """op.alter_column("t", "s", comment="5%% %(x)s\\tz")
+    op.execute("INSERT INTO t VALUES (col_description('t'::regclass, 1))")""",
+    """op.create_index("i", "t", ["s"], postgresql_where=sa.text("s LIKE '5%'"))
+    op.execute("INSERT INTO t VALUES (pg_get_indexdef('i'::regclass))")""",
+    """op.execute("CREATE SEQUENCE q"); op.execute(sa.func.nextval("q"))
+    op.execute("INSERT INTO t SELECT is_called FROM q")""",
+]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_script_writes_the_text_that_a_run_sends(site: Site, tmp_path: Path, text: str) -> None:
+    """Percent signs and tabs stay what they are, however many layers they pass."""
+    make = "import sqlalchemy as sa; DEFAULT = 'INSERT INTO t DEFAULT VALUES'"
+    revisions = history_of(
+        tmp_path, {"a1": "op.execute('CREATE TABLE t (s text)')", "a2": f"{make}\n    {text}"}
+    )
+    site.run(revisions=revisions)
+    sent = site.query("SELECT s FROM t")
+    make_empty(site.server)
+
+    run_script(site, script_of(tmp_path))
+
+    assert len(sent) == 1
+    assert site.query("SELECT s FROM t") == sent
+
+
 def test_a_script_that_is_not_whole_stops_and_records_nothing(site: Site, tmp_path: Path) -> None:
     """A database never says that it has what a script left out; what came before stays."""
     history_of(

@@ -106,7 +106,7 @@ WRITTEN = {
     "op.get_bind().execute(t.update().where(t.c.i == sa.bindparam('z')), {'z': 1, 'd': None})": (
         "UPDATE t SET d=NULL WHERE t.i = 1;"
     ),
-    "op.get_bind().exec_driver_sql(\"SELECT '100%'\")": "SELECT '100%';",
+    "op.get_bind().exec_driver_sql(\"SELECT '100%%'\")": "SELECT '100%';",
     "op.get_bind().exec_driver_sql(\"SELECT '1%%', %(i)s\", {'i': 1})": "SELECT '1%', 1;",
     'op.get_bind().exec_driver_sql("SELECT %s", (1,))': "SELECT 1;",
     "op.execute(t.delete().where(t.c.i.in_([1, 2])))": "DELETE FROM t WHERE t.i IN (1, 2);",
@@ -175,6 +175,7 @@ def test_a_value_without_a_literal_is_told_and_the_rest_is_shown(write: Write) -
     [
         ("raise KeyError('x')", "KeyError: 'x'"),
         ("raise SystemExit(3)", "SystemExit: 3"),
+        ("op.get_bind().exec_driver_sql('SELECT 1 %')", "ValueError: incomplete format"),
         ("raise ValueError('one\\ntwo')", "ValueError: one"),
         (
             "operations.index('i', on='parcels', columns='depot')",
