@@ -1,30 +1,31 @@
 """
-How Alembic reaches a database: through the runner's session, or by itself from a URL.
+How the ``alembic`` command reaches a database: from a URL, or by a session of ours that is lent.
 
-The runner (``core/revisions/runner.py``) lends its connection in ``config.attributes``. The plain
-``alembic`` command takes ``-x url=…`` or DATABASE_URL, and goes by the same rules: the
-lock, schema ``day2``, one transaction a revision, a history row in each.
+The function does without this file: ``core/revisions/runner.py`` has its session. The plain
+``alembic`` command takes ``-x url=…`` or DATABASE_URL and goes by the same loop, and so by the same
+rules: the lock, schema ``day2``, one transaction a revision, a history row in each.
 """
 
 import getpass
 import logging.config
+import math
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from functools import cache
 from pathlib import Path
-from typing import Any
 
+import psycopg2
 from alembic import context
 from alembic.util import CommandError
-from sqlalchemy import URL, Connection, MetaData, create_engine, make_url
-from sqlalchemy.pool import NullPool
+from sqlalchemy import URL, make_url
 
 from core.access.login_passwords import LoginVault, Vault
 from core.budget import Budget
 from core.errors import MigrationError
-from core.postgres.session import acquire_lock
-from core.revisions import books, dialect, rendering, scripts
+from core.postgres.lending import lend
+from core.postgres.session import Session, acquire_lock, session_settings, start_options
+from core.revisions import books, history, loop, rendering, scripts
 from core.revisions.history import Recorder
 from core.revisions.manifest import Revision
 from core.settings import Settings
@@ -32,23 +33,6 @@ from core.settings import Settings
 config = context.config
 LOCK_WAIT_SECONDS = 60
 logger = logging.getLogger("core.revisions")
-
-
-def configure(**options: Any) -> None:
-    """Configure Alembic the one way that every run of ours shares."""
-    if "connection" in options:
-        dialect.refuse_unbound_in(options["connection"])
-    on_apply: Any = [] if "connection" in config.attributes else by_hand()
-    context.configure(
-        # Day-2 operations have no models: autogenerate is to find nothing, ever.
-        target_metadata=MetaData(),
-        include_object=lambda *_: False,
-        version_table_schema=books.SCHEMA,
-        transaction_per_migration=True,
-        # The runner writes each row itself, together with the revision.
-        on_version_apply=on_apply,
-        **options,
-    )
 
 
 def by_hand() -> Recorder:
@@ -78,25 +62,77 @@ def database_url() -> str:
     return url
 
 
-@contextmanager
-def session_of_our_own() -> Iterator[Connection]:
-    """Connect by URL, make schema day2 unless we only look, and hold the lock."""
+class ByHand:
+    """The supervisor of a run that somebody started with the command: it has all the time."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def session_settings(self) -> str:
+        """Set no limit of time."""
+        return session_settings(self._session, statement_timeout_seconds=None)
+
+    def time_left(self) -> float:
+        """Say that there is no end."""
+        return math.inf
+
+    def may_go_on(self) -> bool:
+        """Go on."""
+        return True
+
+    def committed(self, revision: str) -> None:
+        """Settle the passwords that *revision* set."""
+        if "vault" in config.attributes:
+            config.attributes["vault"].settle()
+        logger.info("%s: done", revision)
+
+
+def session_of_our_own() -> Session:
+    """Connect by URL, with what the function's own sessions start with."""
     # SQLAlchemy 2.1 takes plain postgresql:// for psycopg 3, which is not installed.
     url = make_url(database_url()).set(drivername="postgresql+psycopg2")
-    # As in the function: a default role of the user's would own schema day2 and all that follows.
-    options = {"options": f"{url.query.get('options', '')} -c role=none".strip()}
-    engine = create_engine(url, poolclass=NullPool, hide_parameters=True, connect_args=options)
-    with engine.connect() as connection:
-        configure(connection=connection)
-        if not context.get_context().opts.get("dont_mutate"):
-            config.attributes.setdefault("vault", vault(url))
-            session: Any = connection.connection.driver_connection
-            session.autocommit = True
-            acquire_lock(session, Budget.of(LOCK_WAIT_SECONDS), wait_seconds=LOCK_WAIT_SECONDS)
-            books.bring_up(session)
-            session.autocommit = False
-        connection.commit()
-        yield connection
+    config.attributes.setdefault("vault", vault(url))
+    _, parameters = url.get_dialect()().create_connect_args(url)
+    # The user's own go first: a default role of theirs would own schema day2 and all that follows.
+    options = f"{parameters.get('options', '')} {start_options()}".strip()
+    return Session.open(parameters | {"options": options})
+
+
+def run(session: Session) -> None:
+    """Do over *session* what the command wants: look, carry out, or stamp."""
+    with lend(session) as connection:
+        loop.configure(context, connection=connection)
+        migration = context.get_context()
+        if migration.opts.get("dont_mutate"):
+            list(migration.opts["fn"](migration.get_current_heads(), migration))
+            return
+    acquire_lock(session, Budget.of(LOCK_WAIT_SECONDS), wait_seconds=LOCK_WAIT_SECONDS)
+    books.bring_up(session)
+    start = history.position(session).current
+    with lend(session) as connection:
+        loop.configure(context, connection=connection)
+        migration = context.get_context()
+        heads = (start,) if start and not migration.opts.get("purge") else ()
+        steps = [step.info for step in migration.opts["fn"](heads, migration)]
+    if any(step.is_stamp for step in steps):
+        (end,) = steps[-1].destination_revision_ids or (None,)
+        history.stamp(
+            session, start, revision(end), trigger="command", request_id=getpass.getuser()
+        )
+    elif steps:
+        names = [step.up_revision_id for step in steps]
+        loop.carry_out(
+            context,
+            session,
+            history.way(build(), names, upward=steps[0].is_upgrade),
+            recorder=by_hand(),
+            supervisor=ByHand(session),
+        )
+
+
+def revision(identifier: str | None) -> Revision | None:
+    """Return the revision of the build that *identifier* names."""
+    return next((one for one in build() if one.identifier == identifier), None)
 
 
 def vault(url: URL) -> Vault:
@@ -117,29 +153,33 @@ if config.config_file_name and getattr(config, "cmd_opts", None) is not None:
 if context.is_offline_mode():
     paper = config.attributes.get(rendering.PAPER) or rendering.Paper()
     scripts.lay(context.script, build(), paper)
-    configure(dialect_name="postgresql")
+    loop.configure(
+        context,
+        dialect_name="postgresql",
+        transaction_per_migration=True,
+        on_version_apply=by_hand(),
+    )
     # A script that starts at base makes everything it needs.
     if not context.get_starting_revision_argument():
         context.get_context().impl.static_output(books.CREATE)
     with context.begin_transaction():
         context.run_migrations()
     if rendering.PAPER not in config.attributes:
-        for revision, reasons in paper.partial.items():
-            logger.warning("revision %s is not whole in this script: %s", revision, reasons[0])
+        for one, reason in paper.partial.items():
+            logger.warning("revision %s is not whole in this script: %s", one, reason)
         if paper.refused:
             raise CommandError("; ".join(paper.refused))
-elif "connection" in config.attributes:
-    configure(connection=config.attributes["connection"])
-    with context.begin_transaction():
-        context.run_migrations()
 else:
     scripts.lay(context.script, build())
     try:
-        with session_of_our_own():
-            with context.begin_transaction():
-                context.run_migrations()
-            if "vault" in config.attributes:
-                config.attributes["vault"].settle()
+        if "connection" in config.attributes:
+            # A session of ours that is lent: by the tests, say.
+            run(config.attributes["connection"].connection.driver_connection)
+        else:
+            with closing(session_of_our_own()) as session:
+                run(session)
     except MigrationError as error:
         # The command prints this one's text; of any other it prints a traceback.
         raise CommandError(str(error)) from error
+    except psycopg2.Error as error:
+        raise CommandError(str(error).strip()) from error

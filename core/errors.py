@@ -149,17 +149,29 @@ class RunFailed(MigrationError):
 
 class RevisionFailed(RunFailed):
     """
-    One revision failed and was rolled back; earlier ones of the run are kept.
+    One revision failed; its open transaction was rolled back, and earlier revisions are kept.
 
     Attributes:
         revision: The one that failed.
         sqlstate: The server's error code, where the failure was the server's.
+        has_committed: It may have committed something itself, so that it is not simply run again.
+        is_late: The time of the run was over.
     """
 
-    def __init__(self, message: str, *, revision: str, sqlstate: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        revision: str,
+        sqlstate: str | None = None,
+        has_committed: bool = False,
+        is_late: bool = False,
+    ) -> None:
         super().__init__(message)
         self.revision = revision
         self.sqlstate = sqlstate
+        self.has_committed = has_committed
+        self.is_late = is_late
 
 
 class UntrustedServer(MigrationError):

@@ -28,7 +28,6 @@ logger = logging.getLogger(__name__)
 # PostgreSQL documentation, Appendix A.
 _LOCK_NOT_AVAILABLE = "55P03"
 _DEADLOCK_DETECTED = "40P01"
-_QUERY_CANCELED = "57014"
 _OPERATOR_INTERVENTION = "57P"
 
 
@@ -48,19 +47,22 @@ def apply(
         RevisionFailed: A revision failed, for good or for too many tries.
         NotReady: The connection broke.
     """
+    application = _Application(run, place, session, todo, upward=upward)
     try:
-        is_done = _Application(run, place, session, todo, upward=upward).carry_out()
+        is_done = application.carry_out()
     except (RevisionFailed, NotReady) as error:
         code = getattr(error, "sqlstate", None) or ""
-        if is_broken(session) or code.startswith(_OPERATOR_INTERVENTION):
+        is_ended = is_broken(session) or code.startswith(_OPERATOR_INTERVENTION)
+        if is_ended or not session.is_idle:
             _read_back_anew(run, place, todo, last_row)
-            raise NotReady(
-                f"the connection broke ({error}): run the same request again, and it carries on"
-            ) from error
-        _read_back(run, session, todo, last_row)
-        if code == _QUERY_CANCELED and run.report.applied:
-            # It had what was left of the budget; the next run gives it a whole one.
-            return False
+        else:
+            _read_back(run, session, todo, last_row)
+        if isinstance(error, RevisionFailed):
+            if error.is_late and not (application.had_whole_time or error.has_committed):
+                # It had what was left of the budget; the next run gives it a whole one.
+                return False
+            if is_ended and not error.is_late and not error.has_committed:
+                raise NotReady(f"{error}: run the same request again, and it carries on") from error
         raise
     _read_back(run, session, todo, last_row)
     if is_done and run.report.final_revision != todo.target:
@@ -92,6 +94,8 @@ class _Application:
         )
         self._done = 0
         self._tries = 0
+        self._whole_seconds = run.budget.whole_seconds
+        self._first_seconds = run.budget.left()
 
     def carry_out(self) -> bool:
         """
@@ -138,6 +142,15 @@ class _Application:
             return self._done < len(self._todo.revisions)
         return False
 
+    @property
+    def had_whole_time(self) -> bool:
+        """Whether the revision that was begun last had the time of a whole run, or most of it."""
+        return self._done == 0 and self._first_seconds >= self._whole_seconds / 2
+
+    def time_left(self) -> float:
+        """Return what is left of the budget, in seconds."""
+        return self._run.budget.left()
+
     def session_settings(self) -> str:
         """Give a revision what is left of the budget for its statements."""
         left = self._run.budget.left()
@@ -166,6 +179,8 @@ class _Application:
         settings = self._run.settings
         return (
             error.sqlstate in (_LOCK_NOT_AVAILABLE, _DEADLOCK_DETECTED)
+            # A retry is safe only where everything was rolled back.
+            and not error.has_committed
             and self._tries < settings.revision_tries
             and self._run.budget.left() > pause + settings.relation_lock_timeout_ms / 1000
         )
@@ -179,6 +194,7 @@ class _Application:
             f"{error}; {who}; tried {self._tries} time(s): end that session, or try again later",
             revision=error.revision,
             sqlstate=error.sqlstate,
+            has_committed=error.has_committed,
         )
 
     def _watch(self) -> Watch:

@@ -1,4 +1,4 @@
-"""The door to PostgreSQL: connect, hold the lock, set the session, lend it to Alembic."""
+"""The door to PostgreSQL: connect, hold the lock, set the session."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import socket
 import threading
 import time
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, nullcontext, suppress
+from types import MappingProxyType
+from typing import Any, Self
 
 import psycopg2
 from psycopg2 import errors, extensions, sql
@@ -25,9 +26,7 @@ from core.errors import (
     WrongPassword,
 )
 from core.model import Database
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection
+from core.postgres.transactions import NEXT_ID, STAMP, Account, watched
 
 LOCK_KEY = zlib.crc32(b"day2-migrations")
 CONNECT_TIMEOUT_SECONDS = 10
@@ -50,6 +49,8 @@ _START_SETTINGS = {
     "idle_in_transaction_session_timeout": "300000",
     # For our own short statements; a revision is given what is left of the budget.
     "statement_timeout": "30000",
+    # Not by a default of the server, the database or the role: it would cut us without a word.
+    "idle_session_timeout": "0",
     # psycopg2 reads timestamps in this style only, whatever the role's own default is.
     "datestyle": "ISO",
     # A default role (ALTER ROLE or DATABASE … SET role) would own all that we make: what a
@@ -64,53 +65,199 @@ class Session(extensions.connection):  # type: ignore[misc]  # psycopg2 has no t
 
     The server's timeouts do not help where its answer gets lost on the way, and keepalives
     do not where a box in the middle answers them.
+
+    Attributes:
+        account: What becomes of its transactions, while a revision has it.
+        is_lent: It is in use by SQLAlchemy, which may not close it.
+        is_deaf: What the driver's methods would send is not sent: our own statements have
+            ended the transaction that SQLAlchemy takes for open.
+        was_cut: Its time was over.
+        parameters: What it was opened with, for others to the same database.
     """
 
-    _following: str | None = None
-    _opened: list[tuple[Any, ...]] | None = None
+    # The driver's own, without types.
+    autocommit: bool
+    account: Account | None = None
+    is_lent: bool = False
+    is_deaf: bool = False
+    was_cut: bool = False
+    parameters: Mapping[str, Any] = MappingProxyType({})
 
-    def open_next(self, statements: str) -> None:
+    _opened: list[tuple[Any, ...]] | None = None
+    _timer: threading.Timer | None = None
+
+    @classmethod
+    def open(cls, parameters: Mapping[str, Any], *, seconds: float | None = None) -> Self:
         """
-        Have the next commit open another transaction with *statements*, in its round trip.
+        Open a session by libpq's *parameters*, in autocommit, to be cut in *seconds*.
+
+        Raises:
+            psycopg2.OperationalError: The server is not there, or refuses.
+        """
+        session: Self = psycopg2.connect(connection_factory=cls, **parameters)
+        session.parameters = parameters
+        if seconds is not None:
+            session.end_after(seconds)
+        session.autocommit = True
+        return session
+
+    def another(self) -> Session:
+        """Open another session with the same database, which is cut when this one is."""
+        left = None if self._timer is None else max(0.0, self._end - time.monotonic())
+        return Session.open(self.parameters, seconds=left)
+
+    # Ends of transactions, each of which the account sees
+
+    def commit(self) -> None:
+        """Commit."""
+        if not self.is_deaf:
+            with self.account.commit() if self.account else nullcontext():
+                super().commit()
+
+    def rollback(self) -> None:
+        """Roll back."""
+        if not self.is_deaf:
+            with self.account.rollback() if self.account else nullcontext():
+                super().rollback()
+
+    def reset(self) -> None:
+        """Roll back, and set the session back to its defaults."""
+        with self.account.rollback() if self.account else nullcontext():
+            super().reset()
+
+    def set_isolation_level(self, level: int | None) -> None:
+        """Roll back, and set the isolation *level* of the transactions to come."""
+        if not self.is_deaf:
+            with self.account.rollback() if self.account else nullcontext():
+                super().set_isolation_level(level)
+
+    def tpc_prepare(self) -> None:
+        """Prepare the transaction for a commit in two phases."""
+        if self.account:
+            self.account.has_prepared()
+        super().tpc_prepare()
+
+    def tpc_rollback(self, *xid: Any) -> None:
+        """Roll back in two phases."""
+        with self.account.rollback() if self.account else nullcontext():
+            super().tpc_rollback(*xid)
+
+    def cursor(self, *arguments: Any, **options: Any) -> Any:
+        """Return a cursor that the account is kept by."""
+        wanted = options.pop("cursor_factory", None) or self.cursor_factory
+        return super().cursor(*arguments, cursor_factory=watched(wanted), **options)
+
+    def close(self) -> None:
+        """Close the session; where it is lent, only what is open is rolled back, as by closing."""
+        if self.is_deaf:
+            return
+        if self.account and not self.closed:
+            self.rollback()
+        if self.is_lent:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._wire.close()
+        super().close()
+
+    # How our own code uses it
+
+    def ask(self, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """
+        Run *statement* in the transaction that is open, or in one of its own; return its rows.
+
+        No transaction is open behind it that was not before, and no account is kept of it.
+        """
+        is_alone = self.is_idle and self.status == extensions.STATUS_READY and not self.autocommit
+        if is_alone:
+            self.autocommit = True
+        try:
+            with closing(extensions.cursor(self)) as cursor:
+                cursor.execute(statement, values or None)
+                return list(cursor.fetchall()) if cursor.description else []
+        finally:
+            if is_alone and not self.closed:
+                self.autocommit = False
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the server is in no transaction with us."""
+        return bool(self.info.transaction_status == extensions.TRANSACTION_STATUS_IDLE)
+
+    @property
+    def begins_as_by_default(self) -> bool:
+        """Whether the driver begins a transaction as BEGIN alone does."""
+        return (self.isolation_level, self.readonly, self.deferrable) == (None, None, None)
+
+    def make_transactional(self) -> None:
+        """
+        Have driver and server be of one mind, so that the next statement is in a transaction.
+
+        A revision may have left autocommit on, another isolation level, or a transaction that
+        it ended by a statement, which the driver takes for open. One that is really open stays.
+        """
+        if self.is_idle and self.status != extensions.STATUS_READY:
+            extensions.connection.rollback(self)
+        if self.status == extensions.STATUS_READY and (
+            self.autocommit or not self.begins_as_by_default
+        ):
+            self.set_session(
+                isolation_level="DEFAULT",
+                readonly="DEFAULT",
+                deferrable="DEFAULT",
+                autocommit=False,
+            )
+
+    def let_go(self) -> None:
+        """Roll back whatever is open, and be as a session that was just opened."""
+        self.account, self.is_deaf, self.is_lent, self._opened = None, False, False, None
+        if not is_broken(self):
+            super().rollback()
+            self.make_transactional()
+            self.autocommit = True
+            if not self.is_idle:
+                # A transaction that was begun by a statement, in autocommit.
+                self.ask("ROLLBACK")
+
+    def commit_and_open(self, statements: str | None) -> None:
+        """
+        Commit, and open the next transaction with *statements*, in one round trip.
 
         Not by COMMIT AND CHAIN, which would hand on the isolation that a revision chose.
+        ``None`` opens none. A failure behind the commit is none of it: nothing is opened then.
+
+        Raises:
+            psycopg2.Error: The commit failed.
         """
-        self._following = statements
+        if statements is None:
+            super().commit()
+            return
+        try:
+            # The driver takes it for one transaction, and so begins none itself.
+            self._opened = self.ask(f"COMMIT; BEGIN; {statements}")
+        except psycopg2.Error:
+            # Where COMMIT fails there is no BEGIN.
+            is_committed = self.info.transaction_status == extensions.TRANSACTION_STATUS_INERROR
+            if not is_committed:
+                raise
+            super().rollback()
 
     def opened(self) -> list[tuple[Any, ...]] | None:
         """Return, once, what those statements returned; ``None`` if none opened a transaction."""
         rows, self._opened = self._opened, None
         return rows
 
-    def commit(self) -> None:
-        """Commit, and open the next transaction if there is to be one."""
-        following, self._following = self._following, None
-        if following is None:
-            super().commit()
-        else:
-            # The driver takes it for one transaction, and so begins none itself.
-            self._opened = query(self, f"COMMIT; BEGIN; {following}")
-
-    def rollback(self) -> None:
-        """Roll back, and forget what was to follow."""
-        self._following = self._opened = None
-        super().rollback()
-
     def end_after(self, seconds: float) -> None:
         """Cut the connection in *seconds*, unless it is closed by then."""
         # A descriptor of our own: the session's may be somebody else's by then.
         self._wire = socket.socket(fileno=os.dup(self.fileno()))
+        self._end = time.monotonic() + seconds
         self._timer = threading.Timer(seconds, self._cut)
         self._timer.daemon = True
         self._timer.start()
 
-    def close(self) -> None:
-        """Close the session."""
-        self._timer.cancel()
-        self._wire.close()
-        super().close()
-
     def _cut(self) -> None:
+        self.was_cut = True
         with suppress(OSError):
             self._wire.shutdown(socket.SHUT_RDWR)
 
@@ -127,20 +274,24 @@ def connect(
     Raises:
         UntrustedServer, WrongPassword, AccessDenied, NotFound, NotReady: As diagnosed.
     """
-    settings = _START_SETTINGS | {"lock_timeout": str(relation_lock_timeout_ms)}
     end = time.monotonic() + timeout_seconds
     try:
-        session: Session = psycopg2.connect(
-            connection_factory=Session,
-            **parameters(database),
-            connect_timeout=max(2, int(min(timeout_seconds, CONNECT_TIMEOUT_SECONDS))),
-            options=" ".join(f"-c {name}={value}" for name, value in settings.items()),
+        session = Session.open(
+            parameters(database)
+            | {
+                "connect_timeout": max(2, int(min(timeout_seconds, CONNECT_TIMEOUT_SECONDS))),
+                "options": start_options(lock_timeout=str(relation_lock_timeout_ms)),
+            }
         )
     except psycopg2.OperationalError as error:
         raise _refused(database, max(1.0, end - time.monotonic())) from error
     session.end_after(max(0.0, end - time.monotonic()) + _GRACE_SECONDS)
-    session.autocommit = True
     return session
+
+
+def start_options(**more: str) -> str:
+    """Return the settings of every session of ours, and *more*, as a start packet takes them."""
+    return " ".join(f"-c {name}={value}" for name, value in (_START_SETTINGS | more).items())
 
 
 def parameters(database: Database) -> dict[str, Any]:
@@ -246,31 +397,55 @@ def is_broken(session: Session) -> bool:
     )
 
 
-def is_ended_unseen(session: Session) -> bool:
-    """Say whether a statement ended the transaction, which the driver takes for open still."""
-    return bool(
-        session.status == extensions.STATUS_BEGIN
-        and session.info.transaction_status == extensions.TRANSACTION_STATUS_IDLE
-    )
-
-
-def session_settings(session: Session, *, statement_timeout_seconds: float) -> str:
+def session_settings(session: Session, *, statement_timeout_seconds: float | None) -> str:
     """
     Return the SQL that brings a session back to where a revision may begin.
 
     A revision may leave another role, search path or timeout behind; the next must not
     feel it. On 16 and newer a role that the master makes is granted to the master
     itself, as it always was before (PostgreSQL documentation, "createrole_self_grant").
+    ``None`` sets no limit of time.
     """
+    seconds = statement_timeout_seconds
+    limit = 0 if seconds is None else max(1, int(seconds * 1000))
     statements = [
         "RESET SESSION AUTHORIZATION",
         "RESET ROLE",
         "RESET ALL",
-        f"SET statement_timeout = {max(1, int(statement_timeout_seconds * 1000))}",
+        f"SET statement_timeout = {limit}",
     ]
     if session.server_version >= 160000:
         statements.append("SET createrole_self_grant = 'set, inherit'")
+    if session.server_version >= 170000:
+        # A server that does not know it refuses it in the start packet.
+        statements.append("SET transaction_timeout = 0")
     return "; ".join(statements)
+
+
+def opening(settings: str) -> str:
+    """
+    Return what opens a transaction for a revision, behind BEGIN: the *settings* it begins with.
+
+    Its row is the transaction's stamp, the next transaction id, and whether the lock is held.
+    """
+    return f"{settings}; SELECT {STAMP}, {NEXT_ID}, {HOLDS_LOCK}"
+
+
+# The lock is taken twice. So this gives one of the two back and takes it again: it says whether
+# the lock was held all the while, costs the server no look at other sessions, and never lets go.
+HOLDS_LOCK = (
+    f"CASE WHEN pg_catalog.pg_advisory_unlock({LOCK_KEY}::pg_catalog.int8)"
+    f" THEN pg_catalog.pg_try_advisory_lock({LOCK_KEY}::pg_catalog.int8) ELSE false END"
+)
+_TAKE_LOCK = (
+    f"SELECT CASE WHEN pg_catalog.pg_try_advisory_lock({LOCK_KEY}::pg_catalog.int8)"
+    f" THEN pg_catalog.pg_try_advisory_lock({LOCK_KEY}::pg_catalog.int8) ELSE false END"
+)
+
+
+def take_lock(session: Session) -> bool:
+    """Take the lock if nobody else has it, and say whether *session* has it now."""
+    return bool(session.ask(_TAKE_LOCK)[0][0])
 
 
 def acquire_lock(session: Session, budget: Budget, *, wait_seconds: float) -> None:
@@ -286,23 +461,27 @@ def acquire_lock(session: Session, budget: Budget, *, wait_seconds: float) -> No
     waited = 0.0
     limit = min(wait_seconds, budget.left())
     for pause in pauses(0.05, 1.0):
-        if query(session, "SELECT pg_try_advisory_lock(%s)", (LOCK_KEY,))[0][0]:
+        if take_lock(session):
             return
         if waited >= limit:
             break
         budget.sleep(pause)
         waited += pause
-    holders = query(
-        session,
-        "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1"
-        " AND classid = 0 AND objid = %s"
-        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+    raise LockBusy(
+        f"another run holds this database: waited {waited:.0f} s for {lock_holder(session)};"
+        " try again later"
+    )
+
+
+def lock_holder(session: Session) -> str:
+    """Return who holds the lock, for a sentence."""
+    holders = session.ask(
+        "SELECT pid FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND granted"
+        " AND objsubid = 1 AND classid = 0 AND objid = %s AND database ="
+        " (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())",
         (LOCK_KEY,),
     )
-    who = f"server process {holders[0][0]}" if holders else "a run that has just ended"
-    raise LockBusy(
-        f"another run holds this database: waited {waited:.0f} s for {who}; try again later"
-    )
+    return f"server process {holders[0][0]}" if holders else "a run that has just ended"
 
 
 def query(session: Session, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
@@ -310,37 +489,6 @@ def query(session: Session, statement: str, values: Sequence[object] = ()) -> li
     with session.cursor() as cursor:
         cursor.execute(statement, values or None)
         return list(cursor.fetchall()) if cursor.description else []
-
-
-@contextmanager
-def lend(session: Session) -> Iterator[Connection]:
-    """
-    Lend *session* to SQLAlchemy, outside any transaction.
-
-    A transaction that is open here would make Alembic commit nothing and report success.
-    The session stays ours: the pool holds just this one, and never closes it.
-    """
-    # Imported here: a run with nothing to apply does not need SQLAlchemy.
-    from sqlalchemy import create_engine
-    from sqlalchemy.pool import StaticPool
-
-    session.autocommit = False
-    engine = create_engine(
-        "postgresql+psycopg2://",
-        creator=lambda: session,
-        poolclass=StaticPool,
-        use_native_hstore=False,
-        # An error's text must not show what a statement was given.
-        hide_parameters=True,
-    )
-    try:
-        with engine.connect() as connection:
-            connection.commit()
-            yield connection
-    finally:
-        if not is_broken(session):
-            session.rollback()
-            session.autocommit = True
 
 
 def role_exists(session: Session, name: str) -> bool:

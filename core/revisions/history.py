@@ -70,6 +70,16 @@ class Step(NamedTuple):
         return self.end == self.revision.identifier
 
 
+def way(build: Sequence[Revision], revisions: Sequence[str], *, upward: bool) -> list[Step]:
+    """Return the step over each of *revisions*, which *build* has, oldest first."""
+    identifiers = [one.identifier for one in build]
+    steps = {
+        one.identifier: Step(one, *((start, end) if upward else (end, start)))
+        for one, start, end in zip(build, (None, *identifiers), identifiers, strict=False)
+    }
+    return [steps[identifier] for identifier in revisions]
+
+
 def position(session: Session) -> Position:
     """
     Read where the database of *session* stands; never changes anything.
@@ -139,6 +149,46 @@ def record_by_hand(
             session.autocommit = True
 
 
+def stamp(
+    session: Session,
+    start: str | None,
+    end: Revision | None,
+    *,
+    trigger: str,
+    request_id: str,
+) -> None:
+    """
+    Write, in one transaction, that a database at *start* is at *end* now; nothing is run.
+
+    ``None`` is base.
+
+    Raises:
+        RunFailed: The database is not at *start*.
+    """
+    identifier = end.identifier if end else None
+    table = f"{SCHEMA}.{VERSION_TABLE}"
+    row = (
+        identifier,
+        "stamp",
+        f"From {start or 'base'} to {identifier or 'base'}",
+        0,
+        trigger,
+        request_id,
+        end.checksum if end else None,
+    )
+    session.make_transactional()
+    try:
+        found = query(session, f"DELETE FROM {table} RETURNING version_num")
+        if found != ([(start,)] if start else []):
+            raise RunFailed(f"{table} was changed meanwhile, and not by this run")
+        if identifier:
+            query(session, f"INSERT INTO {table} VALUES (%s)", (identifier,))
+        query(session, _INSERT.format(", ".join(["%s"] * len(row))), row)
+        session.commit()
+    finally:
+        session.let_go()
+
+
 def rows(session: Session, *, after: int = 0) -> list[HistoryRow]:
     """Read the history, oldest first, from behind row *after*; ``[]`` for an unmanaged database."""
     if query(session, f"SELECT to_regclass('{SCHEMA}.history')")[0][0] is None:
@@ -192,6 +242,11 @@ class Recorder:
     def begin(self) -> None:
         """Say that the next revision begins now."""
         self._begun = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """How long ago the revision began."""
+        return time.monotonic() - self._begun
 
     def move(self, step: Step) -> tuple[str, tuple[object, ...]]:
         """

@@ -44,6 +44,9 @@ class Unhurried:
     def session_settings(self) -> str:
         return "RESET ALL"
 
+    def time_left(self) -> float:
+        return 60.0
+
     def may_go_on(self) -> bool:
         return True
 
@@ -124,6 +127,7 @@ class Site:
         """Take *identifiers* of *revisions* back, in the order given."""
         vault = self.passwords_keeper
         with closing(self.connect_as_runner()) as session:
+            acquire_lock(session, Budget.of(5), wait_seconds=0)
             revisions.run(
                 session,
                 identifiers,

@@ -1,0 +1,130 @@
+"""A session lent to SQLAlchemy, whose engine opens others to the same database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+import psycopg2
+from sqlalchemy import URL, Connection, create_engine
+from sqlalchemy.pool import NullPool
+
+from core.postgres.session import Session
+from core.postgres.transactions import NEXT_ID, Account
+
+
+class Loan:
+    """
+    The engine over one *session*, and what was opened by it.
+
+    The URL names the database and the user, and no password: a revision may print it.
+    ``engine.connect()`` is a session of its own, as with the plain command; the first one,
+    which is the revision's bind, is *session* itself, and stays ours.
+
+    Args:
+        settings: Returns the SQL that another session begins with.
+        time_left: Returns the seconds that another session has.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        *,
+        settings: Callable[[], str] = str,
+        time_left: Callable[[], float] = lambda: float("inf"),
+    ) -> None:
+        self._session = session
+        self._others: list[tuple[Session, Account]] = []
+        self._is_wanted = False
+        self._bind: Connection | None = None
+        self._settings = settings
+        self._time_left = time_left
+        given = session.get_dsn_parameters()
+        url = URL.create(
+            "postgresql+psycopg2",
+            username=given.get("user"),
+            host=given.get("host"),
+            port=int(given.get("port") or 5432),
+            database=given.get("dbname"),
+        )
+        self._engine = create_engine(
+            url,
+            creator=self._connect,
+            poolclass=NullPool,
+            use_native_hstore=False,
+            # An error's text must not show what a statement was given.
+            hide_parameters=True,
+        )
+
+    def bind(self) -> Connection:
+        """Return the session as SQLAlchemy's connection: the one before, if that is as it was."""
+        if self._bind is None:
+            self._is_wanted = self._session.is_lent = True
+            self._bind = self._engine.connect()
+        return self._bind
+
+    def take_back(self) -> None:
+        """
+        Have SQLAlchemy forget the transaction that it takes for open, without a word to the server.
+
+        What a revision has closed, or set to another isolation level, is made anew.
+        """
+        bind = self._bind
+        if bind is None:
+            return
+        self._session.is_deaf = True
+        try:
+            is_untouched = not (bind.closed or bind.invalidated or bind.get_execution_options())
+            if is_untouched:
+                with suppress(Exception):
+                    bind.rollback()
+                is_untouched = not bind.in_transaction()
+            if not is_untouched:
+                self._bind = None
+                with suppress(Exception):
+                    bind.close()
+        finally:
+            self._session.is_deaf = False
+
+    def close_others(self) -> list[Account]:
+        """Close the sessions that a revision opened, and return their accounts."""
+        others, self._others = self._others, []
+        for session, _ in others:
+            if not session.closed:
+                # What broke is rolled back by the server.
+                with suppress(psycopg2.Error):
+                    session.close()
+        return [account for _, account in others]
+
+    def end(self) -> None:
+        """Take the session back for good."""
+        self.close_others()
+        self.take_back()
+        self._session.is_lent = False
+
+    def _connect(self) -> Session:
+        if self._is_wanted:
+            self._is_wanted = False
+            return self._session
+        session = self._session.another()
+        ((next_id,),) = session.ask(f"SELECT {NEXT_ID}")
+        if settings := self._settings():
+            session.ask(settings)
+        session.autocommit = False
+        session.account = Account(session, next_id=next_id, time_left=self._time_left)
+        self._others.append((session, session.account))
+        return session
+
+
+@contextmanager
+def lend(session: Session) -> Iterator[Connection]:
+    """Lend *session* to SQLAlchemy, outside any transaction; it stays ours."""
+    loan = Loan(session)
+    session.make_transactional()
+    try:
+        connection = loan.bind()
+        connection.commit()
+        yield connection
+    finally:
+        loan.end()
+        session.let_go()

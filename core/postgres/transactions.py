@@ -1,0 +1,407 @@
+"""
+What became of each transaction that a revision had: known from the server, never assumed.
+
+A revision may end its transaction by SQL text, by the driver, by SQLAlchemy or by an ORM, and
+begin others. So every call that can end one passes here. The common path costs no round trip: a
+statement that fails, and one that may end a transaction, are what the server is asked about.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from psycopg2 import extensions
+
+if TYPE_CHECKING:
+    from core.postgres.session import Session
+
+# When the transaction began, which no setting of the session can change, and the next
+# transaction id that the server gives (PostgreSQL documentation, "Transaction ID and Snapshot
+# Information Functions"). Neither makes the transaction get an id.
+STAMP = "extract(epoch FROM pg_catalog.transaction_timestamp())"
+NEXT_ID = (
+    "pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())"
+    "::pg_catalog.text::pg_catalog.int8"
+)
+_LOOK = f"SELECT pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.text, {NEXT_ID}, {STAMP}"
+_STATUSES = (
+    "SELECT id, pg_catalog.pg_xact_status(id::pg_catalog.text::pg_catalog.xid8)"
+    " FROM pg_catalog.generate_series(%s::pg_catalog.int8, %s::pg_catalog.int8) AS found (id)"
+)
+_PREPARED = (
+    "SELECT gid FROM pg_catalog.pg_prepared_xacts"
+    " WHERE database OPERATOR(pg_catalog.=) pg_catalog.current_database()"
+    " AND extract(epoch FROM prepared) OPERATOR(pg_catalog.>=) %s"
+)
+
+# The words of a statement that can end a transaction. One that has them for another reason
+# costs a round trip and is found out.
+_MAY_END = re.compile(
+    r"\b(?:rollback|abort|commit|prepare\s+transaction)\b|^\s*(?:end|call)\b", re.IGNORECASE
+)
+_TO_SAVEPOINT = re.compile(
+    r"\s*rollback\s+(?:(?:work|transaction)\s+)?to\b(?!.*;.*\b(?:rollback|abort|commit)\b)",
+    re.IGNORECASE | re.DOTALL,
+)
+_PREPARES = re.compile(r"\bprepare\s+transaction\b", re.IGNORECASE)
+_CONCURRENTLY = re.compile(r"\bconcurrently\b", re.IGNORECASE)
+
+IDLE = extensions.TRANSACTION_STATUS_IDLE
+OPEN = extensions.TRANSACTION_STATUS_INTRANS
+FAILED = extensions.TRANSACTION_STATUS_INERROR
+
+
+class OutOfTime(Exception):
+    """The time of the run is over before a statement was sent."""
+
+
+class _Seen(NamedTuple):
+    """What the server says of a transaction: its id if it has one, the next id, its stamp."""
+
+    identifier: int | None
+    next_id: int
+    stamp: Decimal
+
+
+class _Before(NamedTuple):
+    """What was INVALID before a concurrent build, and whether its waiting has no bound."""
+
+    invalid: set[int]
+    is_unlimited: bool
+
+
+class Account:
+    """
+    The transactions of one session while a revision has it.
+
+    Args:
+        next_id: The next transaction id that the server gave when the revision began.
+        stamp: Of the transaction that it began in; ``None`` if none was open.
+        time_left: Returns the seconds that the revision still has.
+
+    Attributes:
+        is_declared: It is in Alembic's autocommit block, which says what it does.
+        undeclared: Whether it committed anything outside of one.
+        kept: How many transactions with an id it committed itself, as far as that was seen.
+        lost: How many with an id it rolled back.
+        prepared: The names of those that it prepared and left.
+        invalid: The indexes that it left INVALID so far, by oid.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        *,
+        next_id: int,
+        stamp: Decimal | None = None,
+        time_left: Callable[[], float] = lambda: float("inf"),
+    ) -> None:
+        self._session = session
+        self._since = next_id
+        self._first = stamp
+        self._time_left = time_left
+        self._has_failed = False
+        self._has_prepared = False
+        self._has_seen_end = False
+        self._has_autocommitted = False
+        self.is_declared = False
+        self.undeclared = False
+        self.kept = 0
+        self.lost = 0
+        self.prepared: list[str] = []
+        self.invalid: dict[int, str] = {}
+
+    # What the session and its cursors call
+
+    @contextmanager
+    def statement(self, text: str) -> Iterator[None]:
+        """Keep the account around a statement, or several in one *text*."""
+        if self._time_left() <= 0:
+            raise OutOfTime
+        before = self._status
+        if before == FAILED:
+            self._has_failed = True
+        if before == IDLE and self._session.autocommit:
+            self._has_autocommitted = True
+            self.undeclared = self.undeclared or not self.is_declared
+        may_end = _MAY_END.search(text) is not None
+        seen = self._look() if may_end and before in (IDLE, OPEN) else None
+        concurrent = before == IDLE and _CONCURRENTLY.search(text) is not None
+        known = self._before_concurrent() if concurrent else None
+        try:
+            yield
+        except BaseException:
+            if self._status == IDLE:
+                # A transaction of this one statement, or of this one text.
+                self._has_failed = True
+            raise
+        finally:
+            if self._is_usable:
+                self._after(text, before, seen)
+                if known is not None:
+                    self._after_concurrent(text, known)
+
+    @contextmanager
+    def commit(self) -> Iterator[None]:
+        """Keep the account around a commit by the driver."""
+        with self._end(is_commit=True):
+            yield
+
+    @contextmanager
+    def rollback(self) -> Iterator[None]:
+        """Keep the account around whatever rolls back by the driver."""
+        with self._end(is_commit=False):
+            yield
+
+    def has_prepared(self) -> None:
+        """Take note that a transaction is prepared, by the driver."""
+        self._has_prepared = True
+
+    def finish(self, stamp: Decimal | None = None) -> None:
+        """
+        Close the account; *stamp* is that of the transaction which is open in the end.
+
+        An end that was not seen here is looked for now.
+        """
+        has_changed = stamp is not None and stamp != self._first
+        if has_changed and not self._has_seen_end:
+            kept, lost = self.kept, self.lost
+            self._search(self._since)
+            if (kept, lost) == (self.kept, self.lost):
+                # It ended and nothing was lost.
+                self._keep()
+        if self._has_prepared:
+            begun = self._first or Decimal(0)
+            self.prepared = [gid for (gid,) in self._ask(_PREPARED, (begun,))]
+
+    @property
+    def has_committed(self) -> bool:
+        """Whether anything may stay, whatever becomes of the transaction that is open."""
+        return bool(self.kept) or self._has_autocommitted or self._has_prepared
+
+    # How it is kept
+
+    @property
+    def _status(self) -> int:
+        return int(self._session.info.transaction_status)
+
+    @property
+    def _is_usable(self) -> bool:
+        return not self._session.closed and self._status in (IDLE, OPEN, FAILED)
+
+    @contextmanager
+    def _end(self, *, is_commit: bool) -> Iterator[None]:
+        before = self._status
+        identifier = None
+        if before == OPEN:
+            seen = self._look()
+            identifier = seen.identifier
+            self._since = seen.next_id
+            self._has_seen_end = True
+        elif before == FAILED:
+            self._has_failed = self._has_seen_end = True
+        try:
+            yield
+        except BaseException:
+            if identifier is not None:
+                self.lost += 1
+            raise
+        if identifier is not None:
+            if is_commit:
+                self._keep()
+            else:
+                self.lost += 1
+        if self._has_failed and self._is_usable and self._status != FAILED:
+            self._search(self._since)
+
+    def _after(self, text: str, before: int, seen: _Seen | None) -> None:
+        """Take note of what *text* has done, *before* which the transaction was so."""
+        now = self._status
+        if _PREPARES.search(text):
+            self._has_prepared = True
+        if now == FAILED:
+            # What is lost with it is known when it ends.
+            return
+        if self._has_failed:
+            if _TO_SAVEPOINT.match(text):
+                self._has_failed = False
+                self._since = self._look().next_id
+            else:
+                self._has_seen_end = self._has_seen_end or before == FAILED
+                self._search(self._since)
+            return
+        if seen is None:
+            return
+        then = self._look()
+        is_same = before == now == OPEN and seen.stamp == then.stamp
+        if is_same:
+            self._since = then.next_id
+            return
+        self._has_seen_end = self._has_seen_end or before == OPEN
+        if seen.identifier is not None:
+            self._count(self._statuses(seen.identifier, seen.identifier))
+        self._search(seen.next_id)
+
+    def _search(self, since: int) -> None:
+        """
+        Count the transactions that ended *since* that id was the next one.
+
+        Of those that were rolled back, others' cannot be told from ours: what may be lost is
+        taken for lost.
+        """
+        self._has_failed = False
+        self._since = self._look().next_id
+        self._count(self._statuses(since, self._since - 1))
+
+    def _count(self, statuses: Sequence[str]) -> None:
+        lost = statuses.count("aborted")
+        self.lost += lost
+        if not lost and "committed" in statuses:
+            self._keep()
+
+    def _keep(self) -> None:
+        self.kept += 1
+        self.undeclared = self.undeclared or not self.is_declared
+
+    def _statuses(self, first: int, last: int) -> list[str]:
+        return [status for _, status in self._ask(_STATUSES, (first, last))]
+
+    def _look(self) -> _Seen:
+        ((identifier, next_id, stamp),) = self._ask(_LOOK)
+        return _Seen(int(identifier) if identifier else None, next_id, stamp)
+
+    # Indexes that are built concurrently
+
+    def _before_concurrent(self) -> _Before:
+        """
+        Let a concurrent build wait for old transactions, and return what is INVALID before it.
+
+        It waits for them by the lock timeout of relations, which is short; unless the revision
+        has set its own, the time of the run is the bound.
+        """
+        changed = self._ask(
+            "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings"
+            " WHERE name OPERATOR(pg_catalog.=) 'lock_timeout'"
+            " AND setting OPERATOR(pg_catalog.=) reset_val"
+        )
+        return _Before({oid for oid, *_ in self._ask(_INVALID)}, is_unlimited=bool(changed))
+
+    def _after_concurrent(self, text: str, before: _Before) -> None:
+        """Take note of the indexes that the statement *text* left INVALID."""
+        if self._status != IDLE:
+            return
+        lowered = text.lower()
+        for oid, name, index, table in self._ask(_INVALID):
+            is_named = index.lower() in lowered
+            if is_named or (oid not in before.invalid and table.lower() in lowered):
+                self.invalid[oid] = name
+        if before.is_unlimited:
+            self._ask("RESET lock_timeout")
+
+    def still_invalid(self) -> list[str]:
+        """Return the names of the indexes that are left INVALID now."""
+        if not self.invalid or not self._is_usable or self._status == FAILED:
+            return []
+        return [name for oid, name, *_ in self._ask(_INVALID) if oid in self.invalid]
+
+    def _ask(self, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        return self._session.ask(statement, values)
+
+
+# INVALID and not a partitioned parent, which is until each partition has its index; nor one that
+# another session is building, which holds this lock on the table meanwhile.
+_INVALID = """
+SELECT i.indexrelid::pg_catalog.int8, pg_catalog.format('%I.%I', n.nspname, c.relname),
+    c.relname::pg_catalog.text, t.relname::pg_catalog.text
+FROM pg_catalog.pg_index AS i
+JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) i.indexrelid
+JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+JOIN pg_catalog.pg_class AS t ON t.oid OPERATOR(pg_catalog.=) i.indrelid
+WHERE NOT i.indisvalid AND c.relkind OPERATOR(pg_catalog.=) 'i'
+  AND NOT EXISTS (
+    SELECT FROM pg_catalog.pg_locks AS l
+    WHERE l.relation OPERATOR(pg_catalog.=) i.indrelid AND l.granted
+      AND l.database OPERATOR(pg_catalog.=) (
+        SELECT d.oid FROM pg_catalog.pg_database AS d
+        WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
+      AND l.mode OPERATOR(pg_catalog.=) 'ShareUpdateExclusiveLock'
+      AND l.pid OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid())
+ORDER BY 2
+"""
+
+
+class Watched:
+    """
+    A cursor that keeps the account of its session's transactions.
+
+    It comes before the driver's cursor class, whichever a revision asks for.
+    """
+
+    def _watch(self, statement: Any, call: Callable[[], Any]) -> Any:
+        session: Session = self.connection  # type: ignore[attr-defined]
+        account = session.account
+        if account is None:
+            return call()
+        with account.statement(_text(statement, session)):
+            return call()
+
+    def execute(self, query: Any, vars: Any = None) -> Any:  # noqa: A002 - the driver's name
+        """Run *query*."""
+        run = super().execute  # type: ignore[misc]
+        return self._watch(query, lambda: run(query, vars))
+
+    def executemany(self, query: Any, vars_list: Any) -> Any:
+        """Run *query* for each of *vars_list*."""
+        run = super().executemany  # type: ignore[misc]
+        return self._watch(query, lambda: run(query, vars_list))
+
+    def callproc(self, procname: Any, parameters: Any = ()) -> Any:
+        """Call a function of the database."""
+        run = super().callproc  # type: ignore[misc]
+        return self._watch("SELECT", lambda: run(procname, parameters))
+
+    def copy_expert(self, sql: Any, file: Any, size: int = 8192) -> Any:
+        """Run the COPY *sql*."""
+        run = super().copy_expert  # type: ignore[misc]
+        return self._watch(sql, lambda: run(sql, file, size))
+
+    def copy_from(self, *arguments: Any, **options: Any) -> Any:
+        """Copy into a table."""
+        run = super().copy_from  # type: ignore[misc]
+        return self._watch("COPY", lambda: run(*arguments, **options))
+
+    def copy_to(self, *arguments: Any, **options: Any) -> Any:
+        """Copy from a table."""
+        run = super().copy_to  # type: ignore[misc]
+        return self._watch("COPY", lambda: run(*arguments, **options))
+
+
+class WatchedCursor(Watched, extensions.cursor):  # type: ignore[misc]  # psycopg2 has no types
+    """The driver's own cursor, watched."""
+
+
+_watched: dict[type, type] = {extensions.cursor: WatchedCursor}
+
+
+def watched(kind: type | None) -> type:
+    """Return the cursor class *kind*, watched."""
+    if kind is None:
+        return WatchedCursor
+    if issubclass(kind, Watched):
+        return kind
+    if kind not in _watched:
+        _watched[kind] = type(kind.__name__, (Watched, kind), {})
+    return _watched[kind]
+
+
+def _text(statement: Any, session: Session) -> str:
+    """Return the text of *statement*, whatever form the driver takes it in."""
+    if isinstance(statement, str):
+        return statement
+    if isinstance(statement, bytes):
+        return statement.decode("utf-8", "replace")
+    return str(statement.as_string(session)) if hasattr(statement, "as_string") else ""

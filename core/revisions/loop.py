@@ -1,0 +1,340 @@
+"""
+The loop that carries out revisions: the one way, for the function and the ``alembic`` command.
+
+A revision is recorded only if every transaction of its that was given an id was committed, and
+its record goes with the last of them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import psycopg2
+from alembic.operations import Operations
+from alembic.runtime.environment import EnvironmentContext
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import MetaData
+
+from core.errors import NotReady, RevisionFailed
+from core.postgres.lending import Loan
+from core.postgres.session import (
+    HOLDS_LOCK,
+    Session,
+    is_broken,
+    lock_holder,
+    opening,
+    query,
+    sqlstate_of,
+    take_lock,
+)
+from core.postgres.transactions import STAMP, Account, OutOfTime
+from core.revisions import dialect, scripts
+from core.revisions.books import SCHEMA, VERSION_TABLE
+from core.revisions.history import Recorder, Step
+
+logger = logging.getLogger(__name__)
+
+# PostgreSQL documentation, Appendix A.
+_QUERY_CANCELED = "57014"
+_ADMIN_SHUTDOWN = "57P01"
+
+# A statement that was cut off by our own time leaves no more of it than this.
+_LATE_SECONDS = 0.25
+
+
+class Supervisor(Protocol):
+    """Who has revisions carried out: it sets the session for each, and hears of each commit."""
+
+    def session_settings(self) -> str:
+        """Return the SQL that brings the session to where a revision may begin."""
+        ...
+
+    def time_left(self) -> float:
+        """Return the seconds that are left, which may be infinite."""
+        ...
+
+    def may_go_on(self) -> bool:
+        """Say whether there is time for one more revision."""
+        ...
+
+    def committed(self, revision: str) -> None:
+        """Take note that *revision* is committed."""
+        ...
+
+
+class Untrue(Exception):
+    """It would not be true to record a revision; the message says why, and what to do."""
+
+
+def configure(environment: EnvironmentContext, **options: Any) -> None:
+    """Configure Alembic's *environment* the one way that every run of ours shares."""
+    if "connection" in options:
+        dialect.refuse_unbound_in(options["connection"])
+    environment.configure(
+        # Day-2 operations have no models: autogenerate is to find nothing, ever.
+        target_metadata=MetaData(),
+        include_object=lambda *_: False,
+        version_table_schema=SCHEMA,
+        **options,
+    )
+
+
+def carry_out(
+    environment: EnvironmentContext,
+    session: Session,
+    steps: Sequence[Step],
+    *,
+    recorder: Recorder,
+    supervisor: Supervisor,
+) -> None:
+    """
+    Carry out *steps* in the order given, each in a transaction of its own.
+
+    The first is begun in any case, and each further one if *supervisor* says so: its
+    transaction is then opened in one round trip with the commit of the one before it.
+
+    Raises:
+        RevisionFailed: A revision failed; the database has what came before it.
+        NotReady: What a revision needs is not there yet, and it has committed nothing.
+    """
+    loan = Loan(session, settings=supervisor.session_settings, time_left=supervisor.time_left)
+    try:
+        session.make_transactional()
+        # SQLAlchemy looks at the server once, and rolls back what is open then.
+        loan.bind()
+        for step in steps:
+            recorder.begin()
+            one = _One(environment, session, loan, step, recorder=recorder, supervisor=supervisor)
+            goes_on = one.carry_out(is_last=step is steps[-1])
+            supervisor.committed(step.revision.identifier)
+            if not goes_on:
+                break
+    finally:
+        loan.end()
+        session.let_go()
+
+
+class _One:
+    """One revision being carried out."""
+
+    def __init__(
+        self,
+        environment: EnvironmentContext,
+        session: Session,
+        loan: Loan,
+        step: Step,
+        *,
+        recorder: Recorder,
+        supervisor: Supervisor,
+    ) -> None:
+        self._environment = environment
+        self._session = session
+        self._loan = loan
+        self._step = step
+        self._recorder = recorder
+        self._supervisor = supervisor
+        self._name = step.revision.identifier
+        self._others: list[Account] = []
+
+    def carry_out(self, *, is_last: bool) -> bool:
+        """Run the revision and record it; return whether the next one is to be begun."""
+        session = self._session
+        opened = session.opened()
+        if opened is None:
+            session.make_transactional()
+            opened = query(session, opening(self._supervisor.session_settings()))
+        ((stamp, next_id, holds_lock),) = opened
+        account = Account(
+            session, next_id=next_id, stamp=stamp, time_left=self._supervisor.time_left
+        )
+        try:
+            if not holds_lock:
+                self._take_lock_again()
+            self._run(account)
+            self._record(account)
+            goes_on = not is_last and self._supervisor.may_go_on()
+            self._loan.take_back()
+            session.commit_and_open(
+                opening(self._supervisor.session_settings())
+                if goes_on and session.begins_as_by_default
+                else None
+            )
+        except BaseException as error:
+            # The one place that catches everything: a revision may raise anything at all.
+            failure = self._failure(error, account)
+            if failure is error:
+                raise
+            raise failure from error
+        return goes_on
+
+    def _run(self, account: Account) -> None:
+        """Run the script in the transaction that is open, keeping *account* of it."""
+        migration = self._migration(account)
+        script = scripts.load(self._step.revision)
+        run = script.upgrade if self._step.is_upward else script.downgrade
+        with Operations.context(migration):
+            # Alembic's autocommit_block commits what is begun here. It is ended below, by us.
+            migration.begin_transaction()
+            self._session.account = account
+            try:
+                run()
+            finally:
+                self._session.account = None
+                self._others = self._loan.close_others()
+
+    def _migration(self, account: Account) -> MigrationContext:
+        """Return Alembic's context for the connection as it is now."""
+        configure(self._environment, connection=self._loan.bind())
+        migration = self._environment.get_context()
+        block = migration.autocommit_block
+
+        @contextmanager
+        def declared() -> Iterator[None]:
+            account.is_declared = True
+            try:
+                with block():
+                    yield
+            finally:
+                account.is_declared = False
+
+        migration.autocommit_block = declared  # type: ignore[method-assign]
+        return migration
+
+    def _record(self, account: Account) -> None:
+        """
+        Write that the revision was carried out, if that is so.
+
+        Our own statements do not go through SQLAlchemy, which takes longer with each than the
+        server does.
+
+        Raises:
+            Untrue: It is not so.
+        """
+        session = self._session
+        session.make_transactional()
+        move, values = self._recorder.move(self._step)
+        # Not only our role: the next transaction begins as the session is by then, and what the
+        # revision deferred to its commit has the time that is left.
+        found = query(
+            session,
+            f"{self._supervisor.session_settings()}; {move} RETURNING {STAMP}, {HOLDS_LOCK}",
+            values,
+        )
+        if not found:
+            raise Untrue(f"{SCHEMA}.{VERSION_TABLE} was changed meanwhile, and not by this run")
+        ((stamp, holds_lock),) = found
+        account.finish(stamp)
+        for one in self._others:
+            one.finish()
+        self._check((account, *self._others))
+        if not holds_lock:
+            self._take_lock_again()
+        self._warn((account, *self._others))
+
+    def _warn(self, accounts: Sequence[Account]) -> None:
+        if any(one.undeclared for one in accounts):
+            logger.warning(
+                "%s: committed by itself: if it fails in the middle, a part of it stays",
+                self._name,
+            )
+
+    def _check(self, accounts: Sequence[Account]) -> None:
+        """Raise if a transaction of the revision is not committed, or an index not built."""
+        lost = sum(one.lost for one in accounts)
+        if lost:
+            kept = any(one.has_committed for one in accounts)
+            raise Untrue(
+                f"it rolled back its own work ({lost} transaction{'s' * (lost > 1)} with changes)"
+                f": that is lost, and so is what came after it in the last transaction; "
+                f"{'what it committed itself is kept' if kept else 'nothing of it is kept'}: "
+                "take out what rolls back (ROLLBACK, rollback(), a connection closed uncommitted)"
+            )
+        prepared = [name for one in accounts for name in one.prepared]
+        if prepared:
+            raise Untrue(
+                f"it left the prepared transaction {', '.join(map(repr, prepared))}, which holds "
+                "its locks: end it with COMMIT PREPARED or ROLLBACK PREPARED"
+            )
+        invalid = [name for one in accounts for name in one.still_invalid()]
+        if invalid:
+            raise Untrue(_invalid(invalid))
+
+    def _take_lock_again(self) -> None:
+        """Take the run's lock again, which a revision gave up, unless another run has it."""
+        if not take_lock(self._session):
+            raise Untrue(
+                f"it gave up the lock of the run, and {lock_holder(self._session)} has it now: "
+                "leave advisory locks alone (pg_advisory_unlock_all, DISCARD ALL)"
+            )
+        logger.warning("%s: gave up the lock of the run: it was taken again", self._name)
+
+    def _failure(self, error: BaseException, account: Account) -> BaseException:
+        """Bring the session back, and return *error* as ours."""
+        session = self._session
+        accounts = (account, *self._others)
+        session.account = None
+        self._loan.take_back()
+        is_broken_now = is_broken(session)
+        if not is_broken_now:
+            session.let_go()
+        has_committed = any(one.has_committed for one in accounts)
+        self._warn(accounts)
+        if isinstance(error, NotReady) and not has_committed:
+            return error
+        code = sqlstate_of(error)
+        is_late = self._supervisor.time_left() <= _LATE_SECONDS and (
+            isinstance(error, OutOfTime)
+            or code == _QUERY_CANCELED
+            or (code is None and is_broken_now)
+        )
+        reason = (
+            f"its time was over after {self._recorder.seconds:.0f} s: split it, do its work in "
+            "batches over several revisions, or raise TimeoutSeconds"
+            if is_late
+            else _reason(error, code, is_broken=is_broken_now)
+        )
+        if has_committed and not isinstance(error, Untrue):
+            reason += "; what it committed itself before is kept"
+        invalid = [] if is_broken_now else account.still_invalid()
+        if invalid and not isinstance(error, Untrue):
+            reason += f"; {_invalid(invalid)}"
+        return RevisionFailed(
+            f"revision {self._name} failed: {reason}",
+            revision=self._name,
+            sqlstate=code,
+            has_committed=has_committed,
+            is_late=is_late,
+        )
+
+
+def _invalid(names: Sequence[str]) -> str:
+    """Say that indexes of these *names* are INVALID, and the way out."""
+    drops = "; ".join(f"DROP INDEX CONCURRENTLY {name}" for name in names)
+    return (
+        f"index {', '.join(names)} was left INVALID: it serves no query, and a unique one still "
+        f"refuses rows: {drops}; then run the revision again"
+    )
+
+
+def _reason(error: BaseException, code: str | None, *, is_broken: bool) -> str:
+    """Return why a revision failed: the server's code and first line, or the error's."""
+    origin = getattr(error, "orig", error)
+    lines = str(origin).strip().splitlines()
+    first = lines[0] if lines else type(origin).__name__
+    if isinstance(error, Untrue):
+        return str(error)
+    if code == _QUERY_CANCELED:
+        return (
+            f"{code} {first}: the run had time left, so somebody cancelled it, or a timeout that "
+            "the revision set itself"
+        )
+    if code == _ADMIN_SHUTDOWN:
+        return f"{code} {first}: somebody ended the session, or the server is shutting down"
+    if code is not None:
+        return f"{code} {first}"
+    if is_broken and isinstance(origin, psycopg2.Error):
+        return "the connection broke"
+    return f"{type(origin).__name__}: {first}"
