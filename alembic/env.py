@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import psycopg2
 from alembic import context
@@ -30,6 +31,8 @@ from core.revisions.history import Recorder
 from core.revisions.manifest import Revision
 from core.settings import Settings
 
+# As a module, what Alembic calls its environment.
+environment: Any = context
 config = context.config
 LOCK_WAIT_SECONDS = 60
 logger = logging.getLogger("core.revisions")
@@ -95,13 +98,13 @@ def session_of_our_own() -> Session:
     _, parameters = url.get_dialect()().create_connect_args(url)
     # The user's own go first: a default role of theirs would own schema day2 and all that follows.
     options = f"{parameters.get('options', '')} {start_options()}".strip()
-    return Session.open(parameters | {"options": options})
+    return Session.open({**parameters, "options": options})
 
 
 def run(session: Session) -> None:
     """Do over *session* what the command wants: look, carry out, or stamp."""
     with lend(session) as connection:
-        loop.configure(context, connection=connection)
+        loop.configure(environment, connection=connection)
         migration = context.get_context()
         if migration.opts.get("dont_mutate"):
             list(migration.opts["fn"](migration.get_current_heads(), migration))
@@ -110,7 +113,7 @@ def run(session: Session) -> None:
     books.bring_up(session)
     start = history.position(session).current
     with lend(session) as connection:
-        loop.configure(context, connection=connection)
+        loop.configure(environment, connection=connection)
         migration = context.get_context()
         heads = (start,) if start and not migration.opts.get("purge") else ()
         steps = [step.info for step in migration.opts["fn"](heads, migration)]
@@ -122,7 +125,7 @@ def run(session: Session) -> None:
     elif steps:
         names = [step.up_revision_id for step in steps]
         loop.carry_out(
-            context,
+            environment,
             session,
             history.way(build(), names, upward=steps[0].is_upgrade),
             recorder=by_hand(),
@@ -154,7 +157,7 @@ if context.is_offline_mode():
     paper = config.attributes.get(rendering.PAPER) or rendering.Paper()
     scripts.lay(context.script, build(), paper)
     loop.configure(
-        context,
+        environment,
         dialect_name="postgresql",
         transaction_per_migration=True,
         on_version_apply=by_hand(),
@@ -165,8 +168,8 @@ if context.is_offline_mode():
     with context.begin_transaction():
         context.run_migrations()
     if rendering.PAPER not in config.attributes:
-        for one, reason in paper.partial.items():
-            logger.warning("revision %s is not whole in this script: %s", one, reason)
+        for one, reasons in paper.partial.items():
+            logger.warning("revision %s is not whole in this script: %s", one, reasons[0])
         if paper.refused:
             raise CommandError("; ".join(paper.refused))
 else:

@@ -15,9 +15,6 @@ class Budget:
         remaining_seconds: The seconds left until the platform ends us.
         margin_seconds: Kept back, so that what happened can be reported.
         sleep: Takes seconds.
-
-    Attributes:
-        whole_seconds: What was left when it was made.
     """
 
     def __init__(
@@ -29,7 +26,6 @@ class Budget:
         self._remaining_seconds = remaining_seconds
         self._margin_seconds = margin_seconds
         self.sleep = sleep
-        self.whole_seconds = self.left()
 
     def left(self) -> float:
         """Return the seconds left, zero or more."""

@@ -94,7 +94,6 @@ class _Application:
         )
         self._done = 0
         self._tries = 0
-        self._whole_seconds = run.budget.whole_seconds
         self._first_seconds = run.budget.left()
 
     def carry_out(self) -> bool:
@@ -145,7 +144,7 @@ class _Application:
     @property
     def had_whole_time(self) -> bool:
         """Whether the revision that was begun last had the time of a whole run, or most of it."""
-        return self._done == 0 and self._first_seconds >= self._whole_seconds / 2
+        return self._done == 0 and self._first_seconds >= self._run.whole_seconds / 2
 
     def time_left(self) -> float:
         """Return what is left of the budget, in seconds."""

@@ -30,6 +30,7 @@ class Run:
 
     Attributes:
         secret_folder: Where the secrets of the database's logins are, by its books.
+        whole_seconds: What the run had of its budget when it began.
     """
 
     request: Request
@@ -41,6 +42,10 @@ class Run:
     promises: Promises = field(default_factory=Promises.load)
     report: Report = field(default_factory=Report)
     secret_folder: str | None = None
+    whole_seconds: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.whole_seconds = self.budget.left()
 
     def folder_at(self, place_name: str) -> str:
         """Return what the names of the logins' secrets begin with, for a database at a place."""

@@ -71,7 +71,7 @@ class Session(extensions.connection):  # type: ignore[misc]  # psycopg2 has no t
         is_lent: It is in use by SQLAlchemy, which may not close it.
         is_deaf: What the driver's methods would send is not sent: our own statements have
             ended the transaction that SQLAlchemy takes for open.
-        was_cut: Its time was over.
+        is_two_phase: A transaction of two phases is begun, by the driver.
         parameters: What it was opened with, for others to the same database.
     """
 
@@ -80,7 +80,7 @@ class Session(extensions.connection):  # type: ignore[misc]  # psycopg2 has no t
     account: Account | None = None
     is_lent: bool = False
     is_deaf: bool = False
-    was_cut: bool = False
+    is_two_phase: bool = False
     parameters: Mapping[str, Any] = MappingProxyType({})
 
     _opened: list[tuple[Any, ...]] | None = None
@@ -131,16 +131,28 @@ class Session(extensions.connection):  # type: ignore[misc]  # psycopg2 has no t
             with self.account.rollback() if self.account else nullcontext():
                 super().set_isolation_level(level)
 
+    def tpc_begin(self, *xid: Any) -> None:
+        """Begin a transaction of two phases."""
+        super().tpc_begin(*xid)
+        self.is_two_phase = True
+
     def tpc_prepare(self) -> None:
-        """Prepare the transaction for a commit in two phases."""
+        """Prepare the transaction of two phases."""
         if self.account:
             self.account.has_prepared()
         super().tpc_prepare()
 
+    def tpc_commit(self, *xid: Any) -> None:
+        """Commit in two phases, or one that was prepared before."""
+        with self.account.commit() if self.account else nullcontext():
+            super().tpc_commit(*xid)
+        self.is_two_phase = False
+
     def tpc_rollback(self, *xid: Any) -> None:
-        """Roll back in two phases."""
+        """Roll back in two phases, or one that was prepared before."""
         with self.account.rollback() if self.account else nullcontext():
             super().tpc_rollback(*xid)
+        self.is_two_phase = False
 
     def cursor(self, *arguments: Any, **options: Any) -> Any:
         """Return a cursor that the account is kept by."""
@@ -212,6 +224,8 @@ class Session(extensions.connection):  # type: ignore[misc]  # psycopg2 has no t
         """Roll back whatever is open, and be as a session that was just opened."""
         self.account, self.is_deaf, self.is_lent, self._opened = None, False, False, None
         if not is_broken(self):
+            if self.is_two_phase:
+                self.tpc_rollback()
             super().rollback()
             self.make_transactional()
             self.autocommit = True
@@ -257,7 +271,6 @@ class Session(extensions.connection):  # type: ignore[misc]  # psycopg2 has no t
         self._timer.start()
 
     def _cut(self) -> None:
-        self.was_cut = True
         with suppress(OSError):
             self._wire.shutdown(socket.SHUT_RDWR)
 

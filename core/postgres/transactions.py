@@ -101,6 +101,8 @@ class Account:
         time_left: Callable[[], float] = lambda: float("inf"),
     ) -> None:
         self._session = session
+        # Of the transaction that is open, as far as it was asked for.
+        self._identifier: int | None = None
         self._since = next_id
         self._first = stamp
         self._time_left = time_left
@@ -170,7 +172,7 @@ class Account:
         has_changed = stamp is not None and stamp != self._first
         if has_changed and not self._has_seen_end:
             kept, lost = self.kept, self.lost
-            self._search(self._since)
+            self._search()
             if (kept, lost) == (self.kept, self.lost):
                 # It ended and nothing was lost.
                 self._keep()
@@ -200,7 +202,6 @@ class Account:
         if before == OPEN:
             seen = self._look()
             identifier = seen.identifier
-            self._since = seen.next_id
             self._has_seen_end = True
         elif before == FAILED:
             self._has_failed = self._has_seen_end = True
@@ -215,8 +216,10 @@ class Account:
                 self._keep()
             else:
                 self.lost += 1
-        if self._has_failed and self._is_usable and self._status != FAILED:
-            self._search(self._since)
+        if self._is_usable and self._status != FAILED:
+            if self._has_failed:
+                self._search()
+            self._identifier = None
 
     def _after(self, text: str, before: int, seen: _Seen | None) -> None:
         """Take note of what *text* has done, *before* which the transaction was so."""
@@ -229,50 +232,54 @@ class Account:
         if self._has_failed:
             if _TO_SAVEPOINT.match(text):
                 self._has_failed = False
-                self._since = self._look().next_id
+                self._look()
             else:
                 self._has_seen_end = self._has_seen_end or before == FAILED
-                self._search(self._since)
+                self._search()
             return
         if seen is None:
             return
+        since, identifier = self._since, self._identifier
         then = self._look()
-        is_same = before == now == OPEN and seen.stamp == then.stamp
-        if is_same:
-            self._since = then.next_id
+        if before == now == OPEN and seen.stamp == then.stamp:
+            # Only a savepoint, or a word in a string.
             return
+        self._since, self._identifier = since, identifier
         self._has_seen_end = self._has_seen_end or before == OPEN
-        if seen.identifier is not None:
-            self._count(self._statuses(seen.identifier, seen.identifier))
-        self._search(seen.next_id)
+        self._search()
 
-    def _search(self, since: int) -> None:
+    def _search(self) -> None:
         """
-        Count the transactions that ended *since* that id was the next one.
+        Count the transactions that have ended since the server was last asked.
 
         Of those that were rolled back, others' cannot be told from ours: what may be lost is
         taken for lost.
         """
+        since, identifier = self._since, self._identifier
         self._has_failed = False
-        self._since = self._look().next_id
-        self._count(self._statuses(since, self._since - 1))
-
-    def _count(self, statuses: Sequence[str]) -> None:
-        lost = statuses.count("aborted")
+        seen = self._look()
+        statuses = self._statuses(since, seen.next_id - 1)
+        if identifier is not None and identifier not in statuses:
+            statuses |= self._statuses(identifier, identifier)
+        statuses.pop(seen.identifier, None)
+        ends = [status for status in statuses.values() if status is not None]
+        lost = ends.count("aborted")
         self.lost += lost
-        if not lost and "committed" in statuses:
+        if not lost and "committed" in ends:
             self._keep()
 
     def _keep(self) -> None:
         self.kept += 1
         self.undeclared = self.undeclared or not self.is_declared
 
-    def _statuses(self, first: int, last: int) -> list[str]:
-        return [status for _, status in self._ask(_STATUSES, (first, last))]
+    def _statuses(self, first: int, last: int) -> dict[int | None, str | None]:
+        return dict(self._ask(_STATUSES, (first, last)))
 
     def _look(self) -> _Seen:
         ((identifier, next_id, stamp),) = self._ask(_LOOK)
-        return _Seen(int(identifier) if identifier else None, next_id, stamp)
+        self._identifier = int(identifier) if identifier else None
+        self._since = next_id
+        return _Seen(self._identifier, next_id, stamp)
 
     # Indexes that are built concurrently
 

@@ -18,7 +18,7 @@ from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import MetaData
 
-from core.errors import NotReady, RevisionFailed
+from core.errors import MigrationError, NotReady, RevisionFailed
 from core.postgres.lending import Loan
 from core.postgres.session import (
     HOLDS_LOCK,
@@ -173,14 +173,14 @@ class _One:
     def _run(self, account: Account) -> None:
         """Run the script in the transaction that is open, keeping *account* of it."""
         migration = self._migration(account)
-        script = scripts.load(self._step.revision)
-        run = script.upgrade if self._step.is_upward else script.downgrade
         with Operations.context(migration):
             # Alembic's autocommit_block commits what is begun here. It is ended below, by us.
             migration.begin_transaction()
             self._session.account = account
             try:
-                run()
+                scripts.carry_out(
+                    self._step.revision, "upgrade" if self._step.is_upward else "downgrade"
+                )
             finally:
                 self._session.account = None
                 self._others = self._loan.close_others()
@@ -252,6 +252,8 @@ class _One:
                 f"{'what it committed itself is kept' if kept else 'nothing of it is kept'}: "
                 "take out what rolls back (ROLLBACK, rollback(), a connection closed uncommitted)"
             )
+        if self._session.is_two_phase:
+            raise Untrue("it began a transaction of two phases, and did not end it: end it")
         prepared = [name for one in accounts for name in one.prepared]
         if prepared:
             raise Untrue(
@@ -324,7 +326,7 @@ def _reason(error: BaseException, code: str | None, *, is_broken: bool) -> str:
     origin = getattr(error, "orig", error)
     lines = str(origin).strip().splitlines()
     first = lines[0] if lines else type(origin).__name__
-    if isinstance(error, Untrue):
+    if isinstance(error, Untrue | MigrationError):
         return str(error)
     if code == _QUERY_CANCELED:
         return (

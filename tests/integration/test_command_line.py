@@ -146,8 +146,8 @@ def test_upgrade_without_secrets_manager_fails_and_changes_nothing(site: Site) -
 
     assert failed.returncode != 0
     assert failed.stderr.splitlines()[-1] == (
-        "ERROR   secretsmanager:GetSecretValue for secret day2/localhost/app_user failed:"
-        " NoRegionError"
+        "ERROR   revision 001 failed: secretsmanager:GetSecretValue for secret"
+        " day2/localhost/app_user failed: NoRegionError"
     )
     assert "Traceback" not in failed.stderr
     assert site.server.master_password not in failed.stderr + failed.stdout
@@ -191,6 +191,7 @@ def test_wrong_password_on_the_command_line_is_not_shown(site: Site) -> None:
 
     refused = alembic("-x", f"url={url}", "current")
 
-    assert refused.returncode == 1
+    assert refused.returncode != 0
     assert "password authentication failed" in refused.stderr
+    assert "Traceback" not in refused.stderr
     assert "guessed" not in refused.stderr + refused.stdout

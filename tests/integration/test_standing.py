@@ -15,13 +15,8 @@ from pytest_alembic.tests import (  # noqa: F401 - collected from here
 )
 from sqlalchemy import Connection
 
-<<<<<<< HEAD
-from core.postgres.session import lend
-from core.revisions import books
-=======
 from core.postgres.lending import lend
-from core.revisions import history
->>>>>>> 2e8a6c6 (Carry revisions out in a loop of our own, and record only what the server committed)
+from core.revisions import books
 from core.settings import ROOT
 from tests.equipment.site import Site
 
