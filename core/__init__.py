@@ -28,7 +28,8 @@ A module imports only from what stands below it; ``tests/unit/test_architecture.
         login_passwords  what we keep for the logins that migrations make
 
     revisions/         the build's revisions
-        runner         carrying them out
+        runner         the build, and the way into the loop
+        loop           carrying them out, for the function and the command
         scripts        reading and loading them
         sql_files      the SQL files that they run
         manifest       their list, made when packaged
@@ -40,7 +41,9 @@ A module imports only from what stands below it; ``tests/unit/test_architecture.
         books          schema day2: made, verified, brought up to date
 
     postgres/          the server
+        lending        a session lent to SQLAlchemy, whose engine opens others
         session        connect, lock, run
+        transactions   what became of each transaction of a revision
         diagnosis      why it refuses us
         blockers       who is in the way
         acting         a statement as another role, whose code cannot get out of it

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-import psycopg2
 from sqlalchemy import URL, Connection, create_engine
 from sqlalchemy.pool import NullPool
 
-from core.postgres.session import Session
+from core.postgres.session import DriverError, Session
 from core.postgres.transactions import NEXT_ID, Account
 
 
@@ -92,7 +91,7 @@ class Loan:
         for session, _ in others:
             if not session.closed:
                 # What broke is rolled back by the server.
-                with suppress(psycopg2.Error):
+                with suppress(DriverError):
                     session.close()
         return [account for _, account in others]
 

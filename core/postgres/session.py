@@ -28,6 +28,9 @@ from core.errors import (
 from core.model import Database
 from core.postgres.transactions import NEXT_ID, STAMP, Account, watched
 
+# What the driver raises, for those who do not know the driver.
+DriverError = psycopg2.Error
+
 LOCK_KEY = zlib.crc32(b"day2-migrations")
 CONNECT_TIMEOUT_SECONDS = 10
 

@@ -12,12 +12,9 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from psycopg2 import extensions
-
-if TYPE_CHECKING:
-    from core.postgres.session import Session
 
 # When the transaction began, which no setting of the session can change, and the next
 # transaction id that the server gives (PostgreSQL documentation, "Transaction ID and Snapshot
@@ -59,6 +56,18 @@ class OutOfTime(Exception):
     """The time of the run is over before a statement was sent."""
 
 
+class Asked(Protocol):
+    """What an account needs of the session it is kept of."""
+
+    autocommit: bool
+
+    @property
+    def closed(self) -> int: ...
+    @property
+    def info(self) -> Any: ...
+    def ask(self, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]: ...
+
+
 class _Seen(NamedTuple):
     """What the server says of a transaction: its id if it has one, the next id, its stamp."""
 
@@ -94,7 +103,7 @@ class Account:
 
     def __init__(
         self,
-        session: Session,
+        session: Asked,
         *,
         next_id: int,
         stamp: Decimal | None = None,
@@ -349,8 +358,8 @@ class Watched:
     """
 
     def _watch(self, statement: Any, call: Callable[[], Any]) -> Any:
-        session: Session = self.connection  # type: ignore[attr-defined]
-        account = session.account
+        session: Any = self.connection  # type: ignore[attr-defined]
+        account: Account | None = session.account
         if account is None:
             return call()
         with account.statement(_text(statement, session)):
@@ -405,7 +414,7 @@ def watched(kind: type | None) -> type:
     return _watched[kind]
 
 
-def _text(statement: Any, session: Session) -> str:
+def _text(statement: Any, session: Any) -> str:
     """Return the text of *statement*, whatever form the driver takes it in."""
     if isinstance(statement, str):
         return statement

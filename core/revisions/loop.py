@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-import psycopg2
 from alembic.operations import Operations
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
@@ -22,6 +21,7 @@ from core.errors import MigrationError, NotReady, RevisionFailed
 from core.postgres.lending import Loan
 from core.postgres.session import (
     HOLDS_LOCK,
+    DriverError,
     Session,
     is_broken,
     lock_holder,
@@ -337,6 +337,6 @@ def _reason(error: BaseException, code: str | None, *, is_broken: bool) -> str:
         return f"{code} {first}: somebody ended the session, or the server is shutting down"
     if code is not None:
         return f"{code} {first}"
-    if is_broken and isinstance(origin, psycopg2.Error):
+    if is_broken and isinstance(origin, DriverError):
         return "the connection broke"
     return f"{type(origin).__name__}: {first}"

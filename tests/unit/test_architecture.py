@@ -19,6 +19,7 @@ DOORS = {
     "alembic": {
         "core/operations.py",
         "core/revisions/dialect.py",
+        "core/revisions/loop.py",
         "core/revisions/rendering.py",
         "core/revisions/runner.py",
         "core/revisions/scripts.py",
@@ -26,10 +27,15 @@ DOORS = {
     "aws_lambda_powertools": {"handlers/reporting.py"},
     "boto3": {"core/aws.py"},
     "botocore": {"core/aws.py"},
-    "psycopg2": {"core/postgres/session.py", "core/postgres/diagnosis.py"},
-    "sqlalchemy": {
+    "psycopg2": {
+        "core/postgres/diagnosis.py",
         "core/postgres/session.py",
+        "core/postgres/transactions.py",
+    },
+    "sqlalchemy": {
         "core/postgres/acting.py",
+        "core/postgres/lending.py",
+        "core/revisions/loop.py",
         "core/revisions/dialect.py",
     },
 }
