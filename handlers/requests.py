@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -102,20 +102,34 @@ def parse(raw: object, prefix: str) -> Asked:
     detail = raw.get("detail")
     if not isinstance(detail, dict):
         raise InvalidField("detail", "is not a JSON object", "send the event as AWS sends it")
-    match raw["source"], raw["detail-type"]:
-        case "aws.rds", "RDS DB Instance Event" | "RDS DB Snapshot Event":
-            return _instance_event(detail)
-        case "aws.ssm", "Parameter Store Change":
-            return _parameter_event(detail, prefix)
-        case source, kind if (source, kind) == (prefix, MIGRATION_REQUESTED):
-            return _requested(detail)
-        case source, kind if kind == SWEEP_REQUESTED and source in (prefix, f"{prefix}.schedule"):
-            return _sweep(detail)
-        case source, kind:
-            raise Rejected(
-                f"source, detail-type: day2 does nothing for {kind!r} of {source!r}: "
-                "correct the rule that sent it"
-            )
+    source, kind = raw["source"], raw["detail-type"]
+    # Beside the instances' own: a rule by hand that leaves out the detail-type brings them.
+    if (source, kind) == ("aws.rds", "RDS DB Snapshot Event"):
+        return _other_rds_event(detail)
+    is_text = isinstance(source, str) and isinstance(kind, str)
+    read = readers(prefix).get((source, kind)) if is_text else None
+    if read is None:
+        raise Rejected(
+            f"source, detail-type: day2 does nothing for {kind!r} of {source!r}: "
+            "correct the rule that sent it"
+        )
+    return read(detail)
+
+
+def readers(prefix: str) -> dict[tuple[str, str], Callable[[Mapping[str, Any]], Asked]]:
+    """
+    Return what reads the detail of each event that wakes us, by its source and detail-type.
+
+    Each needs a rule or a schedule in ``infra/template.yaml`` that delivers it, and a sample in
+    ``events/``: ``tests/unit/test_triggers.py`` compares the three.
+    """
+    return {
+        ("aws.rds", "RDS DB Instance Event"): _instance_event,
+        ("aws.ssm", "Parameter Store Change"): lambda detail: _parameter_event(detail, prefix),
+        (prefix, MIGRATION_REQUESTED): _requested,
+        (prefix, SWEEP_REQUESTED): _sweep,
+        (f"{prefix}.schedule", SWEEP_REQUESTED): _sweep,
+    }
 
 
 def _instance_event(detail: Mapping[str, Any]) -> Request | Ignored:
@@ -125,14 +139,23 @@ def _instance_event(detail: Mapping[str, Any]) -> Request | Ignored:
     -0043 is the event of a restored instance and of its snapshot (awsdocs/amazon-rds-user-guide,
     pull request 153), so the identifier alone does not tell.
     """
-    name, event = detail.get("SourceIdentifier"), detail.get("EventID")
-    if isinstance(name, str):
-        # The User Guide's own sample says rds:my-instance; captured events have no prefix.
-        name = name.removeprefix("rds:")
+    event = detail.get("EventID")
     is_ours = isinstance(event, str) and event in INSTANCE_EVENTS
     if detail.get("SourceType") != "DB_INSTANCE" or not is_ours:
-        return Ignored("other-rds-event", f"RDS event {event} of {name} asks for nothing")
-    return Request(Trigger.INSTANCE, instance=_instance(name, "detail.SourceIdentifier"))
+        return _other_rds_event(detail)
+    return Request(Trigger.INSTANCE, instance=_instance(_named(detail), "detail.SourceIdentifier"))
+
+
+def _other_rds_event(detail: Mapping[str, Any]) -> Ignored:
+    what = f"RDS event {detail.get('EventID')} of {_named(detail)}"
+    return Ignored("other-rds-event", f"{what} asks for nothing")
+
+
+def _named(detail: Mapping[str, Any]) -> object:
+    """Return what an event of RDS is about."""
+    name = detail.get("SourceIdentifier")
+    # The User Guide's own sample says rds:my-instance; captured events have no prefix.
+    return name.removeprefix("rds:") if isinstance(name, str) else name
 
 
 def _parameter_event(detail: Mapping[str, Any], prefix: str) -> Request | FleetBump | Ignored:

@@ -17,6 +17,7 @@ from tests.equipment.documents import ROOT
 
 DOCUMENTS = documents.names()
 OURS = ("alembic", "core", "events", "handlers", "infra", "tests")
+REFERENCE = re.compile(r"\b((?:[a-z]+/)*[A-Z]+\.md)(?:, \"(\w[\w ]*)\")?")
 LANGUAGES = {"console", "json", "python", "text"}
 
 
@@ -176,3 +177,14 @@ def test_the_map_of_the_house_is_true() -> None:
         "core/operations.py",
     }
     assert {f"{one}/" for one in OURS} <= drawn
+
+
+def test_what_our_own_words_refer_to_exists() -> None:
+    """Each document that a message or a comment names, and its heading where one is quoted."""
+    folders = (ROOT / name for name in ("alembic", "core", "handlers", "infra", "tests"))
+    for path in (path for folder in folders for path in folder.rglob("*.py")):
+        for name, heading in REFERENCE.findall(path.read_text()):
+            found = [one for one in DOCUMENTS if one == name or one.endswith(f"/{name}")]
+            assert found, f"{path.name}: {name}"
+            headings = {f"## {heading}" in documents.text(one) for one in found}
+            assert not heading or True in headings, f"{path.name}: {name}, {heading}"
