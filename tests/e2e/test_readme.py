@@ -66,7 +66,7 @@ COMMANDS: dict[str, dict[str, Run | Not]] = {
             "^$", (("<instance's ARN>", f"arn:aws:rds:us-east-1:000000000000:db:{BILLING}"),)
         ),
         "aws lambda invoke --function-name day2-dispatcher "
-        "--cli-binary-format raw-in-base64-out "
+        "--cli-binary-format raw-in-base64-out --cli-read-timeout 900 "
         """--payload '{"instance": "<instance>"}' /dev/stdout""": Run(
             r'"success": true.*"final_revision": "004"', (("<instance>", BILLING),)
         ),
