@@ -10,7 +10,7 @@ import getpass
 import logging.config
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import closing
 from functools import cache
 from pathlib import Path
@@ -23,9 +23,9 @@ from sqlalchemy import URL, make_url
 
 from core.access.login_passwords import LoginVault, Vault
 from core.budget import Budget
-from core.errors import MigrationError
+from core.errors import MigrationError, RunFailed
 from core.postgres.lending import lend
-from core.postgres.session import Session, acquire_lock, session_settings, start_options
+from core.postgres.session import Session, acquire_lock, query, session_settings, start_options
 from core.revisions import books, history, loop, rendering, scripts
 from core.revisions.history import Recorder
 from core.revisions.manifest import Revision
@@ -133,6 +133,22 @@ def run(session: Session) -> None:
         )
 
 
+def prove_entry(session: Session, logins: Collection[str]) -> None:
+    """Prove that the URL's user still enters beside *logins* by IAM, or take rds_iam from them."""
+    if not logins or session.closed:
+        return
+    try:
+        session_of_our_own().close()
+    except psycopg2.OperationalError as error:
+        names = ", ".join(sorted(logins))
+        for login in sorted(logins):
+            query(session, f'REVOKE rds_iam FROM "{login}"')
+        raise RunFailed(
+            f"the revisions are committed, and the login {names} by IAM locked their user out: "
+            "rds_iam was taken from it again (infra/AWS.md)"
+        ) from error
+
+
 def revision(identifier: str | None) -> Revision | None:
     """Return the revision of the build that *identifier* names."""
     return next((one for one in build() if one.identifier == identifier), None)
@@ -180,7 +196,11 @@ else:
             run(config.attributes["connection"].connection.driver_connection)
         else:
             with closing(session_of_our_own()) as session:
-                run(session)
+                logins = config.attributes.setdefault("iam_logins", set())
+                try:
+                    run(session)
+                finally:
+                    prove_entry(session, logins)
     except MigrationError as error:
         # The command prints this one's text; of any other it prints a traceback.
         raise CommandError(str(error)) from error

@@ -101,6 +101,8 @@ NEVER_ALLOWED = {"colon"}
 
 _ALLOWANCE = re.compile(r"#\s*lint:\s*allow\s+([a-z-]+)\s*:\s*(\S.*)")
 _MASTERS = ("postgres", "master", "rds_superuser")
+# All of them, in what is noted of memberships: no role has this name.
+_MASTER = "the master"
 _OURSELVES = (
     RoleSpecType.ROLESPEC_CURRENT_USER,
     RoleSpecType.ROLESPEC_CURRENT_ROLE,
@@ -225,6 +227,7 @@ class _Reader:
     has_note: bool
     found: list[tuple[str, str]] = field(default_factory=list)
     made: set[tuple[str | None, str]] = field(default_factory=set)
+    memberships: set[tuple[str, str]] = field(default_factory=set)
 
     def read(self, text: str) -> None:
         """Read the statements in *text*, and what is inside their DO blocks."""
@@ -323,6 +326,13 @@ class _Rules(Visitor):
 
     def visit_CreateRoleStmt(self, _path: Any, node: Any) -> None:
         self._password(node.options)
+        for option in node.options or ():
+            is_list = isinstance(option.arg, tuple)
+            named = {_member(one) for one in option.arg} if is_list else set()
+            if option.defname == "addroleto":
+                self._memberships(named, {node.role}, is_granted=True)
+            elif option.defname in ("rolemembers", "adminmembers"):
+                self._memberships({node.role}, named, is_granted=True)
 
     def visit_AlterRoleStmt(self, _path: Any, node: Any) -> None:
         self._password(node.options)
@@ -364,11 +374,21 @@ class _Rules(Visitor):
             self._tell("grant-to-public")
 
     def visit_GrantRoleStmt(self, _path: Any, node: Any) -> None:
-        granted = [one.priv_name for one in node.granted_roles]
-        to_master = any(
-            one.roletype in _OURSELVES or one.rolename in _MASTERS for one in node.grantee_roles
-        )
-        if node.is_grant and "rds_iam" in granted and to_master:
+        roles = {one.priv_name for one in node.granted_roles}
+        members = {_member(one) for one in node.grantee_roles}
+        off = [one.defname for one in node.opt or () if not getattr(one.arg, "boolval", True)]
+        if node.is_grant and {"inherit", "set"} <= set(off):
+            # With the ADMIN option alone: no membership that counts.
+            return
+        self._memberships(roles, members, is_granted=node.is_grant)
+
+    def _memberships(self, roles: set[str], members: set[str], *, is_granted: bool) -> None:
+        """Take note of who becomes a member of whom; tell where the master gets to rds_iam."""
+        known = self._reader.memberships
+        pairs = {(member, role) for member in members for role in roles}
+        before = "rds_iam" in _held_by_master(known)
+        self._reader.memberships = known | pairs if is_granted else known - pairs
+        if not before and "rds_iam" in _held_by_master(self._reader.memberships):
             self._tell("rds-iam-to-master")
 
     def visit_CreateFunctionStmt(self, _path: Any, node: Any) -> None:
@@ -432,8 +452,12 @@ class _Rules(Visitor):
             self._tell("blocking-index")
         self._drop()
 
-    def visit_DropRoleStmt(self, _path: Any, _node: Any) -> None:
+    def visit_DropRoleStmt(self, _path: Any, node: Any) -> None:
         self._drop()
+        gone = {_member(one) for one in node.roles}
+        self._reader.memberships = {
+            pair for pair in self._reader.memberships if not gone & set(pair)
+        }
 
     def visit_DropOwnedStmt(self, _path: Any, _node: Any) -> None:
         self._drop()
@@ -447,6 +471,20 @@ class _Rules(Visitor):
     def _drop(self) -> None:
         if not self._reader.has_note:
             self._tell("drop-without-note")
+
+
+def _member(role: Any) -> str:
+    """Return the name of *role*, one for all names of the master's."""
+    is_master = role.roletype in _OURSELVES or role.rolename in _MASTERS
+    return _MASTER if is_master else str(role.rolename)
+
+
+def _held_by_master(memberships: set[tuple[str, str]]) -> set[str]:
+    """Return the roles that the master is a member of, however long the chain."""
+    held = {_MASTER}
+    while more := {role for member, role in memberships if member in held} - held:
+        held |= more
+    return held
 
 
 def _is_long(command: Any) -> bool:

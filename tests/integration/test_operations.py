@@ -13,7 +13,7 @@ from core.model import Result
 from core.postgres.session import query
 from tests.equipment.histories import history_of
 from tests.equipment.site import DATABASE, Site
-from tests.integration.test_command_line import alembic
+from tests.integration.test_command_line import alembic, url_of
 
 REFUSED_FOR_IAM = "rejects connection|PAM authentication failed"
 
@@ -138,6 +138,23 @@ def test_a_master_that_is_locked_out_is_let_in_again(site: Site, tmp_path: Path)
     assert site.query("SELECT revision FROM day2.history") == [("a1",)]
 
 
+def test_the_command_lets_a_master_in_again_too(site: Site, tmp_path: Path) -> None:
+    """``alembic upgrade`` proves it as a run by the function does."""
+    made = "operations.login_by_iam('report_iam')"
+    history_of(tmp_path, {"a1": made})
+
+    fine = alembic("-x", f"url={url_of(site)}", "upgrade", "a1", folder=tmp_path)
+    made_again = f"{made}; op.execute('GRANT report_iam TO CURRENT_USER')"
+    history_of(tmp_path / "again", {"a1": "pass", "a2": made_again})
+    failed = alembic("-x", f"url={url_of(site)}", "upgrade", "head", folder=tmp_path / "again")
+
+    assert fine.returncode == 0, fine.stderr
+    assert failed.returncode != 0
+    assert "locked their user out: rds_iam was taken from it again" in failed.stderr
+    site.connect_as_runner().close()
+    assert iam_members(site) == []
+
+
 def test_revisions_after_a_login_by_iam_are_not_begun_before_the_proof(
     site: Site, tmp_path: Path
 ) -> None:
@@ -230,6 +247,21 @@ def test_what_somebody_made_first_is_refused_or_adopted(
         )
         adopted = apply(site, tmp_path / "adopted", upgrade.format(", existing='adopt'"))
         assert adopted.report.applied == ["a1"]
+
+
+def test_our_own_audit_is_not_the_applications(site: Site) -> None:
+    """Whoever it keeps a trail of could make its schema first, and rewrite what is in it."""
+    site.run(target="003")
+    site.query(
+        f"GRANT CREATE ON DATABASE {DATABASE} TO app_role; SET ROLE app_role; CREATE SCHEMA audit"
+    )
+
+    with pytest.raises(
+        RevisionFailed, match="schema audit was there before, and belongs to app_role"
+    ):
+        site.run()
+
+    assert site.query("SELECT version_num FROM day2.alembic_version") == [("003",)]
 
 
 @pytest.mark.parametrize("kind", ["VIEW", "MATERIALIZED VIEW"])

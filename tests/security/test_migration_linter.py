@@ -41,6 +41,10 @@ BREAKING = [
     ),
     ("rds-iam-to-master", "GRANT rds_iam TO CURRENT_USER"),
     ("rds-iam-to-master", "GRANT rds_password, rds_iam TO postgres"),
+    ("rds-iam-to-master", "GRANT rds_iam TO reporting; GRANT reporting TO CURRENT_USER"),
+    ("rds-iam-to-master", "GRANT ops TO postgres; GRANT rds_iam TO reporting, ops"),
+    ("rds-iam-to-master", "CREATE ROLE reporting IN ROLE rds_iam ROLE CURRENT_USER"),
+    ("rds-iam-to-master", "CREATE ROLE a IN ROLE rds_iam; GRANT a TO b; GRANT b TO SESSION_USER"),
     (
         "security-definer",
         "CREATE FUNCTION app.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'",
@@ -76,6 +80,10 @@ BETTER = [
     "REVOKE ALL ON SCHEMA app FROM PUBLIC",
     "GRANT rds_iam TO reporting",
     "REVOKE rds_iam FROM CURRENT_USER",
+    "GRANT rds_iam TO reporting; REVOKE rds_iam FROM reporting; GRANT reporting TO CURRENT_USER",
+    "GRANT a TO CURRENT_USER; REVOKE a FROM CURRENT_USER; GRANT rds_iam TO a",
+    "GRANT rds_iam TO a; GRANT a TO CURRENT_USER WITH ADMIN TRUE, INHERIT FALSE, SET FALSE",
+    "GRANT a TO CURRENT_USER; DROP ROLE a; CREATE ROLE a IN ROLE rds_iam",
     (
         "CREATE FUNCTION app.f() RETURNS int LANGUAGE sql SECURITY DEFINER"
         " SET search_path = pg_catalog, pg_temp AS 'SELECT 1'"
