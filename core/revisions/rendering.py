@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 BUILD = "revisions"
 PAPER = "paper"
 
+_TRANSACTIONAL = ("begin", "begin_twophase", "commit", "rollback", "close", "invalidate")
+
 
 class Paper:
     """
@@ -60,7 +62,9 @@ class Paper:
         except (Exception, SystemExit) as error:  # noqa: BLE001
             # The one place that catches everything: a revision may raise anything at all.
             at = scripts.line_of(error, revision.file)
-            if isinstance(error, Looked) or PaperConnection.__name__ in str(error):
+            if isinstance(error, Looked) and str(error) in _TRANSACTIONAL:
+                rest = f"{at} ends or begins a transaction itself: what follows is not shown"
+            elif isinstance(error, Looked) or PaperConnection.__name__ in str(error):
                 rest = f"{at} looks at the database: what follows depends on it, and is not shown"
             else:
                 lines = str(error).splitlines() or [""]
@@ -147,19 +151,21 @@ class _Statements(io.StringIO):
 
 def statements(revision: Revision, direction: str) -> tuple[list[str], Paper]:
     """Return what *revision* runs in one *direction*, and the paper that it would be on."""
+    from alembic.config import Config
     from alembic.operations import Operations
-    from alembic.runtime.migration import MigrationContext
+    from alembic.runtime.environment import EnvironmentContext
 
     # What it writes for: an implementation is chosen as the context is made.
     from core.revisions import dialect  # noqa: F401
 
     output = _Statements()
-    context = MigrationContext.configure(
-        dialect_name="postgresql", opts={"as_sql": True, "output_buffer": output}
-    )
     paper = Paper()
-    with Operations.context(context):
-        paper(revision, direction)
+    # A revision may ask ``alembic.context`` whether it is on paper; there are no other scripts.
+    alone = EnvironmentContext(Config(), None, as_sql=True, output_buffer=output)  # type: ignore[arg-type]
+    with alone as environment:
+        environment.configure(dialect_name="postgresql")
+        with Operations.context(environment.get_context()):
+            paper(revision, direction)
     return [one.strip() for one in output.pieces if one.strip()], paper
 
 

@@ -66,11 +66,9 @@ LOOKING = [
     "sa.inspect(op.get_bind())",
     "sa.inspect(op.get_bind().engine).get_table_names()",
     "op.get_bind().engine.url.database",
-    "op.get_bind().engine.begin()",
     "op.get_bind().connection.cursor()",
     "op.get_bind().dialect.has_table(op.get_bind(), 't')",
     "sa.Table('t', sa.MetaData(), autoload_with=op.get_bind())",
-    "from sqlalchemy.orm import Session; Session(bind=op.get_bind()).execute(sa.text('SELECT 1'))",
 ]
 
 
@@ -80,6 +78,43 @@ def test_a_revision_that_looks_is_shown_up_to_there(write: Write, looking: str) 
     lines = write(f"op.execute('SELECT 1')\n{looking}\nop.execute('SELECT 2')")
 
     assert lines == ["SELECT 1;", LOOKS.format(FIRST_LINE + 1), STOP]
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        "op.get_bind().commit()",
+        "op.get_bind().rollback()",
+        "op.get_bind().close()",
+        "op.get_bind().engine.begin()",
+        "from sqlalchemy.orm import Session; Session(bind=op.get_bind()).execute(sa.text('x'))",
+    ],
+)
+def test_a_revision_that_ends_its_transaction_is_shown_up_to_there(
+    write: Write, ending: str
+) -> None:
+    """The script has its own BEGIN and COMMIT around each revision."""
+    assert write(f"op.execute('SELECT 1')\n{ending}") == [
+        "SELECT 1;",
+        (
+            f"-- note: 001.py:{FIRST_LINE + 1} ends or begins a transaction itself:"
+            " what follows is not shown"
+        ),
+        STOP,
+    ]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "from alembic import context\nif context.is_offline_mode(): op.execute('SELECT 1')",
+        "from alembic import context\nif not context.get_x_argument(): op.execute('SELECT 1')",
+        "if op.get_context().as_sql: op.execute('SELECT 1')",
+    ],
+)
+def test_a_revision_may_ask_whether_it_is_on_paper(write: Write, body: str) -> None:
+    """In each of Alembic's ways."""
+    assert write(body) == ["SELECT 1;"]
 
 
 ASKING = [
