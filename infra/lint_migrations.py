@@ -101,6 +101,8 @@ NEVER_ALLOWED = {"colon"}
 
 _ALLOWANCE = re.compile(r"#\s*lint:\s*allow\s+([a-z-]+)\s*:\s*(\S.*)")
 _MASTERS = ("postgres", "master", "rds_superuser")
+# What operations.as_role runs a statement in.
+_AS_ROLE = ("pg_temp", "day2_as_role")
 # All of them, in what is noted of memberships: no role has this name.
 _MASTER = "the master"
 _OURSELVES = (
@@ -262,13 +264,13 @@ class _Reader:
 
     def _statement(self, tree: Any, text: str) -> None:
         if type(tree).__name__ == "DoStmt":
-            self._block(next(one.arg.sval for one in tree.args if one.defname == "as"))
+            self.block(next(one.arg.sval for one in tree.args if one.defname == "as"))
             return
         shown = _first_line(text)
         visitor = _Rules(self, shown)
         visitor(tree)
 
-    def _block(self, body: str) -> None:
+    def block(self, body: str) -> None:
         """Read the statements of a PL/pgSQL block, and the texts that it executes."""
         wrapped = f"CREATE FUNCTION block() RETURNS void LANGUAGE plpgsql AS $lint${body}$lint$"
         try:
@@ -392,6 +394,11 @@ class _Rules(Visitor):
             self._tell("rds-iam-to-master")
 
     def visit_CreateFunctionStmt(self, _path: Any, node: Any) -> None:
+        if _names(node.funcname) == _AS_ROLE:
+            # It has no path of its own on purpose, and is there for one statement: read that.
+            body = next(option.arg for option in node.options if option.defname == "as")
+            self._reader.block(body[0].sval)
+            return
         self._definer(node.options)
 
     def visit_AlterFunctionStmt(self, _path: Any, node: Any) -> None:
@@ -450,6 +457,9 @@ class _Rules(Visitor):
     def visit_DropStmt(self, _path: Any, node: Any) -> None:
         if node.removeType == ObjectType.OBJECT_INDEX and not node.concurrent:
             self._tell("blocking-index")
+        is_function = node.removeType == ObjectType.OBJECT_FUNCTION
+        if is_function and [_names(one.objname) for one in node.objects] == [_AS_ROLE]:
+            return
         self._drop()
 
     def visit_DropRoleStmt(self, _path: Any, node: Any) -> None:
@@ -471,6 +481,11 @@ class _Rules(Visitor):
     def _drop(self) -> None:
         if not self._reader.has_note:
             self._tell("drop-without-note")
+
+
+def _names(parts: Any) -> tuple[str, ...]:
+    """Return the name that *parts* are, schema first."""
+    return tuple(part.sval for part in parts)
 
 
 def _member(role: Any) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from core.postgres.acting import as_role
 from infra.lint_migrations import RULES, lint, main
 
 Lint = Callable[..., list[tuple[str, str]]]
@@ -158,6 +159,19 @@ def test_a_drop_needs_a_note(lint_revision: Lint, statement: str) -> None:
 def test_a_drop_with_a_note_is_quiet(lint_revision: Lint, statement: str) -> None:
     """A docstring that says what going back means is enough."""
     assert lint_revision(statement) == []
+
+
+@pytest.mark.parametrize(("rule", "statement"), [BREAKING[0], *BREAKING[3:5], *BREAKING[-4:]])
+def test_what_runs_as_another_role_is_read_too(
+    lint_revision: Lint, rule: str, statement: str
+) -> None:
+    """A statement inside operations.as_role is as dangerous as outside, and no more."""
+    assert lint_revision(as_role(statement, '"app"'), note="Nothing.") == [("upgrade", rule)]
+
+
+def test_as_role_itself_is_quiet(lint_revision: Lint) -> None:
+    """What it makes to run a statement is its own business."""
+    assert lint_revision(as_role("UPDATE app.orders SET n = 1", '"app"'), note="Nothing.") == []
 
 
 def test_downgrades_are_read_too(lint_revision: Lint) -> None:
