@@ -16,6 +16,7 @@ A module imports only from what stands below it; ``tests/unit/test_architecture.
         by_hand        rollback, stamp, adopt
         keeping        which stack keeps the database
         recorded       a run written down before it begins
+        takeover       what is there already, and not of our making
         logins         passwords in line with the database
         entry          found, waited for, entered
         run            one carrying-out, and what it needs of AWS

@@ -250,6 +250,8 @@ class Report:
 
     Attributes:
         applied: Revisions committed by this run, in order.
+        warnings: What the server or we warn of, in words for a person.
+        at: File and line of the revision that failed.
         details: What only one action reports (``history``, ``sql``, …).
     """
 
@@ -263,6 +265,8 @@ class Report:
     applied: list[str] = field(default_factory=list)
     pending: list[str] = field(default_factory=list)
     changed_files: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    at: str | None = None
     details: dict[str, object] = field(default_factory=dict)
 
     def found_at(self, revision: str | None) -> None:

@@ -24,6 +24,7 @@ from core.access.login_passwords import Vault
 from core.postgres.acting import acting_as
 from core.postgres.session import set_password
 from core.revisions import scripts
+from core.revisions.books import ROLE_MARK
 from core.revisions.sql_files import read
 
 logger = logging.getLogger(__name__)
@@ -42,12 +43,11 @@ Existing = Literal["refuse", "adopt"]
 
 # Since 16 CREATE ROLE leaves its maker a grant of the bootstrap superuser, which nobody can
 # forge. Before, whoever may make roles may do anything to them, and a comment says enough.
-_MARK = "made by day2"
 _IS_OURS = f"""
     CASE WHEN current_setting('server_version_num')::int >= 160000 THEN EXISTS (
         SELECT FROM pg_auth_members
         WHERE roleid = found.oid AND member = {_MASTER} AND grantor = 10 AND admin_option
-    ) ELSE coalesce(shobj_description(found.oid, 'pg_authid') = '{_MARK}', false) END
+    ) ELSE coalesce(shobj_description(found.oid, 'pg_authid') = '{ROLE_MARK}', false) END
 """
 
 # A membership of the master counts for RDS however long the chain. That one with the ADMIN
@@ -512,7 +512,7 @@ def _make_role(name: str, existing: Existing, *, is_group: bool = False) -> None
 def _create_role(name: str) -> str:
     return f"""
         CREATE ROLE {_quoted(name)} NOLOGIN;
-        COMMENT ON ROLE {_quoted(name)} IS '{_MARK}';
+        COMMENT ON ROLE {_quoted(name)} IS '{ROLE_MARK}';
     """
 
 

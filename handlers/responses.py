@@ -31,5 +31,9 @@ def render(answer: Result | MigrationError, *, duration_ms: int, request_id: str
     }
     if isinstance(answer, Result) and answer.reason is not None:
         body["reason"] = answer.reason
+    if report.warnings:
+        body["warnings"] = report.warnings
+    if report.at is not None:
+        body["at"] = report.at
     whole = bounded(body | report.details, RESPONSE_BYTES)
     return {"statusCode": outcome.status_code, "body": whole}

@@ -115,9 +115,9 @@ def adopt(run: Run) -> Result:
         keep(run, place, session)
         vault = vault_of(run, place)
         for login in run.promises.up_to(applied).password_logins:
-            known = vault.password(login, role_exists=True)
-            set_password(session, login, known.password)
-            logger.info("login %s has a password of its own now", login)
+            known = vault.password(login.name, role_exists=True)
+            set_password(session, login.name, known.password)
+            logger.info("login %s has a password of its own now", login.name)
         vault.settle()
         _record(run, session, applied, "adopt", at)
         run.report.final_revision = history.position(session).current

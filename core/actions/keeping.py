@@ -6,13 +6,16 @@ import logging
 
 from core.access.locate import Place
 from core.actions.run import Run
+from core.actions.takeover import mark_role, was_made
 from core.decisions.keeper import Keeper, keeper
 from core.errors import ManagedByAnother
-from core.postgres.session import Session
+from core.postgres.session import Session, role_exists
 from core.revisions import books
 from core.revisions.history import Position
 
 logger = logging.getLogger(__name__)
+
+_ROLES_KNOW_THEIR_MAKER = 160000
 
 
 def look_up_keeper(run: Run, place: Place, session: Session, at: Position) -> Keeper:
@@ -48,11 +51,26 @@ def refuse_anothers(run: Run, place: Place, session: Session, at: Position) -> N
 def keep(run: Run, place: Place, session: Session) -> None:
     """Bring the books up to date, and write that this stack keeps the database."""
     books.bring_up(session)
+    if books.read(session).keeper is None:
+        _mark_roles(run, session)
     ours = (run.settings.prefix, _resource_id(place), run.folder_at(place.name))
     book = books.read(session)
     if (book.keeper, book.dbi_resource_id, book.secret_folder) != ours:
         books.keep(session, *ours)
         logger.info("%s is kept by the stack %s from now on", place.name, run.settings.prefix)
+
+
+def _mark_roles(run: Run, session: Session) -> None:
+    """
+    Mark the roles that an earlier build made, at its first run by this one.
+
+    Since PostgreSQL 16 a role shows itself who made it.
+    """
+    if session.server_version >= _ROLES_KNOW_THEIR_MAKER:
+        return
+    for role in run.promises.up_to(run.revisions.up_to(run.report.final_revision)).roles:
+        if role_exists(session, role.name) and was_made(session, role.since):
+            mark_role(session, role.name)
 
 
 def _resource_id(place: Place) -> str | None:

@@ -10,6 +10,7 @@ from core.access.locate import Place
 from core.access.login_passwords import LoginVault, Vault
 from core.actions.entry import connect_to
 from core.actions.run import Run
+from core.actions.takeover import is_of_our_making
 from core.errors import AccessDenied, MigrationError, NotReady, RevisionFailed
 from core.postgres.session import (
     Session,
@@ -79,18 +80,36 @@ def prove_entry(
 
 def reconcile_logins(run: Run, place: Place, session: Session) -> None:
     """
-    Make the password of every promised login that of its secret, where that is in doubt.
+    Make the password of every login of ours that of its secret, where that is in doubt.
 
     A database restored from another instance's snapshot has the roles with the other's
     passwords, and none of the secrets. A run that died right after its commit leaves a
-    secret that is tagged as unset. A login whose secret is settled is never touched.
+    secret that is tagged as unset. A login whose secret is settled is never touched, and
+    neither is one that was there before and that nobody told us to take over.
     """
     applied = run.revisions.up_to(run.report.final_revision)
     vault = vault_of(run, place)
+    settled: list[str] = []
     with translating(place.database):
         for login in run.promises.up_to(applied).password_logins:
-            if vault.needs_setting(login) and role_exists(session, login):
-                known = vault.password(login, role_exists=True)
-                set_password(session, login, known.password)
-                logger.info("login %s has the password of its secret now", login)
+            if not vault.needs_setting(login.name) or not role_exists(session, login.name):
+                continue
+            if not is_of_our_making(session, login.name, login.since):
+                _leave_alone(run, login.name)
+                continue
+            known = vault.password(login.name, role_exists=True)
+            set_password(session, login.name, known.password)
+            settled.append(login.name)
+            logger.info("login %s has the password of its secret now", login.name)
         vault.settle()
+    if settled:
+        run.report.details["settled_logins"] = settled
+
+
+def _leave_alone(run: Run, login: str) -> None:
+    text = (
+        f"login {login} was there before, and its password stays as it is: to take it over, "
+        "send the action adopt"
+    )
+    logger.warning(text)
+    run.report.warnings.append(text)

@@ -7,6 +7,7 @@ from datetime import UTC
 from core.actions.entry import entered
 from core.actions.goal import choose, no_target, plan_to
 from core.actions.run import Run
+from core.actions.takeover import strangers
 from core.decisions.plan import plan, resolve
 from core.errors import (
     MigrationError,
@@ -58,11 +59,13 @@ def show_plan(run: Run) -> Result:
     """Report what a migrate would apply, with its SQL; takes no lock and writes nothing."""
     with entered(run) as (place, session):
         at = history.position(session)
-    run.report.found_at(at.current)
-    choice = choose(run, at.current)
-    if choice is None:
-        raise no_target(place.name)
-    todo = plan_to(run, place, at.current, choice)
+        run.report.found_at(at.current)
+        choice = choose(run, at.current)
+        if choice is None:
+            raise no_target(place.name)
+        todo = plan_to(run, place, at.current, choice)
+        there = strangers(session, run.promises.up_to(todo.revisions))
+    run.report.warnings += [f"{one} exists, and would be taken over" for one in there]
     statements = run.revisions.sql(todo.revisions, at.current)
     run.report.details = {
         "plan": [
@@ -72,7 +75,8 @@ def show_plan(run: Run) -> Result:
                 "sql": statements[identifier],
             }
             for identifier in todo.revisions
-        ]
+        ],
+        "exists": [one._asdict() for one in there],
     }
     message = f"Would apply {len(todo.revisions)} migration(s) to reach {todo.target or 'base'}"
     return Result(Outcome.PLANNED, message, run.report)

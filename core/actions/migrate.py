@@ -13,6 +13,7 @@ from core.actions.keeping import keep, refuse_anothers
 from core.actions.logins import reconcile_logins
 from core.actions.recorded import recorded
 from core.actions.run import Run
+from core.actions.takeover import strangers
 from core.decisions.eligibility import is_opted_in
 from core.decisions.plan import Plan
 from core.errors import (
@@ -50,6 +51,8 @@ def migrate(run: Run) -> Result:
         if run.request.trigger is Trigger.REQUEST and run.request.target is not None:
             refuse_beyond_declared(run, session, at)
         todo = plan_to(run, place, at.current, choice)
+        if choice.source is TargetSource.DEFAULT and at.current is None:
+            _leave_to_strangers(run, place, session, todo)
         _check_files(run, session, at)
         if todo or at.last_row:
             keep(run, place, session)
@@ -71,6 +74,25 @@ def migrate(run: Run) -> Result:
     )
     logger.info("%s: %s", message, ", ".join(run.report.applied))
     return Result(Outcome.APPLIED, message, run.report)
+
+
+def _leave_to_strangers(run: Run, place: Place, session: Session, todo: Plan) -> None:
+    """
+    Leave a database alone that nobody asked for, and that holds other people's things.
+
+    Raises:
+        LeftAlone: An event or a sweep would take over what is there of our names.
+    """
+    if run.request.is_direct:
+        return
+    there = strangers(session, run.promises.up_to(todo.revisions))
+    if there:
+        names = ", ".join(map(str, there))
+        raise LeftAlone(
+            "holds-others-things",
+            f"{place.name} is at base and holds {names}: left there until somebody declares a "
+            "target for it, or adopts it",
+        )
 
 
 def _check_files(run: Run, session: Session, at: Position) -> None:

@@ -106,6 +106,6 @@ class Promises(NamedTuple):
         )
 
     @property
-    def password_logins(self) -> tuple[str, ...]:
+    def password_logins(self) -> tuple[PromisedRole, ...]:
         """The logins whose passwords are kept in Secrets Manager."""
-        return tuple(role.name for role in self.roles if role.login == "password")
+        return tuple(role for role in self.roles if role.login == "password")

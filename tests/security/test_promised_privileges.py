@@ -219,7 +219,7 @@ def test_every_role_and_grant_is_promised_of_what_there_is() -> None:
         for one in kind
     } <= set(REVISIONS.identifiers)
     assert {grant.to for grant in promises.grants} <= roles
-    assert set(promises.password_logins) == set(HEAD_LOGINS)
+    assert {login.name for login in promises.password_logins} == set(HEAD_LOGINS)
     assert check.__doc__
 
 

@@ -1,0 +1,97 @@
+"""What is there already of what the revisions promise, and is not of our making."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from core.postgres.session import Session, query
+from core.revisions.books import ROLE_MARK, SCHEMA
+from core.revisions.promises import Promises
+
+# Since 16 CREATE ROLE leaves its maker a grant of the bootstrap superuser (oid 10), which
+# nobody can forge (PostgreSQL documentation, "CREATE ROLE"); before, a comment says it.
+_ROLES = """
+SELECT 'role', found.rolname, NULL FROM pg_roles AS found
+WHERE found.rolname = ANY (%s) AND NOT CASE
+    WHEN current_setting('server_version_num')::int >= 160000 THEN EXISTS (
+        SELECT FROM pg_auth_members AS grant_of
+        JOIN pg_roles AS master ON master.oid = grant_of.member
+        WHERE grant_of.roleid = found.oid AND master.rolname = current_user
+          AND grant_of.grantor = 10 AND grant_of.admin_option
+    )
+    ELSE coalesce(shobj_description(found.oid, 'pg_authid') = %s, false)
+END
+ORDER BY 2
+"""
+
+_SCHEMAS = """
+SELECT 'schema', nspname, pg_get_userbyid(nspowner) FROM pg_namespace
+WHERE nspname = ANY (%s) AND pg_get_userbyid(nspowner) <> ALL (%s)
+ORDER BY 2
+"""
+
+_TABLES = """
+SELECT 'table', nspname || '.' || relname, pg_get_userbyid(relowner)
+FROM pg_class JOIN pg_namespace AS home ON home.oid = relnamespace
+WHERE nspname || '.' || relname = ANY (%s) AND pg_get_userbyid(relowner) <> ALL (%s)
+ORDER BY 2
+"""
+
+_WAS_MADE = f"""
+SELECT EXISTS (
+    SELECT FROM {SCHEMA}.history WHERE revision = %s AND direction IN ('upgrade', 'adopt')
+    AND id > (
+        SELECT coalesce(max(id), 0) FROM {SCHEMA}.history
+        WHERE revision = %s AND direction = 'downgrade'
+    )
+)
+"""
+
+
+class Found(NamedTuple):
+    """Something that is there, of a name that a revision promises, and whose it is."""
+
+    kind: str
+    name: str
+    owner: str | None
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}" + (f" of {self.owner}" if self.owner else "")
+
+
+def strangers(session: Session, promised: Promises) -> list[Found]:
+    """
+    Return what is there of *promised* and was not made by us: to apply it would take it over.
+
+    A role is ours by its mark, whatever became of schema day2. A schema or a table is if it
+    belongs to the master or to a role that is promised, and is ours.
+    """
+    names = [role.name for role in promised.roles]
+    roles = [Found(*row) for row in query(session, _ROLES, (names, ROLE_MARK))]
+    ours = {*names, str(query(session, "SELECT current_user")[0][0])}
+    owners = sorted(ours - {one.name for one in roles})
+    schemas = query(session, _SCHEMAS, ([one.name for one in promised.schemas], owners))
+    tables = query(session, _TABLES, ([one.name for one in promised.tables], owners))
+    return [*roles, *(Found(*row) for row in (*schemas, *tables))]
+
+
+def is_of_our_making(session: Session, role: str, since: str) -> bool:
+    """
+    Say whether we made *role*, or were told to take it over, in revision *since*.
+
+    A stamp alone says that the revision counts as applied, and not that its roles are ours.
+    """
+    return was_made(session, since) or not query(session, _ROLES, ([role], ROLE_MARK))
+
+
+def was_made(session: Session, since: str) -> bool:
+    """Say whether revision *since* was run on this database, or adopted, and not taken back."""
+    return bool(query(session, _WAS_MADE, (since, since))[0][0])
+
+
+def mark_role(session: Session, role: str) -> None:
+    """Write on *role* that we made it."""
+    statement = query(
+        session, "SELECT format('COMMENT ON ROLE %%I IS %%L', %s, %s)", (role, ROLE_MARK)
+    )
+    query(session, str(statement[0][0]))

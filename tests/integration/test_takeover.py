@@ -1,0 +1,123 @@
+"""What was there before is left to whom it belongs, until somebody says otherwise."""
+
+from __future__ import annotations
+
+import pytest
+
+from core.model import Action, Declared, Parameters, Request, TargetSource, Trigger
+from core.outcome import Outcome
+from core.revisions.books import ROLE_MARK
+from tests.equipment.site import HEAD_LOGINS, INSTANCE, Site
+
+EVENT = Request(Trigger.INSTANCE, instance=INSTANCE)
+
+A_SCHEMA = "CREATE ROLE shop_owner; CREATE SCHEMA app_schema AUTHORIZATION shop_owner"
+A_TABLE = (
+    "CREATE ROLE other; CREATE SCHEMA audit AUTHORIZATION other; SET ROLE other;"
+    "CREATE TABLE audit.database_changes (); RESET ROLE"
+)
+THERE = {
+    "a login": ("CREATE ROLE app_user LOGIN PASSWORD 'of the application'", "role app_user"),
+    "a schema": (A_SCHEMA, "schema app_schema of shop_owner"),
+    "a table": (A_TABLE, "table audit.database_changes of other"),
+}
+
+
+def password_of(site: Site, role: str) -> object:
+    """Return what the server has of a role's password."""
+    return site.query("SELECT rolpassword FROM pg_authid WHERE rolname = %s", (role,))
+
+
+@pytest.mark.parametrize(("statement", "name"), THERE.values(), ids=THERE.keys())
+def test_a_database_in_use_is_not_taken_by_an_event(site: Site, statement: str, name: str) -> None:
+    """A tag and no target is no consent: its application would be locked out."""
+    site.query(statement)
+
+    result = site.run(request=EVENT)
+
+    assert (result.outcome, result.reason) == (Outcome.IGNORED, "holds-others-things")
+    assert name in result.message
+    assert site.query("SELECT to_regnamespace('day2')") == [(None,)]
+
+
+def test_an_empty_database_is_taken_by_an_event(site: Site) -> None:
+    """That is what a tag is for."""
+    assert site.run(request=EVENT).report.final_revision == "004"
+
+
+@pytest.mark.parametrize(("statement", "name"), THERE.values(), ids=THERE.keys())
+def test_a_plan_names_what_would_be_taken_over(site: Site, statement: str, name: str) -> None:
+    """Who reads it decides before anything is done."""
+    site.query(statement)
+
+    result = site.run(Action.PLAN)
+
+    assert f"{name} exists, and would be taken over" in result.report.warnings
+    assert name.split()[1] in [one["name"] for one in result.report.details["exists"]]  # type: ignore[attr-defined]
+
+
+def test_a_plan_of_an_empty_database_names_nothing(site: Site) -> None:
+    """And neither does one of a database that we have made."""
+    assert site.run(Action.PLAN).report.details["exists"] == []
+    site.run(target="002")
+    assert site.run(Action.PLAN).report.details["exists"] == []
+
+
+def test_a_stamp_takes_over_no_login(site: Site) -> None:
+    """It says that a revision counts as applied; the password is in somebody's use."""
+    site.query("CREATE ROLE app_user LOGIN PASSWORD 'of the application'")
+    site.cloud.declared[INSTANCE] = Parameters(
+        Declared("001", TargetSource.PARAMETER, f"/day2/{INSTANCE}/target-revision")
+    )
+    before = password_of(site, "app_user")
+    allowed = site.settings._replace(allow_rollback=True)
+    stamp = site.request(Action.STAMP, "001")._replace(from_revision="base")
+    assert site.run(request=stamp, settings=allowed).outcome is Outcome.APPLIED
+
+    result = site.run(target="001")
+
+    assert result.outcome is Outcome.UP_TO_DATE
+    assert password_of(site, "app_user") == before
+    assert [text for text in result.report.warnings if "app_user was there before" in text]
+    assert f"day2/{INSTANCE}/app_user" not in site.cloud.secrets
+
+
+def test_what_we_made_is_ours_whatever_became_of_the_books(site: Site) -> None:
+    """With schema day2 lost, a run makes all of it again, and nobody's password changes."""
+    site.run()
+    before = [password_of(site, login) for login in HEAD_LOGINS]
+    site.query("DROP SCHEMA day2 CASCADE")
+
+    assert site.run(Action.PLAN).report.details["exists"] == []
+    assert site.run(request=EVENT).report.final_revision == "004"
+    assert [password_of(site, login) for login in HEAD_LOGINS] == before
+
+
+def test_what_an_earlier_build_made_is_marked(site: Site) -> None:
+    """Before 16 nothing but a comment tells a role of ours, and earlier builds wrote none."""
+    site.run()
+    site.query("DROP TABLE day2.book, day2.run")
+    for login in HEAD_LOGINS:
+        site.query(f"COMMENT ON ROLE {login} IS NULL")
+
+    assert site.run().outcome is Outcome.UP_TO_DATE
+    if site.server.programs.major < 16:
+        marks = site.query(
+            "SELECT DISTINCT shobj_description(oid, 'pg_authid') FROM pg_roles"
+            " WHERE rolname = ANY (%s)",
+            (list(HEAD_LOGINS),),
+        )
+        assert marks == [(ROLE_MARK,)]
+    site.query("DROP SCHEMA day2 CASCADE")
+    assert site.run(Action.PLAN).report.details["exists"] == []
+
+
+def test_passwords_that_are_settled_are_listed(site: Site) -> None:
+    """An answer that nothing was pending does not hide that something was done."""
+    site.run()
+    site.cloud.tags[f"day2/{INSTANCE}/app_user"]["day2:unset"] = "true"
+
+    result = site.run()
+
+    assert result.outcome is Outcome.UP_TO_DATE
+    assert result.report.details["settled_logins"] == ["app_user"]
