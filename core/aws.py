@@ -46,7 +46,7 @@ from core.model import (
     Secret,
     TargetSource,
 )
-from core.settings import Settings
+from core.settings import Settings, observed_parameter, target_parameter
 
 logger = logging.getLogger(__name__)
 
@@ -191,18 +191,11 @@ class Aws:
 
     # Parameters
 
-    def target_parameter(self, instance: str) -> str:
-        """Return the name of the parameter that declares the target of *instance*."""
-        return f"/{self._prefix}/{instance}/target-revision"
-
-    def observed_parameter(self, instance: str) -> str:
-        """Return the name of the parameter that holds the observed state of *instance*."""
-        return f"/{self._prefix}/{instance}/observed-state"
-
     def parameters(self, instance: str) -> Parameters:
         """Read the declared target (the instance's, else the fleet's) and the observed state."""
-        own, fleet = self.target_parameter(instance), self.target_parameter(FLEET)
-        state = self.observed_parameter(instance)
+        own = target_parameter(self._prefix, instance)
+        fleet = target_parameter(self._prefix, FLEET)
+        state = observed_parameter(self._prefix, instance)
         found = self._call(
             "ssm:GetParameters",
             f"{own}, {fleet}, {state}",
@@ -229,18 +222,18 @@ class Aws:
         ):
             values.update({entry["Name"]: entry for entry in page["Parameters"]})
         names = {name.split("/")[2] for name in values if name.count("/") == 3} | {FLEET}
-        fleet = self.target_parameter(FLEET)
+        fleet = target_parameter(self._prefix, FLEET)
         return {
             name: _parameters(
-                _declared(values, self.target_parameter(name), fleet),
-                values.get(self.observed_parameter(name)),
+                _declared(values, target_parameter(self._prefix, name), fleet),
+                values.get(observed_parameter(self._prefix, name)),
             )
             for name in names
         }
 
     def write_observed(self, instance: str, state: ObservedState) -> None:
         """Keep *state* in the instance's parameter."""
-        name = self.observed_parameter(instance)
+        name = observed_parameter(self._prefix, instance)
         self._call(
             "ssm:PutParameter",
             name,
@@ -440,10 +433,10 @@ def _calling(action: str, thing: str, missing: type[MigrationError] = RunFailed)
                 f"{thing} cannot be used ({text}): restore it if it is scheduled for deletion"
             ) from error
         if code in ("ValidationException", "InvalidParameterValue", "InvalidParameterException"):
-            raise Rejected(f"{thing} is no valid name for {action} ({code})") from error
+            raise Rejected(f"{thing} is not a valid name for {action} ({code})") from error
         raise RunFailed(f"{action} for {thing} failed: {code}") from error
     except ParamValidationError as error:
-        raise Rejected(f"{thing} is no valid name for {action}") from error
+        raise Rejected(f"{thing} is not a valid name for {action}") from error
     except NoCredentialsError as error:
         raise AccessDenied(f"{action}: there are no AWS credentials") from error
     except (CannotConnect, HTTPClientError) as error:
@@ -506,5 +499,5 @@ def _parameters(declared: Declared | None, state: Mapping[str, Any] | None) -> P
         return Parameters(declared)
     found = observed.read(state["Value"])
     if found is None:
-        logger.warning("%s holds no observed state of ours: taken for absent", state["Name"])
+        logger.warning("%s does not hold an observed state of ours: ignored", state["Name"])
     return Parameters(declared, found, has_strange_state=found is None)

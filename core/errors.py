@@ -22,7 +22,7 @@ MigrationError
     ├── InstanceNotReady                      … by itself, once RDS has made the instance
     └── Unreachable                           … once routes and security groups let us through
 
-LeftAlone stands outside the tree: a database that we were not asked to touch is no failure.
+LeftAlone stands outside the tree: a database that we were not asked to touch has not failed.
 """
 
 from __future__ import annotations
@@ -66,13 +66,13 @@ class InvalidField(Rejected):
 
 
 class UnknownRevision(Rejected):
-    """The target is no revision of this build."""
+    """The target is not a revision of this build."""
 
     def __init__(self, revision: str, known: tuple[str, ...]) -> None:
         known_text = ", ".join(known[-5:]) or "none"
         super().__init__(
-            f"target {revision!r} is no revision of this build (the last ones are {known_text}): "
-            "correct the target, or deploy the build that has it"
+            f"target {revision!r} is not a revision of this build "
+            f"(the last ones are {known_text}): correct the target, or deploy the build that has it"
         )
         self.revision = revision
 

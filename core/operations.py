@@ -635,7 +635,7 @@ def _role_exists(name: str) -> bool:
 
 
 def _vault() -> Vault:
-    """Return the vault that the runner or ``env.py`` put into Alembic's attributes."""
+    """Return the vault that a run, or ``env.py`` for the command, put into Alembic's attributes."""
     vault = _attributes().get("vault")
     if vault is None:
         raise RuntimeError(

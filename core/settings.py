@@ -12,9 +12,19 @@ ROOT = Path(__file__).resolve().parent.parent
 RDS_CA_BUNDLE = str(ROOT / "core" / "rds-ca-bundle.pem")
 
 
+def target_parameter(prefix: str, instance: str) -> str:
+    """Return the name of the parameter that declares the target of *instance*."""
+    return f"/{prefix}/{instance}/target-revision"
+
+
+def observed_parameter(prefix: str, instance: str) -> str:
+    """Return the name of the parameter that holds the observed state of *instance*."""
+    return f"/{prefix}/{instance}/observed-state"
+
+
 class Settings(NamedTuple):
     """
-    Every default of the design. The template sets each from a parameter of the stack.
+    What the function is set to, and what holds where its environment says nothing.
 
     Attributes:
         prefix: Of parameter names, tags, secrets and our events' source: the stack's name.
@@ -55,7 +65,7 @@ class Settings(NamedTuple):
         Read ``DAY2_<FIELD>`` for each field; an absent or empty one keeps its default.
 
         Raises:
-            InvalidField: A variable is no whole number or no ``true``/``false``.
+            InvalidField: A variable is not a whole number, or not ``true`` or ``false``.
         """
         values: dict[str, object] = {}
         for name, default in cls._field_defaults.items():
@@ -65,11 +75,13 @@ class Settings(NamedTuple):
                 continue
             if isinstance(default, bool):
                 if text not in ("true", "false"):
-                    raise InvalidField(variable, f"{text!r} is no boolean", "give true or false")
+                    raise InvalidField(variable, f"{text!r} is not a boolean", "give true or false")
                 values[name] = text == "true"
             elif isinstance(default, int):
                 if not text.isdecimal():
-                    raise InvalidField(variable, f"{text!r} is no number", "give a whole number")
+                    raise InvalidField(
+                        variable, f"{text!r} is not a whole number", "use digits only"
+                    )
                 values[name] = int(text)
             else:
                 values[name] = text

@@ -20,6 +20,7 @@ from core.model import (
     Sweep,
     Trigger,
 )
+from core.settings import target_parameter
 from handlers.wrapped import wrapping_of
 
 # Amazon RDS User Guide, "Amazon RDS event categories and event messages".
@@ -148,7 +149,7 @@ def _instance_event(detail: Mapping[str, Any]) -> Request | Ignored:
 
 def _other_rds_event(detail: Mapping[str, Any]) -> Ignored:
     what = f"RDS event {detail.get('EventID')} of {_named(detail)}"
-    return Ignored("other-rds-event", f"{what} asks for nothing")
+    return Ignored("other-rds-event", f"{what} needs no run")
 
 
 def _named(detail: Mapping[str, Any]) -> object:
@@ -162,13 +163,13 @@ def _parameter_event(detail: Mapping[str, Any], prefix: str) -> Request | FleetB
     """Parse a ``Parameter Store Change``: it carries the name and never the value."""
     name, operation = detail.get("name"), detail.get("operation")
     path = name.split("/") if isinstance(name, str) else []
-    if len(path) != 4 or (path[0], path[1], path[3]) != ("", prefix, "target-revision"):
+    if len(path) != 4 or name != target_parameter(prefix, path[2]):
         return Ignored("other-parameter", f"parameter {name} does not declare a target")
     if detail.get("exception"):
         return Ignored("parameter-unset", f"parameter {name} was not changed: AWS refused it")
     if operation not in PARAMETER_OPERATIONS:
         return Ignored(
-            "parameter-not-written", f"{operation} of parameter {name} moves nothing", path[2]
+            "parameter-not-written", f"{operation} of parameter {name} changes no target", path[2]
         )
     if path[2] == FLEET:
         return FleetBump()

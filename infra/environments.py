@@ -56,8 +56,8 @@ def main(names: list[str]) -> int:
     release = sys.version_info[:2]
     if not OLDEST <= release <= NEWEST:
         print(
-            f"python {'.'.join(map(str, release))} will not do: give one from 3.11 to 3.13, such as"
-            " make PYTHON=python3.13",
+            f"python {'.'.join(map(str, release))} is not supported: give one from 3.11 to 3.13, "
+            "such as make PYTHON=python3.13",
             file=sys.stderr,
         )
         return 1

@@ -556,7 +556,7 @@ def _inside(tree: Any) -> Iterator[tuple[str, str]]:
 
 
 def _first_line(text: str) -> str:
-    """Return the first line of *text* that is no comment, short enough for a report."""
+    """Return the first line of *text* that is not a comment, short enough for a report."""
     lines = [line.strip() for line in text.splitlines()]
     lines = [line for line in lines if line and not line.startswith("--")]
     return textwrap.shorten(" ".join(lines), 100, placeholder=" …")

@@ -199,7 +199,7 @@ def complete_function(tree: Path, target: Platform) -> None:
     Add what is derived from the sources in *tree*: the list of the revisions, and byte code.
 
     Raises:
-        PackageError: The revisions are no single line, or a source does not compile.
+        PackageError: The revisions are not one line, or a source does not compile.
     """
     # In a process of its own: it is the tree's core that lists them.
     done = subprocess.run(

@@ -41,7 +41,7 @@ def _short_form(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> dict[s
     elif isinstance(node, yaml.MappingNode):
         argument = loader.construct_mapping(node, deep=True)
     else:
-        raise TypeError(f"{suffix} is of no kind that YAML knows")
+        raise TypeError(f"{suffix} is not a scalar, a sequence or a mapping")
     return {function: argument}
 
 

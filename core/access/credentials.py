@@ -95,10 +95,10 @@ def json_object(text: str) -> Mapping[str, Any] | None:
 def flaw_of(text: str) -> str | None:
     """Say why PostgreSQL cannot be given *text*; ``None`` where it can."""
     if "\0" in text:
-        return "holds a NUL character"
+        return "contains a NUL character"
     # JSON may write half of a character, such as "\ud800", which no encoding has.
     if any("\ud800" <= character <= "\udfff" for character in text):
-        return "holds half of a surrogate pair"
+        return "contains half of a surrogate pair"
     return None
 
 
@@ -153,7 +153,7 @@ def _host(value: str | None, where: str) -> str | None:
     before, colon, port = value.rpartition(":")
     if colon and port.isdecimal() and _is_name(_plain(before)):
         remedy = f"store the name alone, and {port} as field port"
-        raise InvalidField(where, "holds a port too", remedy)
+        raise InvalidField(where, "contains a port too", remedy)
     if not _is_name(name):
         raise InvalidField(where, "is not a host name", "store the endpoint's name, and no more")
     return name

@@ -102,7 +102,7 @@ def locate(request: Request, directory: Directory, settings: Settings) -> Place:
 
 
 def with_password_at(place: Place, directory: Directory, stage: str) -> Place | None:
-    """Return *place* with its master secret read again at *stage*; ``None`` if that is no other."""
+    """Return *place* with its master secret read again at *stage*; ``None`` if it is the same."""
     if place.secret is None:
         return None
     try:
@@ -128,9 +128,11 @@ def master_secret_name(instance: Instance, settings: Settings) -> str | None:
 
 def _check(instance: Instance, request: Request, settings: Settings) -> None:
     """Raise unless *instance* can be migrated now."""
-    managed = instance.managed_secret is not None and not request.secret_name
-    uses_managed_secret = managed and (
-        master_secret_name(instance, settings) == instance.managed_secret.arn  # type: ignore[union-attr]
+    managed = instance.managed_secret
+    uses_managed_secret = (
+        managed is not None
+        and not request.secret_name
+        and master_secret_name(instance, settings) == managed.arn
     )
     found = eligibility(
         instance, settings, is_direct=request.is_direct, uses_managed_secret=uses_managed_secret

@@ -82,7 +82,7 @@ class LoginVault:
 
         Raises:
             NotReady: The secret would have to be changed while a rotation is half-way.
-            Rejected: The secret is scheduled for deletion, or holds no password of *login*.
+            Rejected: The secret is scheduled for deletion, or contains no password of *login*.
         """
         name = self._name(login)
         try:
@@ -203,7 +203,7 @@ def _fields(secret: Secret, login: str) -> dict[str, Any]:
     password = fields.get("password") if fields else None
     if not fields or not isinstance(password, str) or not password:
         raise InvalidField(
-            f"secret {secret.name}", "holds no password", "store rotation JSON, or delete it"
+            f"secret {secret.name}", "contains no password", "store rotation JSON, or delete it"
         )
     flaw = flaw_of(password)
     if flaw is not None:

@@ -188,7 +188,7 @@ class _Application:
         """Return *error* saying how often it was tried, and who was in the way."""
         if error.sqlstate != _LOCK_NOT_AVAILABLE:
             return error
-        who = blockers or "who holds the lock could not be seen"
+        who = blockers or "the session that holds the lock could not be seen"
         return RevisionFailed(
             f"{error}; {who}; tried {self._tries} time(s): end that session, or try again later",
             revision=error.revision,
@@ -221,4 +221,4 @@ def _read_back_anew(run: Run, place: Place, todo: Plan, last_row: int) -> None:
             _read_back(run, session, todo, last_row)
     except MigrationError as error:
         run.report.final_revision = None
-        run.report.details["unknown"] = f"what was committed could not be read back: {error}"
+        run.report.details["unknown"] = f"could not read back what was committed: {error}"

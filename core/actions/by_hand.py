@@ -26,6 +26,7 @@ from core.postgres.session import Session, acquire_lock, query, set_password
 from core.revisions import history
 from core.revisions.books import SCHEMA, VERSION_TABLE
 from core.revisions.history import Position
+from core.settings import target_parameter
 
 logger = logging.getLogger(__name__)
 
@@ -135,7 +136,9 @@ def _checked(run: Run) -> str:
             "set its parameter AllowRollback to true for as long as you need it"
         )
     if request.target is None or request.target == HEAD:
-        raise InvalidField("target_revision", "is no exact revision", "name one exact revision")
+        raise InvalidField(
+            "target_revision", "is missing, or not an exact revision", "name one exact revision"
+        )
     if request.from_revision is None:
         raise InvalidField(
             "from_revision", "is missing", f"name the revision you saw by status, or {BASE!r}"
@@ -155,7 +158,7 @@ def _exclusively(run: Run, session: Session) -> Position:
         raise InvalidField(
             "from_revision",
             f"the database is at {at.current or BASE}, not at {run.request.from_revision}",
-            "look again by status",
+            "check with action status, then correct it",
         )
     return at
 
@@ -174,7 +177,7 @@ def _check_declared(run: Run, place: Place, target: str, *, may_be_newer: bool =
         raise Rejected(
             f"target_revision: the declared target of {place.name} is {goal or 'not set'}, and a "
             f"sweep would bring it back: write {target} to "
-            f"/{run.settings.prefix}/{place.name}/target-revision first"
+            f"{target_parameter(run.settings.prefix, place.name)} first"
         )
 
 

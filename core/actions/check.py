@@ -279,7 +279,7 @@ class _Book(NamedTuple):
     def default(
         self, role: str, privilege: str, kind: str, *, creator: str, home: str | None
     ) -> Privilege:
-        """Return a privilege on what *creator* (as SQL: *quoted*) will make."""
+        """Return a privilege on what *creator*, by its name as it is, will make."""
         where = f" IN SCHEMA {home}" if home else ""
         who = "CURRENT_USER" if creator == self.master else self.identifier(creator)
         change = f"ALTER DEFAULT PRIVILEGES FOR ROLE {who}{where}"

@@ -73,7 +73,7 @@ def prove_entry(
             revision=revision,
         ) from error
     except NotReady as error:
-        logger.warning("that the master enters beside %s is not proven: %s", names, error)
+        logger.warning("could not prove that the master enters beside %s: %s", names, error)
     else:
         logger.info("the master enters, beside the login %s by IAM", names)
 

@@ -43,7 +43,7 @@ class Findings:
 
     Attributes:
         skipped: Reason codes and their counts.
-        strange_states: How many observed states were none that we would write.
+        strange_states: How many observed states were not written by us.
         oldest_behind_seconds: How long the longest-waiting instance has been off its target.
     """
 

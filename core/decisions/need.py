@@ -15,7 +15,7 @@ from core.outcome import Outcome
 # A blocked instance is tried again after 1, 2, 4, … hours, and at least once a day.
 FIRST_RETRY = timedelta(hours=1)
 LAST_RETRY = timedelta(days=1)
-# A retryable outcome is no block at first.
+# A retryable outcome does not block at first.
 RETRYABLE_AT_ONCE = 3
 
 

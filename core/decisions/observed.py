@@ -69,7 +69,7 @@ def written(state: ObservedState) -> str:
 
 def read(text: str) -> ObservedState | None:
     """
-    Return the state that *text* is, or ``None`` where it is none that we would write.
+    Return the state that *text* is, or ``None`` where it is not one of ours.
 
     People edit parameters, and so do other tools and other builds: nothing in it is trusted
     before its type is known.

@@ -25,7 +25,7 @@ def known_current(history: Sequence[str], current: str | None) -> int:
     Return how many revisions of *history* (oldest first) a database at *current* has.
 
     Raises:
-        DatabaseAhead: *current* is no revision of this build.
+        DatabaseAhead: *current* is not a revision of this build.
     """
     if current is None:
         return 0
@@ -42,7 +42,7 @@ def resolve(history: Sequence[str], target: str) -> str | None:
     Return the identifier that *target* means; ``None`` for ``head`` of an empty history.
 
     Raises:
-        UnknownRevision: *target* is no revision of this build.
+        UnknownRevision: *target* is not a revision of this build.
     """
     if target == HEAD:
         return history[-1] if history else None
@@ -56,8 +56,8 @@ def plan(history: Sequence[str], current: str | None, target: str) -> Plan:
     Plan the way from *current* (``None``: base) to *target* along *history*, oldest first.
 
     Raises:
-        UnknownRevision: *target* is no revision of this build.
-        DatabaseAhead: *current* is no revision of this build.
+        UnknownRevision: *target* is not a revision of this build.
+        DatabaseAhead: *current* is not a revision of this build.
         BehindCurrent: *target* is older than *current*.
     """
     start = known_current(history, current)
@@ -73,8 +73,8 @@ def plan_rollback(history: Sequence[str], current: str | None, target: str) -> P
     Plan the way back from *current* to *target*, an exact older revision, newest first.
 
     Raises:
-        UnknownRevision: *target* is no revision of this build.
-        DatabaseAhead: *current* is no revision of this build.
+        UnknownRevision: *target* is not a revision of this build.
+        DatabaseAhead: *current* is not a revision of this build.
         Rejected: *target* is not below *current*.
     """
     start = known_current(history, current)

@@ -50,7 +50,7 @@ def target_revision(value: str, *, named: str) -> str:
     """
     if value != HEAD and identifier_problem(value) is not None:
         raise InvalidField(
-            named, f"{value!r} is no target", "give 'head' or one exact revision identifier"
+            named, f"{value!r} is not a target", "give 'head' or one exact revision identifier"
         )
     return value
 
@@ -60,7 +60,7 @@ def declared_target(declared: Declared) -> Choice:
     Return the target that a parameter declares, trimmed and checked by form.
 
     Raises:
-        InvalidField: The parameter is no String, or its value no target.
+        InvalidField: The parameter is not a String, or its value not a target.
     """
     if declared.type != "String":
         raise InvalidField(
@@ -76,7 +76,7 @@ def choose_target(
     """
     Choose the target of a run, or ``None`` where nobody has declared one.
 
-    The request's own target wins; a bare secret means ``head`` (the seed tool's contract);
+    The request's own target wins; a bare secret means ``head`` (the contract of the older tool);
     else the declared target; else ``head`` for a database at base. A database past base is
     left where it is, so that deploying a build moves nobody by itself.
 

@@ -68,4 +68,4 @@ class Watch:
                     for relation, pid in query(session, _BLOCKERS, (self._pid,)):
                         self._seen.setdefault(relation, set()).add(pid)
         except MigrationError as error:
-            logger.info("cannot look who holds the lock: %s", error)
+            logger.info("cannot see who holds the lock: %s", error)

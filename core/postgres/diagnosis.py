@@ -83,7 +83,7 @@ def _tls(plain: socket.socket, database: Database) -> MigrationError | None:
         trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         trust.load_verify_locations(database.ca_file)
     except (OSError, ssl.SSLError):
-        return RunFailed(f"CA file {database.ca_file} holds no certificates: correct CaFile")
+        return RunFailed(f"CA file {database.ca_file} contains no certificates: correct CaFile")
     try:
         with trust.wrap_socket(plain, server_hostname=database.host):
             return None
@@ -95,7 +95,7 @@ def _tls(plain: socket.socket, database: Database) -> MigrationError | None:
         elif error.verify_code == _NOT_YET_VALID:
             problem = "is not valid yet: check the clocks"
         else:
-            problem = f"is signed by no CA of {Path(database.ca_file).name}: correct CaFile"
+            problem = f"is not signed by a CA in {Path(database.ca_file).name}: correct CaFile"
         return UntrustedServer(f"{where} {problem}; no password was sent")
     except ssl.SSLEOFError:
         # It hung up, which says nothing of its certificate.

@@ -364,7 +364,7 @@ def meaning_of(sqlstate: str | None, database: Database) -> MigrationError:
             )
         case "28000":
             return AccessDenied(
-                f"{where} lets {database.user} not log in (28000): "
+                f"{where} does not let {database.user} log in (28000): "
                 "check the role's LOGIN and rds_iam, and pg_hba rules"
             )
         case "3D000":
@@ -380,7 +380,7 @@ def meaning_of(sqlstate: str | None, database: Database) -> MigrationError:
                 "set; nothing was changed"
             )
         case "53300":
-            return NotReady(f"{where} has no connection to spare (53300): try again later")
+            return NotReady(f"{where} has no free connection (53300): try again later")
         case "57014":
             return NotReady(f"{where} did not answer in time (57014): try again later")
         case None:

@@ -91,7 +91,7 @@ _KEPT_BY_NOBODY = (
 
 _TABLES = ("history", VERSION_TABLE, "book", "run")
 
-# Whose the schema is, and which of our tables are somebody else's or are no tables.
+# Whose the schema is, and which of our tables are somebody else's or not tables.
 _OWNERS = """
 SELECT pg_get_userbyid(nspowner), pg_get_userbyid(nspowner) = current_user, (
     SELECT json_agg(ARRAY[relname, pg_get_userbyid(relowner)] ORDER BY relname)

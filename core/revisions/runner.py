@@ -57,7 +57,7 @@ class Revisions:
         All revisions, oldest first: one line from one base to one head.
 
         Raises:
-            RunFailed: A script cannot be read, or the revisions are no single line.
+            RunFailed: A script cannot be read, or the revisions are not one line.
         """
         listed = manifest.read(self._ini.parent)
         return scripts.read(Path(self._scripts.versions)) if listed is None else listed

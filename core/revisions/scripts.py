@@ -67,7 +67,7 @@ def read(folder: Path) -> tuple[Revision, ...]:
     Return the revisions in *folder*, oldest first: one line from one base to one head.
 
     Raises:
-        RunFailed: They are no such line, or one of them cannot be read or recorded. The
+        RunFailed: They are not such a line, or one of them cannot be read or recorded. The
             error names the files.
     """
     if not folder.is_dir():
@@ -233,7 +233,9 @@ def _read(file: Path) -> _Script:
             f"{line_of(error, file)}: {type(error).__name__}: {lines[0]}", "correct it"
         ) from error
     if "revision" not in said:
-        raise _broken(f"{file.name} says no revision", "give it one, or take it out of the folder")
+        raise _broken(
+            f"{file.name} does not name its revision", "give it one, or take it out of the folder"
+        )
     return _Script(file, said, doc, sql_files)
 
 
@@ -306,23 +308,23 @@ def _in_line(scripts: Sequence[_Script]) -> list[_Script]:
             )
         if script.down is not None and script.down not in known:
             raise _broken(
-                f"revision {script.identifier} ({script.file.name}) stands on "
-                f"{script.down!r}, which no file has",
+                f"revision {script.identifier} ({script.file.name}) follows "
+                f"{script.down!r}, which no file defines",
                 "correct its down_revision, or bring the file back",
             )
         above.setdefault(script.down, []).append(script)
     heads = sorted(one for one in known if one not in above)
     if len(heads) > 1:
         names = ", ".join(f"{one} in {known[one].file.name}" for one in heads)
-        raise _broken(
-            f"there are several heads ({names})", "put one behind the other by its down_revision"
-        )
+        raise _broken(f"there are several heads ({names})", "chain them by down_revision")
     line: list[_Script] = []
     while following := above.get(line[-1].identifier if line else None):
         line += following
     if len(line) < len(scripts):
         names = ", ".join(one.file.name for one in scripts if one not in line)
-        raise _broken(f"{names} stand on each other", "give the first down_revision = None")
+        raise _broken(
+            f"the down_revisions form a circle ({names})", "give the first down_revision = None"
+        )
     return line
 
 

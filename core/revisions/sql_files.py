@@ -72,7 +72,7 @@ def read(file: Path) -> str:
             raise SqlFileError(f"{file.name}:{line}: {what} works in psql only: {remedy}")
         text = text[:start] + " " * (end - start) + text[end:]
     if not blanked(text).strip("; \t\n"):
-        raise SqlFileError(f"{file.name} holds no statement")
+        raise SqlFileError(f"{file.name} contains no statement")
     return text
 
 

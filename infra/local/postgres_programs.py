@@ -64,7 +64,7 @@ def find_programs() -> Programs:
     Return the PostgreSQL to use: ``PG_BIN``, else the newest installed, else the pip-installed.
 
     Raises:
-        ServerError: ``PG_BIN`` is set and holds no server that is new enough.
+        ServerError: ``PG_BIN`` is set and has no server that is new enough.
     """
     for programs in (*_given_programs(), *installed_programs()):
         return programs
@@ -119,7 +119,7 @@ def _given_programs() -> list[Programs]:
         return []
     programs = Programs.in_folder(Path(given))
     if programs is None:
-        raise ServerError(f"PG_BIN={given} holds no PostgreSQL {OLDEST_MAJOR} or newer")
+        raise ServerError(f"PG_BIN={given} has no PostgreSQL {OLDEST_MAJOR} or newer")
     return [programs]
 
 

@@ -98,7 +98,7 @@ def new_revision(description: str, ini: Path = INI) -> Path:
         directory.generate_revision(identifier, description)
         made = _build(directory)[-1]
         if (made.identifier, made.description) != (identifier, description):
-            raise LocalAwsError(f"no file can say {description!r}: say it in other words")
+            raise LocalAwsError(f"{description!r} leaves nothing for a file name: use other words")
     except BaseException:
         for file in set(Path(directory.versions).iterdir()) - before:
             if file.is_file():

@@ -111,7 +111,7 @@ def test_user_who_may_not_log_in_is_denied(site: Site) -> None:
     site.query("GRANT rds_iam TO ops")
     denied = Site(site.server, site.ca_file, master="ops")
 
-    with pytest.raises(AccessDenied, match=r"lets ops not log in \(28000\): .* rds_iam"):
+    with pytest.raises(AccessDenied, match=r"does not let ops log in \(28000\): .* rds_iam"):
         denied.run()
 
 
@@ -169,7 +169,7 @@ def test_server_of_another_authority_is_not_trusted(site: Site, tmp_path: Path) 
     said = refused(site, ca_file=str(other))
 
     assert said == (
-        f"the certificate of localhost:{site.server.port} is signed by no CA of other-ca.pem: "
+        f"the certificate of localhost:{site.server.port} is not signed by a CA in other-ca.pem: "
         "correct CaFile; no password was sent"
     )
 

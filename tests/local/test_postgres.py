@@ -90,7 +90,7 @@ def test_folder_without_a_server_is_refused(
     """A PG_BIN that holds none must not be passed over in silence."""
     monkeypatch.setenv("PG_BIN", str(tmp_path))
 
-    with pytest.raises(ServerError, match="holds no PostgreSQL"):
+    with pytest.raises(ServerError, match="has no PostgreSQL"):
         postgres_programs.find_programs()
 
 

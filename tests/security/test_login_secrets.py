@@ -176,9 +176,9 @@ def test_rotation_half_way_is_not_disturbed(world: World) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("no json", "holds no password"),
-        ('{"username": "app_user"}', "holds no password"),
-        ('{"username": "app_user", "password": 5}', "holds no password"),
+        ("no json", "contains no password"),
+        ('{"username": "app_user"}', "contains no password"),
+        ('{"username": "app_user", "password": 5}', "contains no password"),
         ('{"username": "somebody", "password": "p"}', "field username: is not app_user"),
     ],
 )

@@ -85,7 +85,10 @@ class FakeServer:
 
 # What the server shows, by the CA that we trust and another; and what we say of it.
 CASES: dict[str, tuple[Callable[[Authority, Authority], Certificate | None], str]] = {
-    "another CA": (lambda _ours, other: other.issue(["localhost"]), "is signed by no CA of ca.pem"),
+    "another CA": (
+        lambda _ours, other: other.issue(["localhost"]),
+        "is not signed by a CA in ca.pem",
+    ),
     "another name": (
         lambda ours, _other: ours.issue(["orders.example.com"]),
         "is for another name than localhost",

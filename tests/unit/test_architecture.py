@@ -7,14 +7,14 @@ import graphlib
 import re
 import sys
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT
+from tests.equipment.sources import nodes, parsed
 
-# Where each library may be imported; a type that is only named, under TYPE_CHECKING, is no door.
+# Where each library may be imported; a type that is only named, under TYPE_CHECKING, needs no door.
 DOORS = {
     "alembic": {
         "core/operations.py",
@@ -74,12 +74,6 @@ HARMLESS = {
     "zlib.crc32",
 }
 FILES = [path for folder in sorted(OURS) for path in sorted((ROOT / folder).rglob("*.py"))]
-
-
-@cache
-def parsed(path: Path) -> ast.Module:
-    """Return the module in *path*, parsed once."""
-    return ast.parse(path.read_text())
 
 
 def name_of(path: Path) -> str:
@@ -273,7 +267,7 @@ def test_the_environment_is_read_at_one_door() -> None:
         "handlers/application.py makes"
         for path in FILES
         if name_of(path) != "handlers/application.py"
-        for node in ast.walk(parsed(path))
+        for node in nodes(path)
         if (isinstance(node, ast.Attribute) and node.attr in ("environ", "environb", "getenv"))
         or (isinstance(node, ast.alias) and node.name in ("environ", "environb", "getenv"))
     ]

@@ -562,7 +562,11 @@ CODES = [
     ("ThrottlingException", NotReady, f"{CALL} is busy (ThrottlingException): try again later"),
     ("InternalServiceError", NotReady, f"{CALL} is busy (InternalServiceError): try again later"),
     ("InvalidRequestException", Rejected, DELETED),
-    ("ValidationException", Rejected, f"{NAME} is no valid name for {CALL} (ValidationException)"),
+    (
+        "ValidationException",
+        Rejected,
+        f"{NAME} is not a valid name for {CALL} (ValidationException)",
+    ),
     ("SomethingNew", RunFailed, f"{CALL} for {NAME} failed: SomethingNew"),
 ]
 
@@ -611,7 +615,7 @@ def test_a_name_that_botocore_itself_refuses_is_rejected(aws: Aws) -> None:
     with pytest.raises(Rejected) as caught:
         aws.secret("")
 
-    assert str(caught.value) == "secret  is no valid name for secretsmanager:GetSecretValue"
+    assert str(caught.value) == "secret  is not a valid name for secretsmanager:GetSecretValue"
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from core.actions import bus
 from core.model import MIGRATION_REQUESTED, SWEEP_REQUESTED, Action, Request, Sweep, Trigger
 from handlers.requests import Asked, parse
 from tests.conftest import ROOT
+from tests.equipment.sources import nodes
 
 UNTIL = datetime(2026, 5, 4, 12, 30, tzinfo=UTC)
 
@@ -97,7 +98,7 @@ def test_nobody_else_writes_what_wakes_us() -> None:
         path.relative_to(ROOT).as_posix()
         for folder in ("core", "handlers")
         for path in (ROOT / folder).rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in nodes(path)
         if (isinstance(node, ast.alias) and node.name in names)
         or (isinstance(node, ast.Constant) and node.value in texts)
     }

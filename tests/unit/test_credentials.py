@@ -12,8 +12,8 @@ from core.model import Secret
 
 PASSWORD = "s3cr3t-%:/@?#"
 
-HALF = "holds half of a surrogate pair: store it without"
-PORT_TOO = "holds a port too: store the name alone, and 5432 as field port"
+HALF = "contains half of a surrogate pair: store it without"
+PORT_TOO = "contains a port too: store the name alone, and 5432 as field port"
 NO_HOST = "field host: is not a host name: store the endpoint's name, and no more"
 
 
@@ -130,7 +130,7 @@ def test_a_secret_is_read(fields: dict[str, object], expected: MasterCredentials
         ({"port": "9" * 5000}, "field port: is not a TCP port: store a number up to 65535"),
         ({"port": "٥٤٣٢"}, "field port: is not a TCP port: store a number up to 65535"),
         ({"password": 12345}, "field password: is not text: store a string"),
-        ({"password": "a\0b"}, "field password: holds a NUL character: store it without"),
+        ({"password": "a\0b"}, "field password: contains a NUL character: store it without"),
         ({"host": ["s3cr3t"]}, "field host: is not text: store a string"),
         ({"dbname": 7}, "field dbname: is not text: store a string"),
         ({"dbInstanceIdentifier": {}}, "field dbInstanceIdentifier: is not text: store a string"),

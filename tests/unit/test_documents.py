@@ -14,6 +14,7 @@ from handlers.requests import parse
 from infra import template
 from tests.equipment import documents
 from tests.equipment.documents import ROOT
+from tests.equipment.sources import parsed
 
 DOCUMENTS = documents.names()
 OURS = ("alembic", "core", "events", "handlers", "infra", "tests")
@@ -112,7 +113,7 @@ def test_each_action_is_told() -> None:
 
 def test_each_helper_of_revisions_is_told_with_its_parameters() -> None:
     """And none that does not exist."""
-    tree = ast.parse((ROOT / "core" / "operations.py").read_text())
+    tree = parsed(ROOT / "core" / "operations.py")
     helpers = {
         node.name: [one.arg for one in (*node.args.args, *node.args.kwonlyargs)]
         for node in tree.body

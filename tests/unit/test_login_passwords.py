@@ -154,10 +154,10 @@ def test_a_first_value_is_not_stored_beside_a_rotation(store: FakeSecrets) -> No
 @pytest.mark.parametrize(
     ("password", "flaw"),
     [
-        ("a\0b", "holds a NUL character"),
-        ("\0", "holds a NUL character"),
-        ("x\udc80y", "holds half of a surrogate pair"),
-        ("\ud83d", "holds half of a surrogate pair"),
+        ("a\0b", "contains a NUL character"),
+        ("\0", "contains a NUL character"),
+        ("x\udc80y", "contains half of a surrogate pair"),
+        ("\ud83d", "contains half of a surrogate pair"),
     ],
 )
 def test_a_password_that_postgresql_cannot_have_is_refused(
@@ -307,7 +307,7 @@ def test_a_secret_without_a_password_is_refused_and_not_shown(
         vault(settled).password("app_user", role_exists=True)
 
     assert str(caught.value) == (
-        f"secret {NAME}: holds no password: store rotation JSON, or delete it"
+        f"secret {NAME}: contains no password: store rotation JSON, or delete it"
     )
     assert settled.texts[NAME] == text
 

@@ -79,7 +79,7 @@ def test_an_unknown_target_names_the_newest_revisions() -> None:
         plan([f"{number:03}" for number in range(1, 100)], None, "1OO")
 
     assert str(caught.value) == (
-        "target '1OO' is no revision of this build (the last ones are 095, 096, 097, 098, 099): "
+        "target '1OO' is not a revision of this build (the last ones are 095, 096, 097, 098, 099): "
         "correct the target, or deploy the build that has it"
     )
 
@@ -116,7 +116,7 @@ def test_the_requests_own_target_wins(
 def test_a_bare_secret_means_head(
     declared: Declared | None, *, at_base: bool, follow_head: bool
 ) -> None:
-    """With a secret alone, no target is head: the contract of the seed tool."""
+    """With a secret alone, no target is head: the contract of the older tool."""
     request = Request(Trigger.DIRECT, secret_name="master")
 
     found = choose_target(request, declared, at_base=at_base, follow_head=follow_head)
@@ -182,6 +182,6 @@ def test_relative_targets_are_refused_by_form(value: str) -> None:
         target_revision(value, named="detail.target_revision")
 
     assert str(caught.value) == (
-        f"detail.target_revision: {value!r} is no target: "
+        f"detail.target_revision: {value!r} is not a target: "
         "give 'head' or one exact revision identifier"
     )

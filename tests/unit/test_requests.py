@@ -59,17 +59,17 @@ ACCEPTED: dict[str, Asked] = {
 }
 IGNORED = {
     "ignored_instance_deleted": Ignored(
-        "other-rds-event", "RDS event RDS-EVENT-0003 of orders asks for nothing"
+        "other-rds-event", "RDS event RDS-EVENT-0003 of orders needs no run"
     ),
     "ignored_instance_event_without_id": Ignored(
-        "other-rds-event", "RDS event None of orders asks for nothing"
+        "other-rds-event", "RDS event None of orders needs no run"
     ),
     "ignored_instance_failover": Ignored(
-        "other-rds-event", "RDS event RDS-EVENT-0049 of orders asks for nothing"
+        "other-rds-event", "RDS event RDS-EVENT-0049 of orders needs no run"
     ),
     "ignored_snapshot_restored": Ignored(
         "other-rds-event",
-        "RDS event RDS-EVENT-0043 of orders-before-release asks for nothing",
+        "RDS event RDS-EVENT-0043 of orders-before-release needs no run",
     ),
     "ignored_observed_state": Ignored(
         "other-parameter", "parameter /day2/orders/observed-state does not declare a target"
@@ -79,12 +79,12 @@ IGNORED = {
     ),
     "ignored_parameter_deleted": Ignored(
         "parameter-not-written",
-        "Delete of parameter /day2/orders/target-revision moves nothing",
+        "Delete of parameter /day2/orders/target-revision changes no target",
         "orders",
     ),
     "ignored_parameter_labelled": Ignored(
         "parameter-not-written",
-        "LabelParameterVersion of parameter /day2/orders/target-revision moves nothing",
+        "LabelParameterVersion of parameter /day2/orders/target-revision changes no target",
         "orders",
     ),
     "ignored_parameter_refused": Ignored(
@@ -100,7 +100,7 @@ REJECTED = {
     "rejected_empty_secret_name": "secret_name: is empty or not text: give text, or leave it out",
     "rejected_empty_target": "target_revision: is empty or not text: give text, or leave it out",
     "rejected_heads_target": (
-        "target_revision: 'heads' is no target: give 'head' or one exact revision identifier"
+        "target_revision: 'heads' is not a target: give 'head' or one exact revision identifier"
     ),
     "rejected_instance_arn": (
         "instance: 'arn:aws:rds:us-east-1:123456789012:db:orders' is not a DB instance identifier: "
@@ -121,14 +121,14 @@ REJECTED = {
         "target_revision: is empty or not text: give text, or leave it out"
     ),
     "rejected_relative_target": (
-        "target_revision: '+1' is no target: give 'head' or one exact revision identifier"
+        "target_revision: '+1' is not a target: give 'head' or one exact revision identifier"
     ),
     "rejected_requested_by_secret": (
         "detail.secret_name: is unknown: "
         "the fields are instance, action, target_revision, wait_until, continues"
     ),
     "rejected_requested_relative_target": (
-        "detail.target_revision: '+1' is no target: give 'head' or one exact revision identifier"
+        "detail.target_revision: '+1' is not a target: give 'head' or one exact revision identifier"
     ),
     "rejected_requested_rollback": (
         "detail.action: 'rollback' is for direct requests only: invoke the function"

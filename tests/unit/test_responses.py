@@ -130,7 +130,7 @@ ANSWERS: dict[str, Result | MigrationError] = {
         "and were requested on the bus",
         report(None, "001", applied=["001"], pending=["002", "003", "004"]),
     ),
-    "rejected": InvalidField("target_revision", "'+1' is no target", "give 'head'"),
+    "rejected": InvalidField("target_revision", "'+1' is not a target", "give 'head'"),
     "behind_current": failed(BehindCurrent("002", "004"), report("004", "004", "002")),
     "failed": failed(
         RevisionFailed("revision 003 failed: 42601 syntax error", revision="003", sqlstate="42601"),

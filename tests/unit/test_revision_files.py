@@ -164,11 +164,11 @@ BROKEN_HISTORIES = {
         "003": "001",
         "004": ("002", "003"),
     },
-    "revision 003 (003.py) stands on '002', which no file has": {"001": None, "003": "002"},
-    "revision 002 (002.py) stands on '', which no file has": {"001": None, "002": ""},
+    "revision 003 (003.py) follows '002', which no file defines": {"001": None, "003": "002"},
+    "revision 002 (002.py) follows '', which no file defines": {"001": None, "002": ""},
     "revision 002 (002.py) merges": {"001": None, "002": 1},
-    "002.py, 003.py stand on each other": {"001": None, "002": "003", "003": "002"},
-    "001.py stand on each other": {"001": "001"},
+    "the down_revisions form a circle (002.py, 003.py)": {"001": None, "002": "003", "003": "002"},
+    "the down_revisions form a circle (001.py)": {"001": "001"},
 }
 
 
@@ -299,7 +299,7 @@ def test_a_script_that_cannot_be_read_is_run(text: str, tmp_path: Path) -> None:
         ("revision = '0' + 1\n", "001.py:2: TypeError: can only concatenate str"),
         ("revision = str(1)\n\nundefined\n", "001.py:4: NameError: name 'undefined'"),
         ("revision = 1\n", "revision 1 (001.py) is not a text"),
-        ("down_revision = None\n", "001.py says no revision"),
+        ("down_revision = None\n", "001.py does not name its revision"),
         ("# \udcff", "001.py: UnicodeDecodeError: 'utf-8' codec can't decode byte 0xff"),
         ("revision = '\0'", "001.py: SyntaxError: source code"),
     ],

@@ -58,10 +58,10 @@ def test_an_empty_variable_keeps_its_default() -> None:
 @pytest.mark.parametrize(
     ("variable", "text", "problem"),
     [
-        ("DAY2_FOLLOW_HEAD", "yes", "is no boolean: give true or false"),
-        ("DAY2_MANAGE_ALL", "True", "is no boolean: give true or false"),
-        ("DAY2_MARGIN_SECONDS", "-1", "is no number: give a whole number"),
-        ("DAY2_SWEEP_MINUTES", "1.5", "is no number: give a whole number"),
+        ("DAY2_FOLLOW_HEAD", "yes", "is not a boolean: give true or false"),
+        ("DAY2_MANAGE_ALL", "True", "is not a boolean: give true or false"),
+        ("DAY2_MARGIN_SECONDS", "-1", "is not a whole number: use digits only"),
+        ("DAY2_SWEEP_MINUTES", "1.5", "is not a whole number: use digits only"),
     ],
 )
 def test_a_wrong_variable_is_refused_by_name(variable: str, text: str, problem: str) -> None:

@@ -71,9 +71,9 @@ REFUSED = {
         "seed.sql:3: COPY … FROM stdin works in psql only: dump with --inserts"
     ),
     "copy t from STDIN with (format csv);": "seed.sql:1: COPY … FROM stdin works in psql only",
-    "-- only a comment": "seed.sql holds no statement",
-    "\\restrict a\n ; \n\\unrestrict a": "seed.sql holds no statement",
-    "": "seed.sql holds no statement",
+    "-- only a comment": "seed.sql contains no statement",
+    "\\restrict a\n ; \n\\unrestrict a": "seed.sql contains no statement",
+    "": "seed.sql contains no statement",
     "SELECT '\udcff'": "seed.sql is not in UTF-8",
 }
 
