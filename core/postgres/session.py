@@ -241,7 +241,7 @@ class Session(extensions.connection):  # type: ignore[misc]  # psycopg2 has no t
         Commit, and open the next transaction with *statements*, in one round trip.
 
         Not by COMMIT AND CHAIN, which would hand on the isolation that a revision chose.
-        ``None`` opens none. A failure behind the commit is none of it: nothing is opened then.
+        ``None`` opens none. A failure behind the commit does not count: nothing is opened then.
 
         Raises:
             psycopg2.Error: The commit failed.
