@@ -9,6 +9,7 @@ from typing import Any
 
 from core.actions.carry_out import carry_out
 from core.actions.run import Run
+from core.actions.sweep import bump_fleet, sweep
 from core.budget import Budget
 from core.errors import Incomplete, MigrationError, RunFailed
 from core.model import FleetBump, Ignored, Report, Request, Result, Sweep
@@ -65,7 +66,7 @@ def respond(event: object, context: Any, make: Callable[[], Application]) -> dic
 
 
 def _do(asked: Asked, ours: Application, context: Any, ident: str) -> Result:
-    """Do what was asked; what looks at the fleet is imported by those few that do."""
+    """Do what was asked."""
     budget = Budget(_seconds_left(context), ours.settings.margin_seconds)
     aws = ours.aws.within(budget)
     match asked:
@@ -74,12 +75,8 @@ def _do(asked: Asked, ours: Application, context: Any, ident: str) -> Result:
             report = Report(instance=asked.instance)
             return Result(Outcome.IGNORED, asked.message, report, asked.reason)
         case FleetBump():
-            from core.actions.sweep import bump_fleet
-
             result, found = bump_fleet(aws, ours.settings)
         case Sweep():
-            from core.actions.sweep import sweep
-
             result, found = sweep(
                 asked,
                 aws,

@@ -11,11 +11,12 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from aws_lambda_powertools import Logger, Metrics, single_metric
 from aws_lambda_powertools.metrics import MetricUnit
 
+from core.actions.sweep import Findings
 from core.aws import Aws
 from core.budget import Budget
 from core.decisions.eligibility import SKIPPED
@@ -27,9 +28,6 @@ from core.settings import Settings
 from handlers.application import Application
 from handlers.bounds import EVENT_BYTES, LOG_LINE_BYTES, bounded
 from handlers.requests import Asked
-
-if TYPE_CHECKING:
-    from core.actions.sweep import Findings
 
 NAMESPACE = "day2"
 SUCCEEDED = "Migration Succeeded"

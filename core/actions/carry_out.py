@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 
-from core.actions import bus
+from core.actions import bus, by_hand
+from core.actions.check import check
 from core.actions.look import show_plan, status
 from core.actions.migrate import migrate
 from core.actions.run import Run
@@ -24,6 +25,16 @@ from core.outcome import Outcome
 
 logger = logging.getLogger(__name__)
 
+_ACTIONS: Mapping[Action, Callable[[Run], Result]] = {
+    Action.MIGRATE: migrate,
+    Action.STATUS: status,
+    Action.PLAN: show_plan,
+    Action.CHECK: check,
+    Action.ROLLBACK: by_hand.rollback,
+    Action.STAMP: by_hand.stamp,
+    Action.ADOPT: by_hand.adopt,
+}
+
 
 def carry_out(run: Run) -> Result:
     """
@@ -36,7 +47,7 @@ def carry_out(run: Run) -> Result:
     try:
         # A broken history is found before anything is touched.
         _ = run.revisions.identifiers
-        return _action(run.request.action)(run)
+        return _ACTIONS[run.request.action](run)
     except LeftAlone as left:
         return _ignored(run, left.reason, str(left))
     except NoSuchInstance as error:
@@ -50,28 +61,6 @@ def carry_out(run: Run) -> Result:
     except MigrationError as error:
         error.report = run.report
         raise
-
-
-def _action(action: Action) -> Callable[[Run], Result]:
-    """Return what *action* does; what few runs need is imported by them only."""
-    match action:
-        case Action.MIGRATE:
-            return migrate
-        case Action.STATUS:
-            return status
-        case Action.PLAN:
-            return show_plan
-        case Action.CHECK:
-            from core.actions.check import check
-
-            return check
-    from core.actions import by_hand
-
-    return {
-        Action.ROLLBACK: by_hand.rollback,
-        Action.STAMP: by_hand.stamp,
-        Action.ADOPT: by_hand.adopt,
-    }[action]
 
 
 def _wait_on_the_bus(run: Run, error: InstanceNotReady) -> Result:

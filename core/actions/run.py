@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from core.access.locate import Directory
 from core.access.login_passwords import Secrets
@@ -11,10 +11,8 @@ from core.actions.bus import Bus
 from core.budget import Budget
 from core.model import Parameters, Report, Request
 from core.revisions.promises import Promises
+from core.revisions.runner import Revisions
 from core.settings import Settings
-
-if TYPE_CHECKING:
-    from core.revisions.runner import Revisions
 
 
 class Cloud(Directory, Bus, Secrets, Protocol):

@@ -333,7 +333,7 @@ def parameters(database: Database) -> dict[str, Any]:
 
 def _refused(database: Database, timeout_seconds: float) -> MigrationError:
     """Return what a refused connection means, by the server's own code where it sent one."""
-    # Imported here: only a refusal needs it.
+    # Imported here: only a refusal needs it, and it loads ctypes.
     from core.postgres.diagnosis import why_refused
 
     reason = why_refused(

@@ -7,16 +7,14 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from core.errors import RunFailed
 from core.model import HistoryRow
 from core.postgres.session import Session, is_broken, query, sqlstate_of
 from core.revisions import books
 from core.revisions.books import SCHEMA, VERSION_TABLE
-
-if TYPE_CHECKING:
-    from core.revisions.manifest import Revision
+from core.revisions.manifest import Revision
 
 _ROW = (
     f"INSERT INTO {SCHEMA}.history"
@@ -219,7 +217,9 @@ def changed_files(found: list[HistoryRow], now: Mapping[str, str]) -> list[str]:
 
 class Recorder:
     """
-    Writes a history row in each revision's own transaction: Alembic's ``on_version_apply``.
+    Writes the history: one row with each move of a run, or each of a script on paper.
+
+    A script on paper calls it as Alembic's ``on_version_apply``.
 
     Args:
         trigger: What asked.
@@ -270,18 +270,15 @@ class Recorder:
         return _MOVE.format(statement), (*ends, *row)
 
     def __call__(self, *, ctx: Any, step: Any, **_: Any) -> None:
-        """Write the row of *step*, an Alembic ``MigrationInfo``, on the connection of *ctx*."""
+        """Write the row of *step*, an Alembic ``MigrationInfo``, into the script of *ctx*."""
         values = self._row(
             step.up_revision.revision,
             "stamp" if step.is_stamp else "upgrade" if step.is_upgrade else "downgrade",
             step.up_revision.doc or "",
         )
-        if ctx.as_sql:
-            # A script on paper took no time.
-            values = (*values[:3], 0, *values[4:])
-            ctx.impl.static_output(_INSERT.format(", ".join(map(_literal, values))) + ";")
-        else:
-            ctx.connection.exec_driver_sql(_INSERT.format(", ".join(["%s"] * 7)), values)
+        # A script on paper took no time.
+        values = (*values[:3], 0, *values[4:])
+        ctx.impl.static_output(_INSERT.format(", ".join(map(_literal, values))) + ";")
 
     def _row(self, revision: str, direction: str, description: str) -> tuple[object, ...]:
         """Return the row of *revision*, which ends now."""

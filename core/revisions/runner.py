@@ -24,8 +24,8 @@ class Revisions:
     """
     The revisions of one build, loaded once.
 
-    Alembic is imported where a revision is run, and nowhere else: a run with nothing to apply
-    does without.
+    Alembic is imported where a revision is run, and where the build has no list of its
+    revisions: a packaged run with nothing to apply does without.
 
     Args:
         ini: The ``alembic.ini`` that names the folder of scripts.
