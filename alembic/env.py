@@ -89,6 +89,9 @@ class ByHand:
             config.attributes["vault"].settle()
         logger.info("%s: done", revision)
 
+    def warned(self, texts: Sequence[str]) -> None:
+        """Say no more: each was logged."""
+
 
 def session_of_our_own() -> Session:
     """Connect by URL, with what the function's own sessions start with."""

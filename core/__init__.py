@@ -31,6 +31,7 @@ A module imports only from what stands below it; ``tests/unit/test_architecture.
     revisions/         the build's revisions
         runner         the build, and the way into the loop
         loop           carrying them out, for the function and the command
+        failure        what one failed at
         scripts        reading and loading them
         sql_files      the SQL files that they run
         manifest       their list, made when packaged
@@ -45,6 +46,8 @@ A module imports only from what stands below it; ``tests/unit/test_architecture.
         lending        a session lent to SQLAlchemy, whose engine opens others
         session        connect, lock, run
         transactions   what became of each transaction of a revision
+        notices        what the server says beside its answers
+        masking        secrets in SQL text, masked
         diagnosis      why it refuses us
         blockers       who is in the way
         acting         a statement as another role, whose code cannot get out of it

@@ -156,6 +156,7 @@ class RevisionFailed(RunFailed):
         sqlstate: The server's error code, where the failure was the server's.
         has_committed: It may have committed something itself, so that it is not simply run again.
         is_late: The time of the run was over.
+        at: The file and line of the revision that it failed at.
     """
 
     def __init__(
@@ -166,12 +167,14 @@ class RevisionFailed(RunFailed):
         sqlstate: str | None = None,
         has_committed: bool = False,
         is_late: bool = False,
+        at: str | None = None,
     ) -> None:
         super().__init__(message)
         self.revision = revision
         self.sqlstate = sqlstate
         self.has_committed = has_committed
         self.is_late = is_late
+        self.at = at
 
 
 class UntrustedServer(MigrationError):

@@ -24,6 +24,7 @@ from core.decisions.observed import observed_state
 from core.errors import MESSAGE_CHARACTERS, MigrationError, RunFailed
 from core.model import Action, FleetBump, Request, Result, Sweep, Trigger, cut
 from core.outcome import Outcome
+from core.postgres.masking import masked
 from core.settings import Settings
 from handlers.application import Application
 from handlers.bounds import EVENT_BYTES, LOG_LINE_BYTES, bounded
@@ -50,8 +51,25 @@ _NOT_IN_THE_LINE = ("history", "plan", "roles", "message", "request_id")
 
 
 def as_line(line: Mapping[str, Any]) -> str:
-    """Return a line of the log as JSON; CloudWatch Logs takes 256 KB, and cuts no JSON well."""
-    return json.dumps(bounded(line, LOG_LINE_BYTES), default=str)
+    """
+    Return a line of the log as JSON, without what a traceback may show of a password.
+
+    CloudWatch Logs takes 256 KB, and cuts no JSON well.
+    """
+    return json.dumps(_masked(bounded(line, LOG_LINE_BYTES)), default=str)
+
+
+def _masked(value: Any) -> Any:
+    """Return *value*, a part of some JSON, without passwords in its texts."""
+    match value:
+        case str():
+            return masked(value)
+        case Mapping():
+            return {name: _masked(one) for name, one in value.items()}
+        case list() | tuple():
+            return [_masked(one) for one in value]
+        case _:
+            return value
 
 
 # The service is the stack, by POWERTOOLS_SERVICE_NAME.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from contextlib import closing, nullcontext
 
 from core.access.locate import Place
@@ -24,6 +25,9 @@ from core.revisions import history
 from core.revisions.history import Recorder
 
 logger = logging.getLogger(__name__)
+
+# As many as an answer shows.
+MOST_WARNINGS = 60
 
 # PostgreSQL documentation, Appendix A.
 _LOCK_NOT_AVAILABLE = "55P03"
@@ -58,6 +62,7 @@ def apply(
         else:
             _read_back(run, session, todo, last_row)
         if isinstance(error, RevisionFailed):
+            run.report.at = error.at
             if error.is_late and not (application.had_whole_time or error.has_committed):
                 # It had what was left of the budget; the next run gives it a whole one.
                 return False
@@ -94,6 +99,7 @@ class _Application:
         )
         self._done = 0
         self._tries = 0
+        self._unsaid = 0
         self._first_seconds = run.budget.left()
 
     def carry_out(self) -> bool:
@@ -123,7 +129,11 @@ class _Application:
                 if isinstance(watch, Watch):
                     blockers = watch.found() or blockers
                 if not self._may_try_again(error, pause):
-                    raise self._with_blockers(error, blockers) from error
+                    described = self._with_blockers(error, blockers)
+                    if described is error:
+                        raise
+                    # What the server said stays the cause; its traceback goes to the log.
+                    raise described from error.__cause__
                 logger.info("%s: met a lock (%s), trying again", error.revision, error.sqlstate)
                 self._run.budget.sleep(pause)
             else:
@@ -173,6 +183,15 @@ class _Application:
         settle(self._vault)
         logger.info("%s: %s", revision, "applied" if self._upward else "rolled back")
 
+    def warned(self, texts: Sequence[str]) -> None:
+        """Have the answer say so too, as far as somebody reads it."""
+        warnings = self._run.report.warnings
+        room = max(0, MOST_WARNINGS - len(warnings))
+        warnings.extend(texts[:room])
+        self._unsaid += len(texts[room:])
+        if self._unsaid:
+            warnings[MOST_WARNINGS:] = [f"{self._unsaid:,} more warnings are in the log"]
+
     def _may_try_again(self, error: RevisionFailed, pause: float) -> bool:
         """Say whether somebody else's lock was in the way, and time and tries are left."""
         settings = self._run.settings
@@ -194,6 +213,7 @@ class _Application:
             revision=error.revision,
             sqlstate=error.sqlstate,
             has_committed=error.has_committed,
+            at=error.at,
         )
 
     def _watch(self) -> Watch:

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from sqlalchemy import URL, Connection, create_engine
 from sqlalchemy.pool import NullPool
 
+from core.postgres.notices import listen
 from core.postgres.session import DriverError, Session
 from core.postgres.transactions import NEXT_ID, Account
 
@@ -106,6 +107,8 @@ class Loan:
             self._is_wanted = False
             return self._session
         session = self._session.another()
+        listen(session)
+        session.notices_of = self._session.notices_of
         ((next_id,),) = session.ask(f"SELECT {NEXT_ID}")
         if settings := self._settings():
             session.ask(settings)

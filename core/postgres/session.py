@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext, suppress
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import psycopg2
 from psycopg2 import errors, extensions, sql
@@ -62,6 +62,13 @@ _START_SETTINGS = {
 }
 
 
+class Listener(Protocol):
+    """Who hears what the server says beside its answers."""
+
+    def wants(self, severity: str) -> bool: ...
+    def hear(self, notice: Any) -> None: ...
+
+
 class Session(extensions.connection):  # type: ignore[misc]  # psycopg2 has no types
     """
     A session that is cut off when its time is over, and that can chain transactions.
@@ -70,6 +77,7 @@ class Session(extensions.connection):  # type: ignore[misc]  # psycopg2 has no t
     do not where a box in the middle answers them.
 
     Attributes:
+        notices_of: Who hears what the server says beside its answers (``postgres/notices.py``).
         account: What becomes of its transactions, while a revision has it.
         is_lent: It is in use by SQLAlchemy, which may not close it.
         is_deaf: What the driver's methods would send is not sent: our own statements have
@@ -81,6 +89,8 @@ class Session(extensions.connection):  # type: ignore[misc]  # psycopg2 has no t
     # The driver's own, without types.
     autocommit: bool
     account: Account | None = None
+    notices_of: Listener | None = None
+    receiver: object = None
     is_lent: bool = False
     is_deaf: bool = False
     is_two_phase: bool = False

@@ -19,6 +19,7 @@ from sqlalchemy import MetaData
 
 from core.errors import MigrationError, NotReady, RevisionFailed
 from core.postgres.lending import Loan
+from core.postgres.notices import Notices, listen
 from core.postgres.session import (
     HOLDS_LOCK,
     DriverError,
@@ -33,6 +34,7 @@ from core.postgres.session import (
 from core.postgres.transactions import STAMP, Account, OutOfTime
 from core.revisions import dialect, scripts
 from core.revisions.books import SCHEMA, VERSION_TABLE
+from core.revisions.failure import failure_details
 from core.revisions.history import Recorder, Step
 
 logger = logging.getLogger(__name__)
@@ -62,6 +64,10 @@ class Supervisor(Protocol):
 
     def committed(self, revision: str) -> None:
         """Take note that *revision* is committed."""
+        ...
+
+    def warned(self, texts: Sequence[str]) -> None:
+        """Take note of warnings, of the server's or ours, each naming its revision."""
         ...
 
 
@@ -105,6 +111,7 @@ def carry_out(
         session.make_transactional()
         # SQLAlchemy looks at the server once, and rolls back what is open then.
         loan.bind()
+        listen(session)
         for step in steps:
             recorder.begin()
             one = _One(environment, session, loan, step, recorder=recorder, supervisor=supervisor)
@@ -138,6 +145,7 @@ class _One:
         self._supervisor = supervisor
         self._name = step.revision.identifier
         self._others: list[Account] = []
+        self._notices = Notices(self._name)
 
     def carry_out(self, *, is_last: bool) -> bool:
         """Run the revision and record it; return whether the next one is to be begun."""
@@ -177,6 +185,7 @@ class _One:
             # Alembic's autocommit_block commits what is begun here. It is ended below, by us.
             migration.begin_transaction()
             self._session.account = account
+            self._session.notices_of = self._notices
             try:
                 scripts.carry_out(
                     self._step.revision, "upgrade" if self._step.is_upward else "downgrade"
@@ -184,6 +193,9 @@ class _One:
             finally:
                 self._session.account = None
                 self._others = self._loan.close_others()
+                self._session.notices_of = None
+                self._notices.end()
+                self._supervisor.warned(self._notices.warnings)
 
     def _migration(self, account: Account) -> MigrationContext:
         """Return Alembic's context for the connection as it is now."""
@@ -236,10 +248,9 @@ class _One:
 
     def _warn(self, accounts: Sequence[Account]) -> None:
         if any(one.undeclared for one in accounts):
-            logger.warning(
-                "%s: committed by itself: if it fails in the middle, a part of it stays",
-                self._name,
-            )
+            text = f"{self._name}: committed by itself: what fails in the middle stays in part"
+            logger.warning(text)
+            self._supervisor.warned([text])
 
     def _check(self, accounts: Sequence[Account]) -> None:
         """Raise if a transaction of the revision is not committed, or an index not built."""
@@ -287,6 +298,7 @@ class _One:
         if isinstance(error, NotReady) and not has_committed:
             return error
         code = sqlstate_of(error)
+        details = failure_details(error, self._step.revision.file)
         is_late = self._supervisor.time_left() <= _LATE_SECONDS and (
             isinstance(error, OutOfTime)
             or code == _QUERY_CANCELED
@@ -303,12 +315,16 @@ class _One:
         invalid = [] if is_broken_now else account.still_invalid()
         if invalid and not isinstance(error, Untrue):
             reason += f"; {_invalid(invalid)}"
+        if details.hint and not is_late:
+            reason += f" (hint: {details.hint})"
+        logger.error("%s failed at %s", self._name, details.at, extra=details.for_the_log())
         return RevisionFailed(
             f"revision {self._name} failed: {reason}",
             revision=self._name,
             sqlstate=code,
             has_committed=has_committed,
             is_late=is_late,
+            at=details.at,
         )
 
 

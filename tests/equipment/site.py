@@ -53,6 +53,9 @@ class Unhurried:
     def committed(self, _revision: str) -> None:
         """Take no note."""
 
+    def warned(self, _texts: Sequence[str]) -> None:
+        """Take no note."""
+
 
 @dataclass
 class Site:

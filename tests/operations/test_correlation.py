@@ -116,6 +116,7 @@ def test_metrics_have_few_dimensions(story: Story) -> None:
         "RevisionsApplied": {("service",)},
         "RunDuration": {("service",)},
         "Runs": {("Outcome", "service")},
+        "StrangeStates": {("service",)},
     }
     assert sum(values["MigrationFailures"]) == 4
     assert sum(values["RevisionsApplied"]) == 2

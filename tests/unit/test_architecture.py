@@ -28,6 +28,7 @@ DOORS = {
     "boto3": {"core/aws.py"},
     "botocore": {"core/aws.py"},
     "psycopg2": {
+        "core/postgres/notices.py",
         "core/postgres/diagnosis.py",
         "core/postgres/session.py",
         "core/postgres/transactions.py",
@@ -69,6 +70,8 @@ HARMLESS = {
     "gc.set_threshold",
     "logging.getLogger",
     "re.compile",
+    "ctypes.CFUNCTYPE",
+    "ord",
     "str",
     "timedelta",
     "zlib.crc32",
