@@ -128,4 +128,4 @@ bench: ## Measure the function against floors and peers, side by side; writes bu
 .PHONY: bench-sweep
 bench-sweep: ## Measure a sweep over 200 instances: make bench-sweep [COUNT=200]
 	$(call needs,dev localstack lambda)
-	@$(DEV) -m tests.operations.bench_sweep $(COUNT)
+	@$(DEV) -m tests.operating.bench_sweep $(COUNT)

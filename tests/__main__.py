@@ -1,10 +1,11 @@
 """
-Every test, in two halves side by side: those that look at a local AWS, and all others.
+Every test, in two halves side by side: those that need a local AWS, and all others.
 
     python -m tests
 
-The first half prints as it goes, the second when both have ended. They share nothing: each
-pytest has servers of its own. ``pytest tests/…`` runs any part of them alone.
+What needs one has the mark ``local_aws``, and by that the halves are told apart. The first
+half prints as it goes, the second when both have ended. They share nothing: each pytest has
+servers of its own. ``pytest tests/…`` runs any part of them alone.
 """
 
 from __future__ import annotations
@@ -14,25 +15,16 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import IO
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
 
-# In a local AWS of its own each, where the tests look at all that happens in it. The role is
-# held to the calls that those before it have made, so it comes last, and with them.
-ON_LOCAL_AWS = (
-    ("tests/local",),
-    ("tests/operations",),
-    (
-        "tests/deployment",
-        "tests/e2e",
-        "tests/runner/test_on_local_aws.py",
-        "tests/security/test_least_privilege_in_aws.py",
-    ),
-)
-ALL_OTHERS = ("tests", *(f"--ignore={path}" for session in ON_LOCAL_AWS for path in session))
+ON_LOCAL_AWS, ALL_OTHERS = "local_aws", "not local_aws"
 
 
 def main() -> int:
@@ -43,14 +35,14 @@ def main() -> int:
         signal.signal(one, signal.default_int_handler)
     with (
         tempfile.TemporaryFile("w+", errors="replace") as output,
-        running(ALL_OTHERS, output) as others,
+        running(["tests", "-m", ALL_OTHERS], output) as others,
     ):
         failed = []
         # All of them, whatever becomes of the first.
-        for session in ON_LOCAL_AWS:
-            with running(session) as one:
+        for paths in sessions():
+            with running([*paths, "-m", ON_LOCAL_AWS]) as one:
                 if one.wait():
-                    failed.append(" ".join(session))
+                    failed.append(" ".join(paths))
         is_good = others.wait() == 0
         output.seek(0)
         sys.stdout.write(output.read())
@@ -58,6 +50,38 @@ def main() -> int:
     if failed:
         sys.stderr.write(f"failed before: {', '.join(failed)}\n")
     return 0 if is_good and not failed else 1
+
+
+def sessions() -> list[list[str]]:
+    """
+    Return what shares a local AWS, in the order to run it: paths of folders or of files.
+
+    First each folder that has one to itself, then all else together: the role is held to the
+    calls of those before it, and ``tests/security`` puts it behind them.
+    """
+    found = Collected()
+    with redirect_stdout(StringIO()) as said:
+        status = pytest.main(["tests", "-m", ON_LOCAL_AWS, "--collect-only", "-q"], plugins=[found])
+    if status:
+        raise SystemExit(f"{said.getvalue()}\nno test was run on the local AWS")
+    return [[folder] for folder in sorted(found.alone)] + [sorted(found.together)]
+
+
+class Collected:
+    """What pytest has collected: the folders that are ``alone``, and the files of all others."""
+
+    def __init__(self) -> None:
+        self.alone: set[str] = set()
+        self.together: set[str] = set()
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Take note of where each test is."""
+        for item in session.items:
+            path = item.path.relative_to(ROOT)
+            if item.get_closest_marker("alone"):
+                self.alone.add(str(Path(*path.parts[:2])))
+            else:
+                self.together.add(str(path))
 
 
 @contextmanager

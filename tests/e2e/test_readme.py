@@ -105,14 +105,14 @@ COMMANDS: dict[str, dict[str, Run | Not]] = {
         "aws cloudformation get-template --stack-name day2 --template-stage Processed "
         "--query TemplateBody --output json > day2-processed.json": Run("^$"),
         "aws s3 cp day2-processed.json s3://day2-artifacts-$REGION/": ON_AWS,
-        # tests/operations/test_conformance.py holds what a StackSet takes.
+        # tests/operating/test_conformance.py holds what a StackSet takes.
         "aws cloudformation create-stack-set …": ON_AWS,
         "aws cloudformation create-stack-instances …": ON_AWS,
     },
     "infra/OPERATIONS.md": {
         ".venvs/dev/bin/python -m infra.redrive --stack day2 --list": Run(r"\d+ event\(s\) wait"),
         ".venvs/dev/bin/python -m infra.redrive --stack day2": Not(
-            "would send again what other tests left; tests/operations/test_redrive.py does it"
+            "would send again what other tests left; tests/operating/test_redrive.py does it"
         ),
         "make failures": Run(r"\d+ event\(s\) wait"),
         "make redrive": Not("as above"),

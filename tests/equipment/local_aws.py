@@ -17,6 +17,12 @@ from infra.local.state import State, free_port
 ROLE = "arn:aws:iam::000000000000:role/tests"
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark what asks for the local AWS, whichever fixture it asks by: ``-m local_aws`` is all."""
+    if "local_aws" in getattr(item, "fixturenames", ()):
+        item.add_marker("local_aws")
+
+
 def pytest_sessionstart() -> None:
     """Clean what killed test runs have left."""
     LocalAws.clean_abandoned()

@@ -14,6 +14,9 @@ from infra.local.local_aws import LocalAws, interpreter
 from infra.local.state import State, free_port
 from tests.equipment.local_aws import Function
 
+# Those with a second local AWS, too.
+pytestmark = pytest.mark.local_aws
+
 # psutil comes with LocalStack, and is all that is wanted of it here.
 SHOW_PROCESSES = """
 import json, socket, sys, psutil

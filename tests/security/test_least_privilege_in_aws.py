@@ -22,6 +22,9 @@ from tests.security import recorder
 from tests.security.small_aws import ARN, Call
 from tests.security.world import INSTANCE, MASTER_SECRET, World
 
+# Beside those that make calls in the local AWS, so that it is held to theirs as well.
+pytestmark = pytest.mark.local_aws
+
 TOPIC = ARN.format("sns", "results")
 KEY = ARN.format("kms", "key/k")
 

@@ -2,7 +2,7 @@
 What wakes us stands in three places: the rules of the template, the parser, and ``events/``.
 
 Each is compared with the other two here, so that a trigger cannot be added to one of them alone.
-``tests/operations/test_rules.py`` asks EventBridge itself what a deployed rule matches.
+``tests/operating/test_rules.py`` asks EventBridge itself what a deployed rule matches.
 """
 
 from __future__ import annotations

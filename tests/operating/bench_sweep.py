@@ -1,7 +1,7 @@
 """
 How long a sweep takes over 200 instances of the local AWS.
 
-    python -m tests.operations.bench_sweep [COUNT]
+    python -m tests.operating.bench_sweep [COUNT]
 
 The instances exist in the control plane only: a sweep opens no connection.
 """
@@ -16,7 +16,7 @@ import time
 from infra.local import stack
 from infra.local.local_aws import LocalAws
 from infra.local.state import State, free_port
-from tests.operations.fleet import Fleet, fleet
+from tests.operating.fleet import Fleet, fleet
 
 ROUNDS = 3
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from infra import template as cloudformation
-from tests.operations import insights
-from tests.operations.story import ROOT, Story
+from tests.operating import insights
+from tests.operating.story import ROOT, Story
 
 QUERIES = tomllib.loads((ROOT / "infra" / "queries.toml").read_text())
 

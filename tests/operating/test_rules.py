@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from infra.local.local_aws import LocalAws
-from tests.operations.story import samples
+from tests.operating.story import samples
 
 INSTANCES, PARAMETERS, REQUESTS = "day2-instances", "day2-parameters", "day2-requests"
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from handlers.requests import request_id
-from tests.operations.story import INSTANCE, Story, samples
-from tests.operations.test_schemas import validator
+from tests.operating.story import INSTANCE, Story, samples
+from tests.operating.test_schemas import validator
 
 
 def test_an_events_id_is_in_everything_that_is_told_of_its_run(story: Story) -> None:

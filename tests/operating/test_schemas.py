@@ -41,7 +41,7 @@ from core.settings import Settings
 from handlers.reporting import report_run
 from handlers.requests import is_event
 from handlers.responses import render
-from tests.operations.story import ROOT, samples
+from tests.operating.story import ROOT, samples
 
 
 def validator(name: str) -> jsonschema.protocols.Validator:

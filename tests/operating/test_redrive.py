@@ -9,7 +9,7 @@ import boto3
 import pytest
 
 from infra import redrive
-from tests.operations.story import TARGET, Story, samples, wait_for
+from tests.operating.story import TARGET, Story, samples, wait_for
 
 
 @pytest.fixture

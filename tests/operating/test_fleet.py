@@ -8,7 +8,7 @@ import pytest
 
 from infra.local.local_aws import LocalAws
 from tests.equipment.local_aws import Bus
-from tests.operations.fleet import Fleet, fleet
+from tests.operating.fleet import Fleet, fleet
 
 COUNT = 12
 

@@ -7,7 +7,12 @@ from collections.abc import Iterator
 import pytest
 
 from infra.local.local_aws import LocalAws
-from tests.operations.story import Story
+from tests.operating.story import Story
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """They look at all that happens in it, so they have a local AWS to themselves."""
+    item.add_marker("alone")
 
 
 @pytest.fixture(scope="session")

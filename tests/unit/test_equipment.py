@@ -1,0 +1,110 @@
+"""The tests' own house: ``tests/README.md`` is true, and what is shared is made in one place."""
+
+from __future__ import annotations
+
+import ast
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tests.equipment import documents
+from tests.equipment.documents import ROOT
+
+TESTS = ROOT / "tests"
+EQUIPMENT = TESTS / "equipment"
+FILES = sorted(TESTS.rglob("*.py"))
+TABLE = documents.rows("tests/README.md", "what you want to hold")
+# Shared by the tests of several folders, or by none, and so in no row.
+WITHOUT_ROW = {"equipment", "golden"}
+
+
+@cache
+def parsed(path: Path) -> ast.Module:
+    """Return the module in *path*, parsed once."""
+    return ast.parse(path.read_text())
+
+
+def spans(cell: str) -> list[str]:
+    """Return what stands between backticks in *cell*."""
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def fixtures_of(path: Path) -> set[str]:
+    """Return the fixtures that the module in *path* makes, or imports from another folder's."""
+    made = {
+        node.name
+        for node in parsed(path).body
+        if isinstance(node, ast.FunctionDef)
+        and any("fixture" in ast.unparse(one) for one in node.decorator_list)
+    }
+    lent = {
+        alias.name
+        for node in parsed(path).body
+        if isinstance(node, ast.ImportFrom) and str(node.module).endswith(".conftest")
+        for alias in node.names
+    }
+    return made | lent
+
+
+def test_each_folder_of_tests_has_one_row() -> None:
+    """And no row is of a folder that is not there."""
+    told = [name for row in TABLE for name in spans(row[1])]
+    folders = {path.parent.relative_to(TESTS).parts[0] for path in FILES if path.parent != TESTS}
+
+    assert sorted(told) == sorted(folders - WITHOUT_ROW)
+    assert all((TESTS / name).is_dir() for name in WITHOUT_ROW)
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row[1])
+def test_each_fixture_of_a_row_is_one_there(row: list[str]) -> None:
+    """In the folder, in ``tests/conftest.py``, or among those of the local AWS."""
+    (folder,), named = spans(row[1]), spans(row[2])
+    if row[2].startswith("none"):
+        return
+    files = [*(TESTS / folder).glob("*.py"), TESTS / "conftest.py", EQUIPMENT / "local_aws.py"]
+
+    assert named
+    assert set(named) <= set().union(*(fixtures_of(path) for path in files))
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row[1])
+def test_each_command_of_a_row_is_of_its_folder(row: list[str]) -> None:
+    """A file or folder for pytest, or a program."""
+    (folder,), (command,) = spans(row[1]), spans(row[3])
+    program, *arguments = command.split()
+
+    if program == "pytest":
+        (path,) = (ROOT / one for one in arguments if not one.startswith("-"))
+        assert path.exists()
+        assert path.is_relative_to(TESTS / folder)
+    else:
+        assert program == f"tests.{folder}"
+        assert (TESTS / folder / "__main__.py").is_file()
+
+
+def test_the_map_of_the_equipment_names_each_module() -> None:
+    """And no other."""
+    drawn = ast.get_docstring(parsed(EQUIPMENT / "__init__.py")) or ""
+    told = re.findall(r"^``(\w+)``", drawn, re.MULTILINE)
+
+    modules = {path.stem for path in EQUIPMENT.glob("*.py")} - {"__init__"}
+    assert sorted(told) == sorted(modules)
+
+
+def test_all_tests_are_told_apart_by_marks() -> None:
+    """``python -m tests`` lists no test: what needs the local AWS says so itself."""
+    main = TESTS / "__main__.py"
+    constants = [
+        node.value
+        for node in ast.walk(parsed(main))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    documentation = {
+        ast.get_docstring(node, clean=False)
+        for node in ast.walk(parsed(main))
+        if isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef)
+    }
+
+    assert [one for one in constants if "/" in one and one not in documentation] == []
