@@ -10,6 +10,7 @@ What the folders of tests share: a module for each thing that a test works with.
 ``small_aws``  AWS on a port: the calls that the function makes, and no more
 ``container``  The function, warm: forked for each call, so that it can be killed
 ``documents``  The project's documents, read as those read them who follow them
+``sources``    Our own modules, parsed once for all tests that look at them
 ``local_aws``  The fixtures of the whole local AWS
 =============  =====================================================================
 """

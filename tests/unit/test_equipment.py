@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ast
 import re
-from functools import cache
 from pathlib import Path
 
 import pytest
 
 from tests.equipment import documents
 from tests.equipment.documents import ROOT
+from tests.equipment.sources import nodes, parsed
 
 TESTS = ROOT / "tests"
 EQUIPMENT = TESTS / "equipment"
@@ -18,12 +18,6 @@ FILES = sorted(TESTS.rglob("*.py"))
 TABLE = documents.rows("tests/README.md", "what you want to hold")
 # Shared by the tests of several folders, or by none, and so in no row.
 WITHOUT_ROW = {"equipment", "golden"}
-
-
-@cache
-def parsed(path: Path) -> ast.Module:
-    """Return the module in *path*, parsed once."""
-    return ast.parse(path.read_text())
 
 
 def spans(cell: str) -> list[str]:
@@ -98,12 +92,12 @@ def test_all_tests_are_told_apart_by_marks() -> None:
     main = TESTS / "__main__.py"
     constants = [
         node.value
-        for node in ast.walk(parsed(main))
+        for node in nodes(main)
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     ]
     documentation = {
         ast.get_docstring(node, clean=False)
-        for node in ast.walk(parsed(main))
+        for node in nodes(main)
         if isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef)
     }
 
