@@ -517,6 +517,22 @@ def query(session: Session, statement: str, values: Sequence[object] = ()) -> li
         return list(cursor.fetchall()) if cursor.description else []
 
 
+def storable(session: Session, values: Sequence[object]) -> tuple[object, ...]:
+    """
+    Return *values* as the database can hold them: what its encoding lacks is a question mark.
+
+    For what we write into our own books: a description must not fail its revision.
+    """
+    encoding = extensions.encodings.get(session.info.parameter_status("server_encoding"), "utf-8")
+
+    def held(value: object) -> object:
+        if not isinstance(value, str) or (value.isascii() and "\0" not in value):
+            return value
+        return value.replace("\0", "?").encode(encoding, "replace").decode(encoding)
+
+    return tuple(held(value) for value in values)
+
+
 def role_exists(session: Session, name: str) -> bool:
     """Say whether the server has the role *name*."""
     return bool(query(session, "SELECT 1 FROM pg_roles WHERE rolname = %s", (name,)))

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from core.errors import RunFailed
 from core.model import HistoryRow
-from core.postgres.session import Session, is_broken, query, sqlstate_of
+from core.postgres.session import Session, is_broken, query, sqlstate_of, storable
 from core.revisions import books
 from core.revisions.books import SCHEMA, VERSION_TABLE
 from core.revisions.manifest import Revision
@@ -139,7 +139,7 @@ def record_by_hand(
             query(session, f"DELETE FROM {table} WHERE version_num = %s", (previous,))
         query(session, f"INSERT INTO {table} VALUES (%s)", (applied[-1][0],))
         for row in values:
-            query(session, _INSERT.format(", ".join(["%s"] * len(row))), row)
+            query(session, _INSERT.format(", ".join(["%s"] * len(row))), storable(session, row))
         session.commit()
     finally:
         if not is_broken(session):
@@ -181,7 +181,7 @@ def stamp(
             raise RunFailed(f"{table} was changed meanwhile, and not by this run")
         if identifier:
             query(session, f"INSERT INTO {table} VALUES (%s)", (identifier,))
-        query(session, _INSERT.format(", ".join(["%s"] * len(row))), row)
+        query(session, _INSERT.format(", ".join(["%s"] * len(row))), storable(session, row))
         session.commit()
     finally:
         session.let_go()

@@ -29,6 +29,7 @@ from core.postgres.session import (
     opening,
     query,
     sqlstate_of,
+    storable,
     take_lock,
 )
 from core.postgres.transactions import STAMP, Account, OutOfTime
@@ -233,7 +234,7 @@ class _One:
         found = query(
             session,
             f"{self._supervisor.session_settings()}; {move} RETURNING {STAMP}, {HOLDS_LOCK}",
-            values,
+            storable(session, values),
         )
         if not found:
             raise Untrue(f"{SCHEMA}.{VERSION_TABLE} was changed meanwhile, and not by this run")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import NamedTuple
 
-from core.postgres.session import Session, query
+from core.postgres.session import Session, query, storable
 from core.revisions.books import SCHEMA
 
 # A chain of continuations is asked for within minutes; a day is far more than one takes.
@@ -51,7 +51,8 @@ def begin(
     session: Session, *, request_id: str, trigger: str, target: str, revision: str, build: str
 ) -> int:
     """Write that a run begins at *revision*; return the number of its row."""
-    return int(query(session, _BEGIN, (request_id, trigger, target, revision, build))[0][0])
+    values = storable(session, (request_id, trigger, target, revision, build))
+    return int(query(session, _BEGIN, values)[0][0])
 
 
 def end(session: Session, row: int, outcome: str) -> None:
