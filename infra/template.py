@@ -26,11 +26,11 @@ PSEUDO_PARAMETERS = {
 _NOTHING = object()  # what AWS::NoValue leaves: no element, no key
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.CSafeLoader):
     """Reads CloudFormation's short forms (``!Ref x``) as the long ones (``{"Ref": "x"}``)."""
 
 
-def _short_form(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> dict[str, Any]:
+def _short_form(loader: _Loader, suffix: str, node: yaml.Node) -> dict[str, Any]:
     function = suffix if suffix in {"Ref", "Condition"} else f"Fn::{suffix}"
     if isinstance(node, yaml.ScalarNode):
         argument: Any = loader.construct_scalar(node)

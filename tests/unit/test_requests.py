@@ -206,14 +206,14 @@ def test_the_names_of_samples_say_what_becomes_of_them() -> None:
     assert {name.partition("_")[0] for name in ACCEPTED} & {"ignored", "rejected"} == set()
 
 
-@pytest.mark.parametrize("name", SAMPLES)
-def test_only_what_comes_over_the_bus_is_an_event(
-    name: str, load_event: Callable[[str], Any]
-) -> None:
+def test_only_what_comes_over_the_bus_is_an_event(load_event: Callable[[str], Any]) -> None:
     """A failure is raised for what EventBridge delivers, and answered for all else."""
-    raw = load_event(name)
+    samples = {name: load_event(name) for name in SAMPLES}
+    events = {name for name, raw in samples.items() if is_event(raw)}
 
-    assert is_event(raw) == (isinstance(raw, dict) and "detail" in raw)
+    assert events == {
+        name for name, raw in samples.items() if isinstance(raw, dict) and "detail" in raw
+    }
 
 
 @pytest.mark.parametrize(

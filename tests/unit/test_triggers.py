@@ -23,6 +23,7 @@ from core.model import Ignored
 from handlers.requests import is_event, parse, readers
 from infra import template
 from tests.conftest import ROOT
+from tests.equipment.sources import nodes
 
 ACCOUNT = template.PSEUDO_PARAMETERS["AWS::AccountId"]
 STACK = template.PSEUDO_PARAMETERS["AWS::StackName"]
@@ -137,10 +138,9 @@ def with_value(event: Any, path: tuple[str, ...], value: object) -> Any:
 @cache
 def words() -> set[str]:
     """Return each text that the parser or a pattern could know a value by."""
-    tree = ast.parse((ROOT / "handlers" / "requests.py").read_text())
     written = {
         node.value
-        for node in ast.walk(tree)
+        for node in nodes(ROOT / "handlers" / "requests.py")
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and "\n" not in node.value
     }
     return written | {value for pattern in patterns() for _, value in literals(pattern)}
