@@ -13,8 +13,10 @@ package: ## Build the zips of the function and its layer for Lambda, with its ow
 	@$(DEV) -m infra.package --python $(LAMBDA_PYTHON) --architecture $(ARCHITECTURE)
 
 .PHONY: deploy
-deploy: package ## Deploy on AWS: make deploy BUCKET=name [STACK=day2] [PARAMETERS="Name=value …"]
+deploy: ## Deploy on AWS: make deploy BUCKET=name [STACK=day2] [PARAMETERS="Name=value …"] [YES=1]
 	@test -n "$(BUCKET)" || { echo 'make deploy BUCKET=name: the bucket for the two zips, in your region' >&2; exit 2; }
+	@$(MAKE) package
+	@$(DEV) -m infra.account --stack $(STACK) $(if $(YES),--yes )"deploy $(PACKAGE) there"
 	aws s3 cp --recursive --no-progress $(PACKAGE)/upload s3://$(BUCKET)/
 	aws cloudformation deploy --stack-name $(STACK) --template-file $(TEMPLATE) \
 	  --capabilities CAPABILITY_IAM CAPABILITY_AUTO_EXPAND --no-fail-on-empty-changeset \

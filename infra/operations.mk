@@ -3,9 +3,9 @@
 .PHONY: failures
 failures: ## List the events that failed for good, with their errors
 	$(call needs,dev)
-	@eval "$$($(DEV) -m infra.local env)" && $(DEV) -m infra.redrive --list
+	$(LOCAL) failures
 
 .PHONY: redrive
 redrive: ## Send them again, once the cause is mended
 	$(call needs,dev)
-	@eval "$$($(DEV) -m infra.local env)" && $(DEV) -m infra.redrive
+	$(LOCAL) redrive

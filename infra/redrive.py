@@ -1,20 +1,24 @@
 """
 Send failed events again, once their cause is mended.
 
-    python -m infra.redrive [--stack day2] [--list]
+    python -m infra.redrive [--stack day2] [--list] [--yes]
 
 They wait for two weeks in the stack's two queues: whole, with their errors. It talks to whichever
-AWS the shell's credentials are for; ``make redrive`` is the same for the local one.
+AWS the shell's credentials are for, names it, and asks before it sends; ``make redrive`` does the
+same on the local AWS, whatever credentials the shell has.
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import boto3
+from botocore.exceptions import BotoCoreError, ClientError
+
+from infra import account
 
 # Long enough to read a full queue, so that no message is met twice.
 INVISIBLE_SECONDS = 120
@@ -53,13 +57,13 @@ class Failed:
 class Redrive:
     """The queues and the function of one stack."""
 
-    def __init__(self, stack: str, session: boto3.session.Session) -> None:
-        found = session.client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]
+    def __init__(self, stack: str, client: Callable[[str], Any]) -> None:
+        found = client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]
         outputs = {item["OutputKey"]: item["OutputValue"] for item in found["Outputs"]}
         self._urls = (outputs["FailuresQueueUrl"], outputs["UndeliveredQueueUrl"])
         self._function = outputs["FunctionName"]
-        self._sqs = session.client("sqs")
-        self._lambda = session.client("lambda")
+        self._sqs = client("sqs")
+        self._lambda = client("lambda")
 
     def waiting(self) -> list[Failed]:
         """Return all that waits; nobody else sees it until it is released, or for two minutes."""
@@ -108,21 +112,34 @@ def _failed(message: dict[str, Any], url: str) -> Failed:
     return Failed(body, error, url, message["ReceiptHandle"])
 
 
-def main(words: list[str]) -> int:
-    """List what waits, or send it again."""
-    parser = argparse.ArgumentParser(prog="python -m infra.redrive", description=__doc__)
-    parser.add_argument("--stack", default="day2")
-    parser.add_argument("--list", action="store_true", help="change nothing")
-    arguments = parser.parse_args(words)
-    redrive = Redrive(arguments.stack, boto3.session.Session())
+def run(redrive: Redrive, *, send: bool) -> None:
+    """List what waits, and *send* it again."""
     waiting = redrive.waiting()
     for failed in waiting:
         print(failed.line)
-        if arguments.list:
-            redrive.release(failed)
-        else:
+        if send:
             redrive.send(failed)
-    print(f"{len(waiting)} event(s) {'wait' if arguments.list else 'sent again'}")
+        else:
+            redrive.release(failed)
+    print(f"{len(waiting)} event(s) {'sent again' if send else 'wait'}")
+
+
+def main(words: list[str]) -> int:
+    """List what waits, or send it again after a yes."""
+    parser = argparse.ArgumentParser(prog="python -m infra.redrive", description=__doc__)
+    parser.add_argument("--stack", default="day2")
+    parser.add_argument("--list", action="store_true", help="change nothing")
+    parser.add_argument("--yes", action="store_true", help="do not ask, as in CI")
+    arguments = parser.parse_args(words)
+    session = boto3.session.Session()
+    try:
+        if not arguments.list:
+            what = "send again what waits there"
+            account.confirm(session, arguments.stack, what, yes=arguments.yes)
+        run(Redrive(arguments.stack, session.client), send=not arguments.list)
+    except (account.NoConsentError, BotoCoreError, ClientError) as error:
+        print(error, file=sys.stderr)
+        return 1
     return 0
 
 

@@ -47,7 +47,9 @@ def clean(aws: LocalAws, arguments: argparse.Namespace) -> int:
 
 
 def env(aws: LocalAws, arguments: argparse.Namespace) -> int:
-    """Print what a shell needs to use it."""
+    """Print what a shell needs to use it; when it is down, what makes the shell's eval fail."""
+    if aws.port is None:
+        print("false")
     for name, value in aws.environment().items():
         print(f"export {name}={shlex.quote(value)}")
     return 0
@@ -56,7 +58,7 @@ def env(aws: LocalAws, arguments: argparse.Namespace) -> int:
 def status(aws: LocalAws, arguments: argparse.Namespace) -> int:
     """Tell whether it is up, where, and with which instances."""
     if aws.port is None:
-        print("down")
+        print("down; make up starts it")
         return 1
     print(f"up at {aws.endpoint_url}, log {aws.state.log}")
     for instance in aws.client("rds").describe_db_instances()["DBInstances"]:
@@ -115,6 +117,16 @@ def new_revision(aws: LocalAws, arguments: argparse.Namespace) -> int:
     return 0
 
 
+def failures(aws: LocalAws, arguments: argparse.Namespace) -> int:
+    """List the events that failed for good."""
+    return _redrive(aws, send=False)
+
+
+def redrive(aws: LocalAws, arguments: argparse.Namespace) -> int:
+    """Send them again."""
+    return _redrive(aws, send=True)
+
+
 def programs(aws: LocalAws, arguments: argparse.Namespace) -> int:
     """List every PostgreSQL that the tests run on; installs the pinned one."""
     for found in postgres_programs.available_programs():
@@ -153,6 +165,8 @@ def main(words: list[str]) -> int:
     command("migrate", migrate).add_argument("--target", default="head", metavar="REVISION")
     command("revisions", revisions)
     command("new-revision", new_revision).add_argument("description")
+    command("failures", failures)
+    command("redrive", redrive)
     command("programs", programs)
     command("demo", demo)
 
@@ -169,6 +183,15 @@ def _show(call: Any) -> int:
     print(call.log, end="", file=sys.stderr, flush=True)
     print(json.dumps(call.response, indent=2))
     return 0 if call.succeeded else 1
+
+
+def _redrive(aws: LocalAws, *, send: bool) -> int:
+    """Use the local AWS's own clients: those of the shell's credentials may reach another AWS."""
+    from infra import redrive
+    from infra.local import stack
+
+    redrive.run(redrive.Redrive(stack.STACK, aws.client), send=send)
+    return 0
 
 
 def _show_database(secret: dict[str, Any]) -> None:

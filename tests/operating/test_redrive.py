@@ -14,7 +14,7 @@ from tests.operating.story import TARGET, Story, samples, wait_for
 
 @pytest.fixture
 def environment(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Point the shell at the local AWS, as ``make redrive`` does."""
+    """Point the shell at the local AWS."""
     for name, value in story.aws.environment().items():
         monkeypatch.setenv(name, value)
 
@@ -23,7 +23,7 @@ def test_a_failed_event_is_kept_whole_with_its_error(story: Story) -> None:
     """After three attempts, as EventBridge delivered it."""
     (event,) = (
         one
-        for one in story.events
+        for one in story.heard("Parameter Store Change")
         if one["detail"].get("name") == TARGET and one["id"] == story.failed["requestPayload"]["id"]
     )
 
@@ -46,12 +46,19 @@ def test_redrive_sends_what_waits_and_the_work_is_done(
     assert story.next_failed() == story.failed
 
     story.swap_password(story.right_password)
-    assert redrive.main([]) == 0
+    assert redrive.main([]) == 1
+    refused = capsys.readouterr()
+    assert refused.out == ""
+    assert "account 000000000000, region us-east-1, stack day2 at http://127.0.0.1" in refused.err
+    assert "give --yes to send again what waits there" in refused.err
+    assert story.next_failed() == story.failed
+
+    assert redrive.main(["--yes"]) == 0
 
     assert capsys.readouterr().out.splitlines()[-1] == "1 event(s) sent again"
     wait_for(lambda: story.observed()["revision"] == "003", "orders at 003")
     assert story.observed()["request_id"] == ident
-    assert redrive.main([]) == 0
+    assert redrive.main(["--yes"]) == 0
     assert capsys.readouterr().out == "0 event(s) sent again\n"
 
 
@@ -71,12 +78,12 @@ def test_an_undelivered_event_is_sent_too_and_a_schedules_tick_is_dropped(
             },
         )
 
-    waiting = redrive.Redrive("day2", boto3.session.Session()).waiting()
+    waiting = redrive.Redrive("day2", boto3.session.Session().client).waiting()
     assert [one.is_of_the_schedule for one in waiting] == [False, True]
     assert [one.error for one in waiting] == ["no permission"] * 2
     for failed in waiting:
-        redrive.Redrive("day2", boto3.session.Session()).release(failed)
-    assert redrive.main([]) == 0
+        redrive.Redrive("day2", boto3.session.Session().client).release(failed)
+    assert redrive.main(["--yes"]) == 0
 
     assert capsys.readouterr().out.splitlines()[-1] == "2 event(s) sent again"
     ignored = samples()["ignored_instance_deleted"]["id"]

@@ -1,0 +1,151 @@
+"""No command of the local AWS reaches another one: with it down, each says so in one line."""
+
+from __future__ import annotations
+
+import http.server
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from infra import account
+from infra.local import __main__ as command_line
+
+ROOT = Path(__file__).parents[2]
+NOT_UP = "the local AWS is not up: make up"
+
+NEED_IT = [
+    ["failures"],
+    ["redrive"],
+    ["env"],
+    ["invoke", "--payload={}"],
+    ["database-up"],
+    ["database-reset"],
+    ["migrate"],
+]
+# They start it before they use it, say that it is down, or work on files only.
+OTHERS = {"up", "demo", "down", "clean", "status", "revisions", "new_revision", "programs"}
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[tuple[str, list[str]]]:
+    """Return the URL of what stands in for a real account, and the requests that reached it."""
+    requests: list[str] = []
+
+    class Answer(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            requests.append(self.path)
+            self.send_error(500)
+
+        do_GET = do_POST  # noqa: N815 - named by http.server
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its own name
+            """Tell nobody."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", requests
+        server.shutdown()
+
+
+@pytest.fixture
+def shell(elsewhere: tuple[str, list[str]], tmp_path: Path) -> dict[str, str]:
+    """Return a shell whose credentials are for elsewhere, and whose local AWS is down."""
+    return os.environ | {
+        "AWS_ENDPOINT_URL": elsewhere[0],
+        "AWS_ACCESS_KEY_ID": "production",
+        "AWS_SECRET_ACCESS_KEY": "production",
+        "AWS_DEFAULT_REGION": "eu-central-1",
+        "AWS_MAX_ATTEMPTS": "1",
+        "DAY2_STATE": str(tmp_path / "state"),
+    }
+
+
+@pytest.mark.parametrize("command", NEED_IT, ids=lambda words: words[0])
+def test_no_local_command_reaches_another_account(
+    command: list[str], shell: dict[str, str], elsewhere: tuple[str, list[str]]
+) -> None:
+    """It ends with one line and what to type."""
+    ran = subprocess.run(
+        [sys.executable, "-m", "infra.local", *command],
+        cwd=ROOT,
+        env=shell,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (ran.returncode, ran.stderr) == (1, f"{NOT_UP}\n")
+    assert ran.stdout == ("false\n" if command == ["env"] else "")
+    assert elsewhere[1] == []
+
+
+@pytest.mark.parametrize("target", ["failures", "redrive"])
+def test_nor_does_a_target_of_make(
+    target: str, shell: dict[str, str], elsewhere: tuple[str, list[str]]
+) -> None:
+    """A recipe may go on after what failed in it."""
+    ran = subprocess.run(
+        ["make", "-s", target], cwd=ROOT, env=shell, capture_output=True, text=True, check=False
+    )
+
+    assert ran.returncode == 2
+    assert ran.stderr.splitlines()[0] == NOT_UP
+    assert elsewhere[1] == []
+
+
+def test_every_command_is_tried() -> None:
+    """A new command has to be put into one of the two lists."""
+    commands = {
+        name
+        for name, value in vars(command_line).items()
+        if callable(value) and "arguments" in getattr(value, "__annotations__", {})
+    }
+
+    assert commands == OTHERS | {words[0].replace("-", "_") for words in NEED_IT}
+
+
+class _Account:
+    """What botocore would say of an account, without one."""
+
+    region_name = "eu-central-1"
+
+    class meta:  # noqa: N801 - named by botocore
+        endpoint_url = "https://sts.eu-central-1.amazonaws.com"
+
+    def client(self, service: str) -> _Account:
+        assert service == "sts"
+        return self
+
+    def get_caller_identity(self) -> dict[str, str]:
+        """Answer as STS does."""
+        return {"Account": "123456789012"}
+
+
+def test_a_command_on_aws_names_its_place_and_asks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On a terminal only yes goes on; where nobody can be asked, only --yes does."""
+    terminal, keyboard = os.openpty()
+    with os.fdopen(keyboard) as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        for answer in (b"y\n", b"YES\n"):
+            os.write(terminal, answer)
+            account.confirm(_Account(), "day2", "deploy", yes=False)
+        for answer in (b"n\n", b"\n", b"yesterday\n"):
+            os.write(terminal, answer)
+            with pytest.raises(account.NoConsentError, match="nothing was changed"):
+                account.confirm(_Account(), "day2", "deploy", yes=False)
+    os.close(terminal)
+    asked = capsys.readouterr().err
+    assert asked.startswith("account 123456789012, region eu-central-1, stack day2\ndeploy? [y/N] ")
+
+    with Path(os.devnull).open() as nobody:
+        monkeypatch.setattr(sys, "stdin", nobody)
+        with pytest.raises(account.NoConsentError, match="give --yes to deploy"):
+            account.confirm(_Account(), "day2", "deploy", yes=False)
+        account.confirm(_Account(), "day2", "deploy", yes=True)
