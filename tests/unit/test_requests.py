@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -248,11 +247,10 @@ def test_what_is_told_of_an_event_has_the_events_own_id(raw: object, expected: s
     assert request_id(raw, "invocation") == expected
 
 
-@pytest.mark.parametrize("name", SAMPLES)
-def test_no_odd_value_surprises_the_parser(name: str, load_event: Callable[[str], Any]) -> None:
+def test_no_odd_value_surprises_the_parser(load_event: Callable[[str], Any]) -> None:
     """Whatever stands in whichever field, a request comes out, or an error that says why not."""
     surprises = []
-    for odd in spoilt(load_event(name)):
+    for odd in (odd for name in SAMPLES for odd in spoilt(load_event(name))):
         try:
             parse(odd, "day2")
         except Rejected:
@@ -287,28 +285,11 @@ def test_an_instance_is_named_in_lower_case() -> None:
 
 def spoilt(raw: Any) -> Iterator[Any]:
     """Yield *raw* with each field, at every depth, in turn missing or holding an odd value."""
-    for path in paths(raw):
-        *way, last = path
-        for odd in ODD_VALUES:
-            changed = copy.deepcopy(raw)
-            place = changed
-            for step in way:
-                place = place[step]
-            place[last] = odd
-            yield changed
-        del place[last]
-        yield changed
-
-
-def paths(value: Any) -> Iterator[tuple[Any, ...]]:
-    """Yield the path of each field and item in *value*."""
-    items = (
-        value.items()
-        if isinstance(value, dict)
-        else enumerate(value)
-        if isinstance(value, list)
-        else ()
-    )
-    for key, inner in items:
-        yield (key,)
-        yield from ((key, *path) for path in paths(inner))
+    if isinstance(raw, dict):
+        for key, inner in raw.items():
+            yield {one: value for one, value in raw.items() if one != key}
+            yield from ({**raw, key: odd} for odd in (*ODD_VALUES, *spoilt(inner)))
+    if isinstance(raw, list):
+        for at, inner in enumerate(raw):
+            yield raw[:at] + raw[at + 1 :]
+            yield from ([*raw[:at], odd, *raw[at + 1 :]] for odd in (*ODD_VALUES, *spoilt(inner)))

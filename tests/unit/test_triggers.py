@@ -8,7 +8,6 @@ Each is compared with the other two here, so that a trigger cannot be added to o
 from __future__ import annotations
 
 import ast
-import copy
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -127,12 +126,10 @@ def at(event: Any, path: tuple[str, ...]) -> Any:
 
 def with_value(event: Any, path: tuple[str, ...], value: object) -> Any:
     """Return *event* with *value* at *path*."""
-    changed = copy.deepcopy(event)
-    inner = changed
-    for field in path[:-1]:
-        inner = inner[field]
-    inner[path[-1]] = value
-    return changed
+    if not path:
+        return value
+    first, *rest = path
+    return {**event, first: with_value(event[first], tuple(rest), value)}
 
 
 @cache
