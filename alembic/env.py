@@ -21,7 +21,7 @@ from alembic import context
 from alembic.util import CommandError
 from sqlalchemy import URL, make_url
 
-from core.access.login_passwords import LoginVault, Vault
+from core.access.login_passwords import LoginPasswords, Passwords
 from core.budget import Budget
 from core.errors import MigrationError, RunFailed
 from core.postgres.lending import lend
@@ -85,8 +85,8 @@ class ByHand:
 
     def committed(self, revision: str) -> None:
         """Settle the passwords that *revision* set."""
-        if "vault" in config.attributes:
-            config.attributes["vault"].settle()
+        if "login_passwords" in config.attributes:
+            config.attributes["login_passwords"].settle()
         logger.info("%s: done", revision)
 
     def warned(self, texts: Sequence[str]) -> None:
@@ -97,7 +97,7 @@ def session_of_our_own() -> Session:
     """Connect by URL, with what the function's own sessions start with."""
     # SQLAlchemy 2.1 takes plain postgresql:// for psycopg 3, which is not installed.
     url = make_url(database_url()).set(drivername="postgresql+psycopg2")
-    config.attributes.setdefault("vault", vault(url))
+    config.attributes.setdefault("login_passwords", passwords_at(url))
     _, parameters = url.get_dialect()().create_connect_args(url)
     # The user's own go first: a default role of theirs would own schema day2 and all that follows.
     options = f"{parameters.get('options', '')} {start_options()}".strip()
@@ -157,16 +157,16 @@ def revision(identifier: str | None) -> Revision | None:
     return next((one for one in build() if one.identifier == identifier), None)
 
 
-def vault(url: URL) -> Vault:
+def passwords_at(url: URL) -> Passwords:
     """Return where logins' passwords are kept: Secrets Manager, under -x instance=… or the host."""
-    # Imported here: a run of the function has its vault, and a script on paper needs none.
+    # Imported here: a run of the function has made it, and a script on paper needs none.
     from core.aws import Aws
 
     host = url.host or "localhost"
     name = context.get_x_argument(as_dictionary=True).get("instance", host)
     address = {"host": host, "port": url.port or 5432, "dbname": url.database or "postgres"}
     settings = Settings.from_env(os.environ)
-    return LoginVault(Aws(settings), f"{settings.prefix}/{name}", settings.prefix, address)
+    return LoginPasswords(Aws(settings), f"{settings.prefix}/{name}", settings.prefix, address)
 
 
 if config.config_file_name and getattr(config, "cmd_opts", None) is not None:

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from alembic import op
 
-from core.access.login_passwords import Vault
+from core.access.login_passwords import Passwords
 from core.postgres.acting import acting_as
 from core.postgres.session import set_password
 from core.revisions import scripts
@@ -102,7 +102,7 @@ def login(
         _make_role(name, existing)
         _run(f"ALTER ROLE {_quoted(name)} LOGIN PASSWORD '{VERIFIER_PLACEHOLDER}'")
     else:
-        known = _vault().password(name, role_exists=_role_exists(name))
+        known = _passwords().password(name, role_exists=_role_exists(name))
         _make_role(name, existing)
         _run(f"ALTER ROLE {_quoted(name)} LOGIN")
         if known.must_be_set:
@@ -470,7 +470,7 @@ def drop_login(name: str) -> None:
     """Drop the login *name*; its secret is kept, tagged as retired."""
     drop_role(name)
     if not op.get_context().as_sql:
-        _vault().retire(name)
+        _passwords().retire(name)
 
 
 def _act(name: str, acts_as: str | None, member_of: Sequence[str]) -> None:
@@ -634,14 +634,15 @@ def _role_exists(name: str) -> bool:
     return found.first() is not None
 
 
-def _vault() -> Vault:
-    """Return the vault that a run, or ``env.py`` for the command, put into Alembic's attributes."""
-    vault = _attributes().get("vault")
-    if vault is None:
+def _passwords() -> Passwords:
+    """Return where the passwords of logins are kept, as a run or ``env.py`` said to Alembic."""
+    passwords = _attributes().get("login_passwords")
+    if passwords is None:
         raise RuntimeError(
-            "no place to keep passwords: set config.attributes['vault'] (core.operations.Vault)"
+            "no place to keep passwords: set config.attributes['login_passwords'] "
+            "(core.access.login_passwords.Passwords)"
         )
-    return vault  # type: ignore[no-any-return]
+    return passwords  # type: ignore[no-any-return]
 
 
 def _attributes() -> dict[Any, Any]:

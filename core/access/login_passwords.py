@@ -13,7 +13,7 @@ from core.model import LoginPassword, Secret
 
 
 class Secrets(Protocol):
-    """What a vault needs of Secrets Manager; ``core.aws`` has the real one."""
+    """What keeping passwords needs of Secrets Manager; ``core.aws`` has the real one."""
 
     def secret(self, name: str, *, stage: str = "AWSCURRENT") -> Secret: ...
     def secret_tags(self, name: str) -> dict[str, str]: ...
@@ -25,7 +25,7 @@ class Secrets(Protocol):
     def untag_secret(self, name: str, tag: str) -> None: ...
 
 
-class Vault(Protocol):
+class Passwords(Protocol):
     """Where the passwords of logins are kept."""
 
     def password(self, login: str, *, role_exists: bool) -> LoginPassword:
@@ -41,9 +41,9 @@ class Vault(Protocol):
         """Mark the password of *login* as no longer in use; it is kept."""
 
 
-class LoginVault:
+class LoginPasswords:
     """
-    The passwords of one instance's logins (the real ``Vault``).
+    The passwords of one instance's logins (the real ``Passwords``).
 
     A secret is made before its role, and tagged as unset until the revision that makes the
     role is committed. So a run that dies anywhere in between leaves a secret that the next

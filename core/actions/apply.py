@@ -8,7 +8,7 @@ from contextlib import closing, nullcontext
 
 from core.access.locate import Place
 from core.actions.entry import connect_to
-from core.actions.logins import prove_entry, settle, vault_of
+from core.actions.logins import passwords_of, prove_entry, settle
 from core.actions.run import Run
 from core.budget import pauses
 from core.decisions.plan import Plan
@@ -89,7 +89,7 @@ class _Application:
         self._session = session
         self._todo = todo
         self._upward = upward
-        self._vault = vault_of(run, place)
+        self._passwords = passwords_of(run, place)
         # What operations.login_by_iam made, until it is proven that the master enters beside it.
         self._iam_logins: set[str] = set()
         self._recorder = Recorder(
@@ -121,7 +121,10 @@ class _Application:
                         upward=self._upward,
                         recorder=self._recorder,
                         supervisor=self,
-                        attributes={"vault": self._vault, "iam_logins": self._iam_logins},
+                        attributes={
+                            "login_passwords": self._passwords,
+                            "iam_logins": self._iam_logins,
+                        },
                     )
             except RevisionFailed as error:
                 # What the failed revision made is gone, or was committed by its own doing.
@@ -180,7 +183,7 @@ class _Application:
         """Settle the passwords that *revision* set, and count it."""
         self._done += 1
         self._tries = 1
-        settle(self._vault)
+        settle(self._passwords)
         logger.info("%s: %s", revision, "applied" if self._upward else "rolled back")
 
     def warned(self, texts: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ from core.access.locate import Place
 from core.actions.apply import apply
 from core.actions.entry import entered
 from core.actions.keeping import keep, look_up_keeper, refuse_anothers
-from core.actions.logins import vault_of
+from core.actions.logins import passwords_of
 from core.actions.recorded import recorded
 from core.actions.run import Run
 from core.decisions.keeper import Keeper
@@ -114,12 +114,12 @@ def adopt(run: Run) -> Result:
         applied = run.revisions.up_to(target)
         _check_objects(run, session, applied)
         keep(run, place, session)
-        vault = vault_of(run, place)
+        passwords = passwords_of(run, place)
         for login in run.promises.up_to(applied).password_logins:
-            known = vault.password(login.name, role_exists=True)
+            known = passwords.password(login.name, role_exists=True)
             set_password(session, login.name, known.password)
             logger.info("login %s has a password of its own now", login.name)
-        vault.settle()
+        passwords.settle()
         _record(run, session, applied, "adopt", at)
         run.report.final_revision = history.position(session).current
     message = f"Adopted {place.name} at {target}; its logins have new passwords in Secrets Manager"

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from contextlib import suppress
 
 from core.access.locate import Place
-from core.access.login_passwords import LoginVault, Vault
+from core.access.login_passwords import LoginPasswords, Passwords
 from core.actions.entry import connect_to
 from core.actions.run import Run
 from core.actions.takeover import is_of_our_making
@@ -23,10 +23,10 @@ from core.postgres.session import (
 logger = logging.getLogger(__name__)
 
 
-def vault_of(run: Run, place: Place) -> Vault:
+def passwords_of(run: Run, place: Place) -> Passwords:
     """Return where the passwords of the logins at *place* are kept."""
     resource_id = place.instance.dbi_resource_id if place.instance else None
-    return LoginVault(
+    return LoginPasswords(
         run.cloud,
         run.folder_at(place.name),
         run.settings.prefix,
@@ -35,10 +35,10 @@ def vault_of(run: Run, place: Place) -> Vault:
     )
 
 
-def settle(vault: Vault) -> None:
+def settle(passwords: Passwords) -> None:
     """Settle the passwords of a committed revision; the next run does it where this fails."""
     try:
-        vault.settle()
+        passwords.settle()
     except MigrationError:
         logger.exception("a login's secret stays tagged as unset: its password is set once more")
 
@@ -88,20 +88,20 @@ def reconcile_logins(run: Run, place: Place, session: Session) -> None:
     neither is one that was there before and that nobody told us to take over.
     """
     applied = run.revisions.up_to(run.report.final_revision)
-    vault = vault_of(run, place)
+    passwords = passwords_of(run, place)
     settled: list[str] = []
     with translating(place.database):
         for login in run.promises.up_to(applied).password_logins:
-            if not vault.needs_setting(login.name) or not role_exists(session, login.name):
+            if not passwords.needs_setting(login.name) or not role_exists(session, login.name):
                 continue
             if not is_of_our_making(session, login.name, login.since):
                 _leave_alone(run, login.name)
                 continue
-            known = vault.password(login.name, role_exists=True)
+            known = passwords.password(login.name, role_exists=True)
             set_password(session, login.name, known.password)
             settled.append(login.name)
             logger.info("login %s has the password of its secret now", login.name)
-        vault.settle()
+        passwords.settle()
     if settled:
         run.report.details["settled_logins"] = settled
 

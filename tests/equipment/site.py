@@ -15,7 +15,7 @@ import psycopg2
 from psycopg2 import sql
 
 from core.access.locate import locate
-from core.access.login_passwords import LoginVault
+from core.access.login_passwords import LoginPasswords
 from core.actions.carry_out import carry_out
 from core.actions.run import Run
 from core.budget import Budget
@@ -128,7 +128,7 @@ class Site:
 
     def downgrade(self, *identifiers: str, revisions: Revisions = REVISIONS) -> None:
         """Take *identifiers* of *revisions* back, in the order given."""
-        vault = self.passwords_keeper
+        passwords = self.login_passwords
         with closing(self.connect_as_runner()) as session:
             acquire_lock(session, Budget.of(5), wait_seconds=0)
             revisions.run(
@@ -137,13 +137,13 @@ class Site:
                 upward=False,
                 recorder=Recorder(trigger="test", request_id=REQUEST_ID, checksums={}),
                 supervisor=Unhurried(),
-                attributes={"vault": vault},
+                attributes={"login_passwords": passwords},
             )
 
     @cached_property
-    def passwords_keeper(self) -> LoginVault:
+    def login_passwords(self) -> LoginPasswords:
         """Return what keeps the passwords of the logins of ``orders``."""
-        return LoginVault(self.cloud, f"day2/{INSTANCE}", "day2", {})
+        return LoginPasswords(self.cloud, f"day2/{INSTANCE}", "day2", {})
 
     def database(self) -> Database:
         """Return where the runner would connect to."""

@@ -25,7 +25,7 @@ from tests.equipment.site import Site
 def alembic_config(site: Site) -> alembic.config.Config:
     """Return our own configuration, with a place to keep passwords."""
     config = alembic.config.Config(str(ROOT / "alembic.ini"))
-    config.attributes["vault"] = site.passwords_keeper
+    config.attributes["login_passwords"] = site.login_passwords
     return config
 
 

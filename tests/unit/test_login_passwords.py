@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from core.access.login_passwords import LoginVault
+from core.access.login_passwords import LoginPasswords
 from core.errors import InvalidField, NotFound, NotReady, NoValue
 from core.model import LoginPassword, Secret
 
@@ -79,9 +79,9 @@ class FakeSecrets:
         return dict(json.loads(self.texts[name]))
 
 
-def vault(store: FakeSecrets, resource_id: str | None = None) -> LoginVault:
-    """Return the vault of ``orders``, as each run makes one of its own."""
-    return LoginVault(store, "day2/orders", "day2", ADDRESS, resource_id=resource_id)
+def passwords(store: FakeSecrets, resource_id: str | None = None) -> LoginPasswords:
+    """Return the passwords of the logins of ``orders``, as each run takes them."""
+    return LoginPasswords(store, "day2/orders", "day2", ADDRESS, resource_id=resource_id)
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def store() -> FakeSecrets:
 @pytest.fixture
 def settled(store: FakeSecrets) -> FakeSecrets:
     """Return one where the login's secret was made and its revision committed."""
-    run = vault(store)
+    run = passwords(store)
     run.password("app_user", role_exists=False)
     run.settle()
     store.changes.clear()
@@ -102,7 +102,7 @@ def settled(store: FakeSecrets) -> FakeSecrets:
 
 def test_a_new_login_gets_a_secret_in_rotation_format(store: FakeSecrets) -> None:
     """AWS's own rotation functions can read it, and it is tagged until the commit."""
-    given = vault(store).password("app_user", role_exists=False)
+    given = passwords(store).password("app_user", role_exists=False)
 
     assert given.must_be_set
     assert store.fields() == {
@@ -119,7 +119,7 @@ def test_a_new_login_gets_a_secret_in_rotation_format(store: FakeSecrets) -> Non
 def test_a_secret_without_a_value_gets_one(store: FakeSecrets, tags: dict[str, str]) -> None:
     """A template made the secret ahead: it keeps its key and tags, and is in doubt until then."""
     store.tags[NAME] = dict(tags)
-    run = vault(store)
+    run = passwords(store)
     assert run.needs_setting("app_user")
 
     given = run.password("app_user", role_exists=True)
@@ -136,7 +136,7 @@ def test_a_run_that_died_before_the_value_is_taken_up(store: FakeSecrets) -> Non
     """The tag is there and the value is not: the next run stores one."""
     store.tags[NAME] = {"day2:unset": "true"}
 
-    assert vault(store).password("app_user", role_exists=False).must_be_set
+    assert passwords(store).password("app_user", role_exists=False).must_be_set
     assert store.fields()["username"] == "app_user"
 
 
@@ -146,7 +146,7 @@ def test_a_first_value_is_not_stored_beside_a_rotation(store: FakeSecrets) -> No
     store.texts[f"{NAME}@AWSPENDING"] = json.dumps({"password": "next"})
 
     with pytest.raises(NotReady, match="is being rotated"):
-        vault(store).password("app_user", role_exists=False)
+        passwords(store).password("app_user", role_exists=False)
 
     assert store.changes == []
 
@@ -167,23 +167,23 @@ def test_a_password_that_postgresql_cannot_have_is_refused(
     settled.texts[NAME] = json.dumps(settled.fields() | {"password": password})
 
     with pytest.raises(InvalidField) as caught:
-        vault(settled).password("app_user", role_exists=False)
+        passwords(settled).password("app_user", role_exists=False)
 
     assert str(caught.value) == (f"secret {NAME}, field password: {flaw}: store another password")
 
 
 def test_passwords_are_long_and_never_the_same(store: FakeSecrets) -> None:
     """Each has 256 random bits, and no character that a URL or a shell would mistake."""
-    run = vault(store)
-    passwords = {run.password(f"user_{number}", role_exists=False).password for number in range(50)}
+    run = passwords(store)
+    made = {run.password(f"user_{number}", role_exists=False).password for number in range(50)}
 
-    assert len(passwords) == 50
-    assert [one for one in passwords if not re.fullmatch("[A-Za-z0-9_-]{43}", one)] == []
+    assert len(made) == 50
+    assert [one for one in made if not re.fullmatch("[A-Za-z0-9_-]{43}", one)] == []
 
 
 def test_a_committed_revision_settles_its_logins(store: FakeSecrets) -> None:
     """After the commit the server has the secret's password, and the tag goes."""
-    run = vault(store)
+    run = passwords(store)
     run.password("app_user", role_exists=False)
     run.password("analytics_user", role_exists=False)
 
@@ -196,7 +196,7 @@ def test_a_known_login_is_never_reset(settled: FakeSecrets) -> None:
     """The password of a role that exists together with its secret stays what it is."""
     before = settled.fields()
 
-    given = vault(settled).password("app_user", role_exists=True)
+    given = passwords(settled).password("app_user", role_exists=True)
 
     assert given == LoginPassword(before["password"], must_be_set=False)
     assert (settled.fields(), settled.changes) == (before, [])
@@ -204,30 +204,30 @@ def test_a_known_login_is_never_reset(settled: FakeSecrets) -> None:
 
 def test_a_run_that_died_before_its_commit_is_taken_up(store: FakeSecrets) -> None:
     """The secret is there and the role is not: the next run uses the secret's password."""
-    first = vault(store).password("app_user", role_exists=False)
+    first = passwords(store).password("app_user", role_exists=False)
 
-    second = vault(store).password("app_user", role_exists=False)
+    second = passwords(store).password("app_user", role_exists=False)
 
     assert second == LoginPassword(first.password, must_be_set=True)
 
 
 def test_a_run_that_died_after_its_commit_sets_the_password_once_more(store: FakeSecrets) -> None:
     """The role is there and the tag is too: which password it has is not known, so it is set."""
-    run = vault(store)
+    run = passwords(store)
     first = run.password("app_user", role_exists=False)
 
-    again = vault(store)
+    again = passwords(store)
     second = again.password("app_user", role_exists=True)
     again.settle()
 
     assert second == LoginPassword(first.password, must_be_set=True)
-    assert not vault(store).password("app_user", role_exists=True).must_be_set
+    assert not passwords(store).password("app_user", role_exists=True).must_be_set
 
 
 def test_a_failed_revision_settles_nothing_of_a_later_run(store: FakeSecrets) -> None:
     """What a run that died gave out is not settled by the next one, unless it gives it out too."""
-    vault(store).password("app_user", role_exists=False)
-    later = vault(store)
+    passwords(store).password("app_user", role_exists=False)
+    later = passwords(store)
     later.password("analytics_user", role_exists=False)
 
     later.settle()
@@ -237,7 +237,7 @@ def test_a_failed_revision_settles_nothing_of_a_later_run(store: FakeSecrets) ->
 
 def test_a_role_without_its_secret_gets_a_new_password(store: FakeSecrets) -> None:
     """Somebody deleted the secret, or made the role: nobody knows the password, so it is set."""
-    given = vault(store).password("app_user", role_exists=True)
+    given = passwords(store).password("app_user", role_exists=True)
 
     assert given == LoginPassword(store.fields()["password"], must_be_set=True)
 
@@ -246,7 +246,7 @@ def test_a_secret_without_its_role_keeps_its_password(settled: FakeSecrets) -> N
     """Somebody dropped the role: it is made anew with the password that applications have."""
     before = settled.fields()
 
-    given = vault(settled).password("app_user", role_exists=False)
+    given = passwords(settled).password("app_user", role_exists=False)
 
     assert given == LoginPassword(before["password"], must_be_set=True)
     assert settled.fields() == before
@@ -256,24 +256,24 @@ def test_a_retired_secret_is_kept_and_taken_up_again(settled: FakeSecrets) -> No
     """A downgrade deletes no password; the next upgrade takes the tag away."""
     before = settled.fields()
 
-    vault(settled).retire("app_user")
+    passwords(settled).retire("app_user")
     assert datetime.fromisoformat(settled.tags[NAME]["day2:retired"]).tzinfo is not None
 
-    given = vault(settled).password("app_user", role_exists=False)
+    given = passwords(settled).password("app_user", role_exists=False)
     assert given == LoginPassword(before["password"], must_be_set=True)
     assert (settled.fields(), settled.tags) == (before, {NAME: {}})
 
 
 def test_retiring_what_is_not_there_is_no_error(store: FakeSecrets) -> None:
     """A downgrade works also where somebody deleted the secret."""
-    vault(store).retire("app_user")
+    passwords(store).retire("app_user")
 
     assert store == FakeSecrets()
 
 
 def test_a_login_that_is_retired_again_is_not_settled(store: FakeSecrets) -> None:
     """A run that goes up and down again leaves the secret marked as not set."""
-    run = vault(store)
+    run = passwords(store)
     run.password("app_user", role_exists=False)
     run.retire("app_user")
 
@@ -287,7 +287,7 @@ def test_a_moved_database_is_written_into_the_secret(settled: FakeSecrets) -> No
     settled.texts[NAME] = json.dumps(settled.fields() | {"owners": ["shop"], "host": "old"})
     before = settled.fields()
 
-    given = vault(settled).password("app_user", role_exists=True)
+    given = passwords(settled).password("app_user", role_exists=True)
 
     assert given == LoginPassword(before["password"], must_be_set=False)
     assert settled.fields() == before | ADDRESS
@@ -304,7 +304,7 @@ def test_a_secret_without_a_password_is_refused_and_not_shown(
     settled.texts[NAME] = text
 
     with pytest.raises(InvalidField) as caught:
-        vault(settled).password("app_user", role_exists=True)
+        passwords(settled).password("app_user", role_exists=True)
 
     assert str(caught.value) == (
         f"secret {NAME}: contains no password: store rotation JSON, or delete it"
@@ -322,17 +322,17 @@ def test_a_login_needs_setting_while_its_password_may_differ(
     if tags is not None:
         store.create_secret(NAME, '{"password": "x"}', description="", tags=tags)
 
-    assert vault(store).needs_setting("app_user") is expected
+    assert passwords(store).needs_setting("app_user") is expected
 
 
 def test_a_secret_of_an_earlier_instance_is_set_on_this_one(store: FakeSecrets) -> None:
     """Restored under the same name, an instance may have an older password: it is set once."""
-    earlier = vault(store, "db-EARLIER")
+    earlier = passwords(store, "db-EARLIER")
     first = earlier.password("app_user", role_exists=False)
     earlier.settle()
     assert store.tags == {NAME: {"day2:dbi-resource-id": "db-EARLIER"}}
 
-    restored = vault(store, "db-RESTORED")
+    restored = passwords(store, "db-RESTORED")
     needs_setting = restored.needs_setting("app_user")
     given = restored.password("app_user", role_exists=True)
     restored.settle()
@@ -340,12 +340,12 @@ def test_a_secret_of_an_earlier_instance_is_set_on_this_one(store: FakeSecrets) 
     assert needs_setting
     assert given == LoginPassword(first.password, must_be_set=True)
     assert store.tags == {NAME: {"day2:dbi-resource-id": "db-RESTORED"}}
-    assert not vault(store, "db-RESTORED").password("app_user", role_exists=True).must_be_set
+    assert not passwords(store, "db-RESTORED").password("app_user", role_exists=True).must_be_set
 
 
 def test_a_secret_that_names_no_instance_is_believed_and_marked(settled: FakeSecrets) -> None:
     """A secret from before the tag is this instance's; from now on that can be told."""
-    run = vault(settled, "db-ORDERS")
+    run = passwords(settled, "db-ORDERS")
 
     given = run.password("app_user", role_exists=True)
     run.settle()
@@ -359,20 +359,20 @@ def test_nothing_is_changed_beside_a_rotation(settled: FakeSecrets) -> None:
     settled.texts[f"{NAME}@AWSPENDING"] = json.dumps(settled.fields() | {"password": "next"})
 
     with pytest.raises(NotReady) as caught:
-        vault(settled).password("app_user", role_exists=False)
+        passwords(settled).password("app_user", role_exists=False)
 
     assert str(caught.value) == (
         f"secret {NAME} is being rotated (it has an AWSPENDING value): try again when the "
         "rotation has ended, or take that label away if it was given up"
     )
-    assert not vault(settled).password("app_user", role_exists=True).must_be_set
+    assert not passwords(settled).password("app_user", role_exists=True).must_be_set
 
 
 def test_a_rotation_that_has_ended_is_none(settled: FakeSecrets) -> None:
     """Rotation may leave its label on what is the current value by now."""
     settled.texts[f"{NAME}@AWSPENDING"] = settled.texts[NAME]
 
-    assert vault(settled).password("app_user", role_exists=False).must_be_set
+    assert passwords(settled).password("app_user", role_exists=False).must_be_set
 
 
 def test_a_secret_of_another_login_is_refused(settled: FakeSecrets) -> None:
@@ -380,7 +380,7 @@ def test_a_secret_of_another_login_is_refused(settled: FakeSecrets) -> None:
     settled.texts[NAME] = json.dumps(settled.fields() | {"username": "master"})
 
     with pytest.raises(InvalidField) as caught:
-        vault(settled).password("app_user", role_exists=True)
+        passwords(settled).password("app_user", role_exists=True)
 
     assert str(caught.value) == (
         f"secret {NAME}, field username: is not app_user: store that, or delete it"
