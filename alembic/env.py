@@ -148,7 +148,7 @@ def prove_entry(session: Session, logins: Collection[str]) -> None:
             query(session, f'REVOKE rds_iam FROM "{login}"')
         raise RunFailed(
             f"the revisions are committed, and the login {names} by IAM locked their user out: "
-            "rds_iam was taken from it again (infra/AWS.md)"
+            "rds_iam was revoked (infra/AWS.md)"
         ) from error
 
 

@@ -163,7 +163,7 @@ def _master_secret(
             missing = error
     made_at = instance.created_at
     if made_at is not None and datetime.now(UTC) - made_at < SECRET_MAY_COME_WITHIN:
-        raise InstanceNotReady(f"{missing}; the instance is young, so it may still come")
+        raise InstanceNotReady(f"{missing}; the instance is new, so it may still appear")
     raise missing
 
 

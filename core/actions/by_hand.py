@@ -141,7 +141,7 @@ def _checked(run: Run) -> str:
         )
     if request.from_revision is None:
         raise InvalidField(
-            "from_revision", "is missing", f"name the revision you saw by status, or {BASE!r}"
+            "from_revision", "is missing", f"give the revision that status shows, or {BASE!r}"
         )
     run.report.target_revision = request.target
     run.report.target_source = TargetSource.REQUEST
@@ -158,7 +158,7 @@ def _exclusively(run: Run, session: Session) -> Position:
         raise InvalidField(
             "from_revision",
             f"the database is at {at.current or BASE}, not at {run.request.from_revision}",
-            "check with action status, then correct it",
+            "give the revision that status shows",
         )
     return at
 
@@ -227,7 +227,7 @@ def _rows_of_a_plain_table(session: Session) -> list[tuple[object, ...]]:
     ((owner, is_ours, is_plain),) = query(session, _PLAIN_TABLE)
     if not is_ours:
         raise Rejected(
-            f"public.alembic_version belongs to {owner}, so it is not read: look at it, and make "
+            f"public.alembic_version belongs to {owner}, so it is not read: look at it, and hand "
             "it over to the master (ALTER TABLE … OWNER TO), or stamp the database"
         )
     if not is_plain:

@@ -81,7 +81,7 @@ def _wait_on_the_bus(run: Run, error: InstanceNotReady) -> Result:
     waits = bus.request_later(run.cloud, run.request, wait_until=until)
     return Result(
         Outcome.INCOMPLETE,
-        f"{error}; asked again on the bus, until {waits}",
+        f"{error}; it is tried again, by an event, until {waits}",
         run.report,
     )
 

@@ -40,7 +40,9 @@ def settle(passwords: Passwords) -> None:
     try:
         passwords.settle()
     except MigrationError:
-        logger.exception("a login's secret stays tagged as unset: its password is set once more")
+        logger.exception(
+            "a login's secret stays tagged as unset: the next run sets its password again"
+        )
 
 
 def prove_entry(
@@ -60,12 +62,12 @@ def prove_entry(
     try:
         connect_to(place, run).close()
     except AccessDenied as error:
-        undone = "rds_iam could not be taken from it again: do that at once"
+        undone = "rds_iam could not be revoked: revoke it at once"
         with suppress(MigrationError), translating(place.database):
             for login in sorted(logins):
                 query(session, f'REVOKE rds_iam FROM "{login}"')
             connect_to(place, run).close()
-            undone = "rds_iam was taken from it again, and the master enters"
+            undone = "rds_iam was revoked, and the master enters again"
         raise RevisionFailed(
             f"revision {revision} is committed, and its login {names} by IAM locked the master "
             f"out ({error}): {undone}; take {names} from every role of the master "

@@ -34,8 +34,8 @@ def recorded(run: Run, session: Session, todo: Plan) -> Iterator[None]:
     if found.runs >= MOST_UNENDED and not run.request.is_direct:
         raise RunFailed(
             f"revision {revision} was begun {found.runs} times since {found.since:%Y-%m-%d %H:%M} "
-            "UTC, and each time the function or its server process ended before it did: look "
-            "what it does to them and correct it; a direct request tries it once more"
+            "UTC, and each time the function or its server process ended first: find "
+            "out why and correct it; a direct request tries it once more"
         )
     row = runs.begin(
         session,

@@ -191,7 +191,7 @@ def bring_up(session: Session) -> None:
             if sqlstate_of(error) in _MADE_MEANWHILE:
                 raise LockBusy(
                     f"somebody made schema {SCHEMA} at this very moment: try again, and the next "
-                    "run looks whose it is"
+                    "run checks who owns it"
                 ) from error
             raise
         _verify(session)

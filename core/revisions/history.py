@@ -178,7 +178,7 @@ def stamp(
     try:
         found = query(session, f"DELETE FROM {table} RETURNING version_num")
         if found != ([(start,)] if start else []):
-            raise RunFailed(f"{table} was changed meanwhile, and not by this run")
+            raise RunFailed(f"{table} was changed by somebody else during this run")
         if identifier:
             query(session, f"INSERT INTO {table} VALUES (%s)", (identifier,))
         query(session, _INSERT.format(", ".join(["%s"] * len(row))), storable(session, row))

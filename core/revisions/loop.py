@@ -237,7 +237,7 @@ class _One:
             storable(session, values),
         )
         if not found:
-            raise Untrue(f"{SCHEMA}.{VERSION_TABLE} was changed meanwhile, and not by this run")
+            raise Untrue(f"{SCHEMA}.{VERSION_TABLE} was changed by somebody else during this run")
         ((stamp, holds_lock),) = found
         account.finish(stamp)
         for one in self._others:

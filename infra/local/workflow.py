@@ -83,7 +83,7 @@ def new_revision(description: str, ini: Path = INI) -> Path:
     if not description or not description.isprintable():
         raise LocalAwsError('say what it does, in one line: make new-migration NAME="…"')
     if not re.search(r"[^\W_]", description):
-        raise LocalAwsError(f"{description!r} has no letter: say what the revision does")
+        raise LocalAwsError(f"{description!r} contains no letter: say what the revision does")
     if len(description) > LONGEST_DESCRIPTION or len(description.encode()) > LONGEST_NAME_BYTES:
         raise LocalAwsError(
             f"the description is too long: say it in {LONGEST_DESCRIPTION} letters, "

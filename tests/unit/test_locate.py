@@ -265,7 +265,7 @@ def test_a_young_instances_secret_may_still_come(request_: Request, orders: Inst
         locate(request_, FakeDirectory([young]), settings)
 
     assert str(caught.value) == (
-        "secret orders-master does not exist; the instance is young, so it may still come"
+        "secret orders-master does not exist; the instance is new, so it may still appear"
     )
 
 
