@@ -45,6 +45,7 @@ A module imports only from what stands below it; ``tests/unit/test_architecture.
     postgres/          the server
         lending        a session lent to SQLAlchemy, whose engine opens others
         session        connect, lock, run
+        names          where names are looked for, and who is trusted there
         transactions   what became of each transaction of a revision
         notices        what the server says beside its answers
         masking        secrets in SQL text, masked

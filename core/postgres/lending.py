@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from sqlalchemy import URL, Connection, create_engine
 from sqlalchemy.pool import NullPool
 
+from core.postgres import names
 from core.postgres.notices import listen
 from core.postgres.session import DriverError, Session
 from core.postgres.transactions import NEXT_ID, Account
@@ -24,6 +25,9 @@ class Loan:
     Args:
         settings: Returns the SQL that another session begins with.
         time_left: Returns the seconds that another session has.
+
+    Attributes:
+        path: The search path that another session begins with.
     """
 
     def __init__(
@@ -33,6 +37,7 @@ class Loan:
         settings: Callable[[], str] = str,
         time_left: Callable[[], float] = lambda: float("inf"),
     ) -> None:
+        self.path = names.OURS
         self._session = session
         self._others: list[tuple[Session, Account]] = []
         self._is_wanted = False
@@ -111,7 +116,7 @@ class Loan:
         session.notices_of = self._session.notices_of
         ((next_id,),) = session.ask(f"SELECT {NEXT_ID}")
         if settings := self._settings():
-            session.ask(settings)
+            session.ask(f"{settings}; {names.set_path(self.path)}")
         session.autocommit = False
         session.account = Account(session, next_id=next_id, time_left=self._time_left)
         self._others.append((session, session.account))

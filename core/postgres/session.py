@@ -26,6 +26,7 @@ from core.errors import (
     WrongPassword,
 )
 from core.model import Database
+from core.postgres import names
 from core.postgres.transactions import NEXT_ID, STAMP, Account, watched
 
 # What the driver raises, for those who do not know the driver.
@@ -59,6 +60,22 @@ _START_SETTINGS = {
     # A default role (ALTER ROLE or DATABASE … SET role) would own all that we make: what a
     # start packet says goes before it, and RESET ROLE comes back to this.
     "role": "none",
+    # Nothing that runs as us finds its names, or what a word of it means, where others say:
+    # the owner of a database may set all of this for it.
+    "search_path": names.OURS,
+    "quote_all_identifiers": "off",
+    "standard_conforming_strings": "on",
+    "transform_null_equals": "off",
+    "intervalstyle": "postgres",
+    "client_min_messages": "notice",
+    "row_security": "on",
+    "check_function_bodies": "on",
+    "exit_on_error": "off",
+    # What is answered as committed is on the disk.
+    "synchronous_commit": "on",
+    # Not default_transaction_read_only: by it a database is closed to whoever respects it.
+    "default_transaction_isolation": "read committed",
+    "default_transaction_deferrable": "off",
 }
 
 
@@ -317,7 +334,11 @@ def connect(
 
 def start_options(**more: str) -> str:
     """Return the settings of every session of ours, and *more*, as a start packet takes them."""
-    return " ".join(f"-c {name}={value}" for name, value in (_START_SETTINGS | more).items())
+    # PostgreSQL documentation, "Parameter Interaction via the … options": a space is escaped.
+    return " ".join(
+        f"-c {name}={value.replace(' ', chr(92) + ' ')}"
+        for name, value in (_START_SETTINGS | more).items()
+    )
 
 
 def parameters(database: Database) -> dict[str, Any]:
@@ -448,13 +469,14 @@ def session_settings(session: Session, *, statement_timeout_seconds: float | Non
     return "; ".join(statements)
 
 
-def opening(settings: str) -> str:
+def opening(settings: str, schema: str) -> str:
     """
     Return what opens a transaction for a revision, behind BEGIN: the *settings* it begins with.
 
-    Its row is the transaction's stamp, the next transaction id, and whether the lock is held.
+    Its row is the transaction's stamp, the next transaction id, whether the lock is held, and
+    the search path: to *schema*, if that can be trusted.
     """
-    return f"{settings}; SELECT {STAMP}, {NEXT_ID}, {HOLDS_LOCK}"
+    return f"{settings}; SELECT {STAMP}, {NEXT_ID}, {HOLDS_LOCK}, {names.revision_path(schema)}"
 
 
 # The lock is taken twice. So this gives one of the two back and takes it again: it says whether

@@ -18,6 +18,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import MetaData
 
 from core.errors import MigrationError, NotReady, RevisionFailed
+from core.postgres import names
 from core.postgres.lending import Loan
 from core.postgres.notices import Notices, listen
 from core.postgres.session import (
@@ -107,6 +108,7 @@ def carry_out(
         RevisionFailed: A revision failed; the database has what came before it.
         NotReady: What a revision needs is not there yet, and it has committed nothing.
     """
+    schema = names.checked_schema(environment.config.get_main_option("revision_schema"))
     loan = Loan(session, settings=supervisor.session_settings, time_left=supervisor.time_left)
     try:
         session.make_transactional()
@@ -115,7 +117,9 @@ def carry_out(
         listen(session)
         for step in steps:
             recorder.begin()
-            one = _One(environment, session, loan, step, recorder=recorder, supervisor=supervisor)
+            one = _One(
+                environment, session, loan, step, schema, recorder=recorder, supervisor=supervisor
+            )
             goes_on = one.carry_out(is_last=step is steps[-1])
             supervisor.committed(step.revision.identifier)
             if not goes_on:
@@ -134,10 +138,12 @@ class _One:
         session: Session,
         loan: Loan,
         step: Step,
+        schema: str,
         *,
         recorder: Recorder,
         supervisor: Supervisor,
     ) -> None:
+        self._schema = schema
         self._environment = environment
         self._session = session
         self._loan = loan
@@ -154,8 +160,8 @@ class _One:
         opened = session.opened()
         if opened is None:
             session.make_transactional()
-            opened = query(session, opening(self._supervisor.session_settings()))
-        ((stamp, next_id, holds_lock),) = opened
+            opened = query(session, self._opening())
+        ((stamp, next_id, holds_lock, self._loan.path),) = opened
         account = Account(
             session, next_id=next_id, stamp=stamp, time_left=self._supervisor.time_left
         )
@@ -167,9 +173,7 @@ class _One:
             goes_on = not is_last and self._supervisor.may_go_on()
             self._loan.take_back()
             session.commit_and_open(
-                opening(self._supervisor.session_settings())
-                if goes_on and session.begins_as_by_default
-                else None
+                self._opening() if goes_on and session.begins_as_by_default else None
             )
         except BaseException as error:
             # The one place that catches everything: a revision may raise anything at all.
@@ -178,6 +182,9 @@ class _One:
                 raise
             raise failure from error
         return goes_on
+
+    def _opening(self) -> str:
+        return opening(self._supervisor.session_settings(), self._schema)
 
     def _run(self, account: Account) -> None:
         """Run the script in the transaction that is open, keeping *account* of it."""
@@ -229,11 +236,13 @@ class _One:
         session = self._session
         session.make_transactional()
         move, values = self._recorder.move(self._step)
-        # Not only our role: the next transaction begins as the session is by then, and what the
-        # revision deferred to its commit has the time that is left.
+        # What the revision deferred to its commit finds names as it did, and has the time that
+        # is left. Our own statement does not, and the next transaction begins as that does.
+        settings = self._supervisor.session_settings()
         found = query(
             session,
-            f"{self._supervisor.session_settings()}; {move} RETURNING {STAMP}, {HOLDS_LOCK}",
+            f"{settings}; {names.set_path(self._loan.path)}; SET CONSTRAINTS ALL IMMEDIATE; "
+            f"{settings}; {move} RETURNING {STAMP}, {HOLDS_LOCK}",
             storable(session, values),
         )
         if not found:
@@ -285,6 +294,27 @@ class _One:
             )
         logger.warning("%s: gave up the lock of the run: it was taken again", self._name)
 
+    def _misses_schema(self, error: BaseException, code: str | None) -> bool:
+        """Say whether *error* may come of a schema that the path was not trusted with."""
+        return self._loan.path == names.OURS and (
+            code in names.NOT_FOUND or (code == names.NOT_ALLOWED and "pg_catalog" in str(error))
+        )
+
+    def _why_off_path(self) -> str:
+        """Say why the revision did not find the names of its schema, and the way out."""
+        schema = self._schema
+        try:
+            # Not with the time that is left, which may be none.
+            query(self._session, "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL")
+            found = ", ".join(one for (one,) in query(self._session, names.reasons(schema)))
+        except DriverError as error:
+            found = f"why, cannot be seen: {sqlstate_of(error) or 'the connection broke'}"
+        return (
+            f"schema {schema} is not searched, because its names cannot be trusted"
+            f" ({found}): write {schema}. before the name, or take that away"
+            f" (REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC, or from the login)"
+        )
+
     def _failure(self, error: BaseException, account: Account) -> BaseException:
         """Bring the session back, and return *error* as ours."""
         session = self._session
@@ -311,6 +341,8 @@ class _One:
             if is_late
             else _reason(error, code, is_broken=is_broken_now)
         )
+        if not is_broken_now and self._misses_schema(error, code):
+            reason += f"; {self._why_off_path()}"
         if has_committed and not isinstance(error, Untrue):
             reason += "; what it committed itself before is kept"
         invalid = [] if is_broken_now else account.still_invalid()
@@ -329,11 +361,11 @@ class _One:
         )
 
 
-def _invalid(names: Sequence[str]) -> str:
-    """Say that indexes of these *names* are INVALID, and the way out."""
-    drops = "; ".join(f"DROP INDEX CONCURRENTLY {name}" for name in names)
+def _invalid(indexes: Sequence[str]) -> str:
+    """Say that these *indexes* are INVALID, and the way out."""
+    drops = "; ".join(f"DROP INDEX CONCURRENTLY {name}" for name in indexes)
     return (
-        f"index {', '.join(names)} was left INVALID: it serves no query, and a unique one still "
+        f"index {', '.join(indexes)} was left INVALID: it serves no query, and a unique one still "
         f"refuses rows: {drops}; then run the revision again"
     )
 

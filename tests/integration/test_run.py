@@ -266,7 +266,7 @@ def test_revision_does_not_inherit_the_session_of_the_one_before(
     site.run(revisions=revisions)
 
     ((user, path, timeout),) = site.query("SELECT * FROM public.seen")
-    assert (user, path) == ("postgres", '"$user", public')
+    assert (user, path) == ("postgres", '"public", pg_temp')
     assert timeout not in ("1ms", "0")
 
 
