@@ -31,6 +31,7 @@ A module imports only from what stands below it; ``tests/unit/test_architecture.
     revisions/         the build's revisions
         runner         the build, and the way into the loop
         loop           carrying them out, for the function and the command
+        containment    the process as it was before them
         failure        what one failed at
         scripts        reading and loading them
         sql_files      the SQL files that they run

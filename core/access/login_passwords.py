@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from core.access.credentials import flaw_of, json_object
-from core.errors import InvalidField, NotFound, NotReady, NoValue
+from core.errors import InvalidField, NotFound, NotReady, NoValue, Rejected
 from core.model import LoginPassword, Secret
 
 
@@ -71,6 +71,7 @@ class LoginPasswords:
         self._unset = f"{prefix}:unset"
         self._retired = f"{prefix}:retired"
         self._set_on = f"{prefix}:dbi-resource-id"
+        self._made = f"{prefix}:made"
         self._resource_id = resource_id
         self._address = dict(address)
         self._given: set[str] = set()
@@ -94,6 +95,8 @@ class LoginPasswords:
         tags = self._store.secret_tags(name)
         must_be_set = not role_exists or self._is_in_doubt(tags)
         has_moved = any(fields.get(key) != value for key, value in self._address.items())
+        if must_be_set:
+            self._check_maker(name, tags)
         if must_be_set or has_moved:
             self._check_rotation(name, current)
         self._given.add(login)
@@ -143,6 +146,19 @@ class LoginPasswords:
         is_elsewhere = self._resource_id and tags.get(self._set_on) not in (None, self._resource_id)
         return self._unset in tags or bool(is_elsewhere)
 
+    def _check_maker(self, name: str, tags: Mapping[str, str]) -> None:
+        """
+        Refuse a value that somebody put there before us: he would know the login's password.
+
+        Raises:
+            Rejected: None of our tags is on the secret *name*.
+        """
+        if not tags.keys() & {self._made, self._unset, self._retired, self._set_on}:
+            raise Rejected(
+                f"secret {name} was there before, and its value would become a password: delete "
+                f"it, or tag it {self._unset}=true to have that value taken"
+            )
+
     def _check_rotation(self, name: str, current: Secret | None) -> None:
         """
         Refuse to work beside a rotation that has a next password and has not made it current.
@@ -173,8 +189,11 @@ class LoginPasswords:
         fields = {"engine": "postgres", "username": login, "password": password}
         name, text = self._name(login), json.dumps(fields | self._address)
         tags = {self._unset: "true"}
+        # One of them stays when the password is set, and says that we have made it.
         if self._resource_id:
             tags[self._set_on] = self._resource_id
+        else:
+            tags[self._made] = "true"
         if self._has_no_value(name):
             self._check_rotation(name, None)
             self._store.tag_secret(name, tags)

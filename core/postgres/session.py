@@ -29,6 +29,9 @@ from core.model import Database
 from core.postgres import names
 from core.postgres.transactions import NEXT_ID, STAMP, Account, watched
 
+# How the driver reads and writes values: tables for the whole process.
+DRIVER_TABLES = (extensions.string_types, extensions.adapters)
+
 # What the driver raises, for those who do not know the driver.
 DriverError = psycopg2.Error
 
@@ -524,12 +527,22 @@ def acquire_lock(session: Session, budget: Budget, *, wait_seconds: float) -> No
 def lock_holder(session: Session) -> str:
     """Return who holds the lock, for a sentence."""
     holders = session.ask(
-        "SELECT pid FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND granted"
-        " AND objsubid = 1 AND classid = 0 AND objid = %s AND database ="
-        " (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())",
+        "SELECT held.pid, who.usename, who.application_name"
+        " FROM pg_catalog.pg_locks AS held"
+        " LEFT JOIN pg_catalog.pg_stat_activity AS who ON who.pid OPERATOR(pg_catalog.=) held.pid"
+        " WHERE held.locktype OPERATOR(pg_catalog.=) 'advisory' AND held.granted"
+        " AND held.objsubid OPERATOR(pg_catalog.=) 1 AND held.classid OPERATOR(pg_catalog.=) 0"
+        " AND held.objid OPERATOR(pg_catalog.=) %s::pg_catalog.oid"
+        " AND held.database OPERATOR(pg_catalog.=) (SELECT oid FROM pg_catalog.pg_database"
+        " WHERE datname OPERATOR(pg_catalog.=) pg_catalog.current_database())",
         (LOCK_KEY,),
     )
-    return f"server process {holders[0][0]}" if holders else "a run that has just ended"
+    if not holders:
+        return "a run that has just ended"
+    pid, user, application = holders[0]
+    # Anybody may take an advisory lock, so it may be no run of ours.
+    called = f", which calls itself {application!r}" if application else ""
+    return f"server process {pid} of {user}{called}"
 
 
 def query(session: Session, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:

@@ -36,6 +36,7 @@ from core.postgres.session import (
 from core.postgres.transactions import STAMP, Account, OutOfTime
 from core.revisions import dialect, scripts
 from core.revisions.books import SCHEMA, VERSION_TABLE
+from core.revisions.containment import contained
 from core.revisions.failure import failure_details
 from core.revisions.history import Recorder, Step
 
@@ -108,6 +109,18 @@ def carry_out(
         RevisionFailed: A revision failed; the database has what came before it.
         NotReady: What a revision needs is not there yet, and it has committed nothing.
     """
+    with contained():
+        _carry_out(environment, session, steps, recorder=recorder, supervisor=supervisor)
+
+
+def _carry_out(
+    environment: EnvironmentContext,
+    session: Session,
+    steps: Sequence[Step],
+    *,
+    recorder: Recorder,
+    supervisor: Supervisor,
+) -> None:
     schema = names.checked_schema(environment.config.get_main_option("revision_schema"))
     loan = Loan(session, settings=supervisor.session_settings, time_left=supervisor.time_left)
     try:

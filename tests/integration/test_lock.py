@@ -89,3 +89,19 @@ def test_lock_of_another_database_is_no_hindrance(site: Site) -> None:
         result = site.run(target="001")
 
     assert result.outcome is Outcome.APPLIED
+
+
+def test_who_holds_the_lock_is_named(site: Site) -> None:
+    """Anybody may take an advisory lock and keep it; a person who knows whose it is can end it."""
+    site.run(target="003")
+    with closing(site.login("analytics_user")) as stranger:
+        query(stranger, "SET application_name = 'reports'")
+        query(stranger, "SELECT pg_advisory_lock(%s)", (LOCK_KEY,))
+        pid = stranger.info.backend_pid
+
+        with pytest.raises(LockBusy) as caught:
+            site.run()
+
+    assert f"server process {pid} of analytics_user, which calls itself 'reports'" in str(
+        caught.value
+    )

@@ -185,6 +185,12 @@ SCENES: dict[str, tuple[Prepare, dict[str, object], dict[str, str], Outcome]] = 
     "not found": (nothing, {"instance": "other"}, {}, Outcome.NOT_FOUND),
     "behind": (at("002"), request(target_revision="001"), {}, Outcome.BEHIND_CURRENT),
     "ahead": (ahead, request(target_revision="head"), {}, Outcome.DB_AHEAD),
+    "of another stack": (
+        at("002"),
+        request(target_revision="002"),
+        {"DAY2_PREFIX": "other", "DAY2_MASTER_SECRET_NAME": MASTER_SECRET},
+        Outcome.MANAGED_BY_ANOTHER,
+    ),
     "locked": (locked, request(), {"DAY2_LOCK_WAIT_SECONDS": "0"}, Outcome.LOCK_BUSY),
     "failed": (failing, request(target_revision="head"), {}, Outcome.FAILED),
     "failed before it is committed": (

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from core.access.login_passwords import LoginPasswords
-from core.errors import InvalidField, NotFound, NotReady, NoValue
+from core.errors import InvalidField, NotFound, NotReady, NoValue, Rejected
 from core.model import LoginPassword, Secret
 
 NAME = "day2/orders/app_user"
@@ -79,6 +79,10 @@ class FakeSecrets:
         return dict(json.loads(self.texts[name]))
 
 
+# Where no instance is known, it says that we made the secret.
+MADE = {"day2:made": "true"}
+
+
 def passwords(store: FakeSecrets, resource_id: str | None = None) -> LoginPasswords:
     """Return the passwords of the logins of ``orders``, as each run takes them."""
     return LoginPasswords(store, "day2/orders", "day2", ADDRESS, resource_id=resource_id)
@@ -111,7 +115,7 @@ def test_a_new_login_gets_a_secret_in_rotation_format(store: FakeSecrets) -> Non
         "password": given.password,
         **ADDRESS,
     }
-    assert store.tags == {NAME: {"day2:unset": "true"}}
+    assert store.tags == {NAME: {"day2:unset": "true"} | MADE}
     assert store.changes == [f"create {NAME}: Login app_user of day2/orders"]
 
 
@@ -127,9 +131,9 @@ def test_a_secret_without_a_value_gets_one(store: FakeSecrets, tags: dict[str, s
     assert given == LoginPassword(store.fields()["password"], must_be_set=True)
     assert store.changes == [f"put {NAME}"]
     kept = {name: value for name, value in tags.items() if name == "team"}
-    assert store.tags[NAME] == kept | {"day2:unset": "true"}
+    assert store.tags[NAME] == kept | MADE | {"day2:unset": "true"}
     run.settle()
-    assert store.tags[NAME] == kept
+    assert store.tags[NAME] == kept | MADE
 
 
 def test_a_run_that_died_before_the_value_is_taken_up(store: FakeSecrets) -> None:
@@ -189,7 +193,7 @@ def test_a_committed_revision_settles_its_logins(store: FakeSecrets) -> None:
 
     run.settle()
 
-    assert store.tags == {NAME: {}, "day2/orders/analytics_user": {}}
+    assert store.tags == {NAME: MADE, "day2/orders/analytics_user": MADE}
 
 
 def test_a_known_login_is_never_reset(settled: FakeSecrets) -> None:
@@ -232,7 +236,10 @@ def test_a_failed_revision_settles_nothing_of_a_later_run(store: FakeSecrets) ->
 
     later.settle()
 
-    assert store.tags == {NAME: {"day2:unset": "true"}, "day2/orders/analytics_user": {}}
+    assert store.tags == {
+        NAME: {"day2:unset": "true"} | MADE,
+        "day2/orders/analytics_user": MADE,
+    }
 
 
 def test_a_role_without_its_secret_gets_a_new_password(store: FakeSecrets) -> None:
@@ -261,7 +268,7 @@ def test_a_retired_secret_is_kept_and_taken_up_again(settled: FakeSecrets) -> No
 
     given = passwords(settled).password("app_user", role_exists=False)
     assert given == LoginPassword(before["password"], must_be_set=True)
-    assert (settled.fields(), settled.tags) == (before, {NAME: {}})
+    assert (settled.fields(), settled.tags) == (before, {NAME: MADE})
 
 
 def test_retiring_what_is_not_there_is_no_error(store: FakeSecrets) -> None:
@@ -279,7 +286,7 @@ def test_a_login_that_is_retired_again_is_not_settled(store: FakeSecrets) -> Non
 
     run.settle()
 
-    assert set(store.tags[NAME]) == {"day2:unset", "day2:retired"}
+    assert set(store.tags[NAME]) == {"day2:unset", "day2:retired", *MADE}
 
 
 def test_a_moved_database_is_written_into_the_secret(settled: FakeSecrets) -> None:
@@ -351,7 +358,21 @@ def test_a_secret_that_names_no_instance_is_believed_and_marked(settled: FakeSec
     run.settle()
 
     assert not given.must_be_set
-    assert settled.tags == {NAME: {"day2:dbi-resource-id": "db-ORDERS"}}
+    assert settled.tags == {NAME: MADE | {"day2:dbi-resource-id": "db-ORDERS"}}
+
+
+@pytest.mark.parametrize("tags", [{}, {"team": "shop"}, {"other:unset": "true"}])
+def test_a_value_that_somebody_put_there_before_us_is_refused(
+    settled: FakeSecrets, tags: dict[str, str]
+) -> None:
+    """Whoever may make secrets of our names would else choose, and know, a login's password."""
+    settled.tags[NAME] = dict(tags)
+
+    with pytest.raises(Rejected) as caught:
+        passwords(settled).password("app_user", role_exists=False)
+
+    assert f"secret {NAME} was there before" in str(caught.value)
+    assert not passwords(settled).password("app_user", role_exists=True).must_be_set
 
 
 def test_nothing_is_changed_beside_a_rotation(settled: FakeSecrets) -> None:
