@@ -12,7 +12,7 @@ A module imports only from what stands below it; ``tests/unit/test_architecture.
         goal           the target as it is declared now, and the way there
         apply          a plan carried out, tried again, read back
         look           status and plan: nothing is written
-        check          does the database have what the revisions promise?
+        check          whether the database has what the revisions promise
         by_hand        rollback, stamp, adopt
         keeping        which stack keeps the database
         recorded       a run written down before it begins
@@ -22,6 +22,16 @@ A module imports only from what stands below it; ``tests/unit/test_architecture.
         run            one carrying-out, and what it needs of AWS
         bus            what we ask of ourselves
         sweep          which instances of the fleet need a run
+
+    drift/             a database held against its promises
+        comparing      all of it, by the four below
+        roles          what roles are, who has them, what their sessions start with
+        privileges     what is granted, and will be
+        things         who owns what; schemas, tables, triggers
+        code           functions, and what runs as the master
+        ledger         what is needed, allowed and found, set against each other
+        repairs        the statements that repair it
+        catalogue      what the server says, in one snapshot
 
     access/            where a database is, and who may enter
         locate         from a request to an endpoint
@@ -37,6 +47,7 @@ A module imports only from what stands below it; ``tests/unit/test_architecture.
         sql_files      the SQL files that they run
         manifest       their list, made when packaged
         promises       what they promise to leave behind
+        made           the functions, triggers and tables that their SQL makes
         rendering      their SQL on paper
         dialect        how values are written there
         history        where a database stands, and how it got there

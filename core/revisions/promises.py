@@ -19,6 +19,8 @@ class PromisedRole(NamedTuple):
 
     Attributes:
         login: ``password``, ``iam``, or ``None`` for a role that cannot log in.
+        acts_as: The role that each of its sessions starts as.
+        settings: What else its sessions start with, each as ``name=value``.
         member_of: The roles whose privileges it has.
         owns: What it owns beside schemas, such as ``function audit.record_change()``.
         is_internal: Serves our own functions only, so that ``adopt`` does not ask for it.
@@ -28,6 +30,8 @@ class PromisedRole(NamedTuple):
     name: str
     since: str
     login: str | None = None
+    acts_as: str | None = None
+    settings: tuple[str, ...] = ()
     member_of: tuple[str, ...] = ()
     owns: tuple[str, ...] = ()
     is_internal: bool = False
@@ -58,6 +62,21 @@ class PromisedGrant(NamedTuple):
     made_by: tuple[str, ...] = ()
 
 
+class Allowance(NamedTuple):
+    """
+    What somebody may have beyond the promises, because a person said so.
+
+    Attributes:
+        role: Whose; a star stands for any part of a name.
+        privileges: As ``check`` names them; a star stands for anything.
+        why: For whoever reads the file.
+    """
+
+    role: str
+    privileges: tuple[str, ...]
+    why: str = ""
+
+
 class Promises(NamedTuple):
     """All that a database at some revision is promised to have."""
 
@@ -66,6 +85,7 @@ class Promises(NamedTuple):
     tables: tuple[PromisedThing, ...] = ()
     closed: tuple[PromisedThing, ...] = ()
     grants: tuple[PromisedGrant, ...] = ()
+    allowances: tuple[Allowance, ...] = ()
 
     @classmethod
     @cache
@@ -93,6 +113,7 @@ class Promises(NamedTuple):
             tables=tuple(PromisedThing(**one) for one in entries("table")),
             closed=tuple(PromisedThing(**one) for one in entries("closed")),
             grants=tuple(PromisedGrant(**one) for one in entries("grant")),
+            allowances=tuple(Allowance(**one) for one in entries("allow")),
         )
 
     def up_to(self, applied: Sequence[str]) -> Promises:
@@ -103,6 +124,7 @@ class Promises(NamedTuple):
             tables=tuple(one for one in self.tables if one.since in applied),
             closed=tuple(one for one in self.closed if one.since in applied),
             grants=tuple(one for one in self.grants if one.since in applied),
+            allowances=self.allowances,
         )
 
     @property

@@ -47,6 +47,7 @@ FLOORS = (
     ("handlers",),
     ("core.operations", "core.aws"),
     ("core.actions",),
+    ("core.drift",),
     ("core.access", "core.revisions"),
     ("core.postgres", "core.decisions"),
     ("core.settings", "core.budget"),

@@ -1,0 +1,1 @@
+"""What a database has, held against what its revisions promise."""
