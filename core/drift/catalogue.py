@@ -153,7 +153,7 @@ JOIN pg_catalog.pg_roles AS owner ON owner.oid = thing.owner
 WHERE NOT is_system
 """
 
-# Not what an extension gave as it was made: that is no doing of anybody's here.
+# Not what an extension gave as it was made: nobody here did that.
 _GRANTS = """
 SELECT coalesce(holder.rolname, 'PUBLIC'), grantor.rolname, given.privilege_type,
     given.is_grantable, kind, name, home, owner.rolname
@@ -195,7 +195,7 @@ WHERE (given.grantee = 0 OR holder.rolname IS NOT NULL) AND given.grantee <> rel
   )
 """
 
-# Where it is for all schemas, the built-in default of its kind is no grant of anybody's.
+# Where it is for all schemas, nobody granted the built-in default of its kind.
 _DEFAULTS = """
 SELECT coalesce(holder.rolname, 'PUBLIC'), given.privilege_type, given.is_grantable,
     CASE defaclobjtype WHEN 'r' THEN 'TABLES' WHEN 'S' THEN 'SEQUENCES' WHEN 'f' THEN 'FUNCTIONS'

@@ -75,7 +75,7 @@ class Ledger:
             statements.append(take)
 
     def report(self, turn: Turn, role: str, drift: str, what: str, statement: str) -> None:
-        """Write a deviation that is no privilege."""
+        """Write a deviation of another kind than a privilege."""
         self._others.append(Finding(turn, role, drift, what, statement))
 
     def is_promised(self, key: Key) -> bool:

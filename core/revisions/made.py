@@ -259,7 +259,7 @@ def _function(statement: str) -> tuple[str, MadeFunction | None] | None:
 
 
 def blanked_but(text: str) -> str:
-    """Return *text* without the bodies of functions, whose words are no options."""
+    """Return *text* without the bodies of functions, whose words are not options."""
     return re.sub(r"\$(\w*)\$.*?\$\1\$", " ", text, flags=re.DOTALL)
 
 
@@ -290,7 +290,7 @@ def _split(text: str) -> list[str]:
     """Return the statements in *text*; a body in BEGIN ATOMIC … END falls apart, and is unread."""
     plain, found, start = blanked(text), [], 0
     for end in [place for place, one in enumerate(plain) if one == ";"] + [len(text)]:
-        # A comment before a statement is no part of it.
+        # A comment before a statement does not belong to it.
         blank = len(plain[start:end]) - len(plain[start:end].lstrip())
         if plain[start:end].strip():
             found.append(text[start + blank : end])
