@@ -7,6 +7,7 @@ rules: the lock, schema ``day2``, one transaction a revision, a history row in e
 """
 
 import getpass
+import ipaddress
 import logging.config
 import math
 import os
@@ -98,14 +99,62 @@ def session_of_our_own() -> Session:
     # SQLAlchemy 2.1 takes plain postgresql:// for psycopg 3, which is not installed.
     url = make_url(database_url()).set(drivername="postgresql+psycopg2")
     config.attributes.setdefault("login_passwords", passwords_at(url))
-    _, parameters = url.get_dialect()().create_connect_args(url)
+    _, given = url.get_dialect()().create_connect_args(url)
+    parameters = over_verified_tls(dict(given))
     # The user's own go first: a default role of theirs would own schema day2 and all that follows.
     options = f"{parameters.get('options', '')} {start_options()}".strip()
     return Session.open({**parameters, "options": options})
 
 
+def over_verified_tls(parameters: dict[str, Any]) -> dict[str, Any]:
+    """
+    Return libpq's *parameters* with what the function insists on, but for this machine's servers.
+
+    Raises:
+        CommandError: They ask for less, of a server elsewhere.
+    """
+    where = next(
+        (
+            str(found)
+            for found in (
+                parameters.get("hostaddr"),
+                parameters.get("host"),
+                os.environ.get("PGHOSTADDR"),
+                os.environ.get("PGHOST"),
+            )
+            if found
+        ),
+        # A service may name any server.
+        "?" if "service" in parameters or "PGSERVICE" in os.environ else "",
+    )
+    if all(is_of_this_machine(host) for host in where.split(",")):
+        return parameters
+    wanted = parameters.get("sslmode", "verify-full")
+    if wanted != "verify-full":
+        raise CommandError(
+            f"sslmode={wanted}: anybody on the way could be that server: give "
+            "sslmode=verify-full, and sslrootcert=… unless the server is of RDS"
+        )
+    authorities = os.environ.get("PGSSLROOTCERT") or Settings.from_env(os.environ).ca_file
+    # With a Kerberos ticket libpq would come without TLS.
+    insisted = {"sslmode": "verify-full", "gssencmode": "disable"}
+    return {"sslrootcert": authorities, **parameters, **insisted}
+
+
+def is_of_this_machine(host: str) -> bool:
+    """Say whether *host* is a socket or a loopback address, which nobody stands between."""
+    if host in ("", "localhost") or host.startswith(("/", "@")):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def run(session: Session) -> None:
     """Do over *session* what the command wants: look, carry out, or stamp."""
+    # Before anything is read: what somebody else made there would run as us.
+    books.is_there(session)
     with lend(session) as connection:
         loop.configure(environment, connection=connection)
         migration = context.get_context()

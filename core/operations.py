@@ -365,7 +365,9 @@ def index(name: str, *, on: str, columns: str, unique: bool = False) -> None:
 def _drop_invalid_index(where: str) -> None:
     """Drop the index *where*, a quoted name, if an earlier build left it INVALID."""
     found = op.get_bind().exec_driver_sql(
-        "SELECT 1 FROM pg_index WHERE indexrelid = to_regclass(%(where)s) AND NOT indisvalid",
+        # Qualified: the revision's own path is in force here.
+        "SELECT 1 FROM pg_catalog.pg_index WHERE NOT indisvalid"
+        " AND indexrelid OPERATOR(pg_catalog.=) pg_catalog.to_regclass(%(where)s)",
         {"where": where},
     )
     if found.first() is not None:
@@ -629,7 +631,8 @@ def _refuses(existing: Existing) -> bool:
 
 def _role_exists(name: str) -> bool:
     found = op.get_bind().exec_driver_sql(
-        "SELECT 1 FROM pg_roles WHERE rolname = %(name)s", {"name": name}
+        "SELECT 1 FROM pg_catalog.pg_roles WHERE rolname OPERATOR(pg_catalog.=) %(name)s",
+        {"name": name},
     )
     return found.first() is not None
 

@@ -44,13 +44,12 @@ class Loan:
         self._bind: Connection | None = None
         self._settings = settings
         self._time_left = time_left
-        given = session.get_dsn_parameters()
         url = URL.create(
             "postgresql+psycopg2",
-            username=given.get("user"),
-            host=given.get("host"),
-            port=int(given.get("port") or 5432),
-            database=given.get("dbname"),
+            username=session.info.user,
+            host=session.info.host,
+            port=session.info.port,
+            database=session.info.dbname,
         )
         self._engine = create_engine(
             url,

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import quote
 
 from psycopg2.extensions import encrypt_password
 from sqlalchemy import URL
@@ -195,3 +196,45 @@ def test_wrong_password_on_the_command_line_is_not_shown(site: Site) -> None:
     assert "password authentication failed" in refused.stderr
     assert "Traceback" not in refused.stderr
     assert "guessed" not in refused.stderr + refused.stdout
+
+
+def test_server_elsewhere_is_verified(site: Site) -> None:
+    """Without a word on TLS the command trusts RDS's authorities only, and less is refused."""
+    password = quote(site.server.master_password, safe="")
+    port = site.server.port
+    hosts = f"host=localhost:{port}&host=elsewhere.invalid:{port}"
+    elsewhere = f"postgresql://postgres:{password}@/{DATABASE}?{hosts}"
+
+    unknown, known, less, here = (
+        alembic("current", variables={"DATABASE_URL": url})
+        for url in (
+            elsewhere,
+            f"{elsewhere}&sslrootcert={site.ca_file}",
+            f"{elsewhere}&sslmode=require",
+            f"postgresql://postgres:{password}@localhost:{port}/{DATABASE}",
+        )
+    )
+
+    assert unknown.returncode != 0
+    assert "certificate verify failed" in unknown.stderr
+    assert known.returncode == 0, known.stderr
+    assert less.returncode != 0
+    assert "sslmode=require: anybody on the way could be that server" in less.stderr
+    assert here.returncode == 0, here.stderr
+
+
+def test_nothing_of_a_stranger_is_read(site: Site) -> None:
+    """Whose schema day2 is, is known before any command reads in it."""
+    site.query(
+        "CREATE ROLE mallory LOGIN; CREATE SCHEMA day2 AUTHORIZATION mallory;"
+        "CREATE VIEW day2.alembic_version AS"
+        " SELECT set_config('day2.read', 'yes', false)::varchar(32) AS version_num, 1/0 AS now;"
+        "ALTER VIEW day2.alembic_version OWNER TO mallory;"
+        "GRANT USAGE ON SCHEMA day2 TO PUBLIC; GRANT SELECT ON day2.alembic_version TO PUBLIC"
+    )
+    for words in (("current",), ("check",), ("upgrade", "head"), ("stamp", "001")):
+        refused = alembic("-x", f"url={url_of(site)}", *words)
+
+        assert refused.returncode != 0
+        assert "schema day2 belongs to mallory" in refused.stderr
+        assert "division by zero" not in refused.stderr

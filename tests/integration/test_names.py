@@ -131,11 +131,11 @@ def test_name_that_is_not_found_is_told_with_the_reason(crowded: Site, tmp_path:
         with pytest.raises(RevisionFailed) as caught:
             crowded.run(revisions=revisions)
 
-        assert str(caught.value).endswith(
+        assert (
             "; schema public is not searched, because its names cannot be trusted (login mallory "
             "may create in it): write public. before the name, or take that away (REVOKE CREATE "
             "ON SCHEMA public FROM PUBLIC, or from the login)"
-        )
+        ) in str(caught.value)
     crowded.query("REVOKE CREATE ON SCHEMA public FROM mallory")
 
     assert crowded.run(revisions=revisions).report.final_revision == "a1"
