@@ -6,15 +6,8 @@ from core.access.locate import Place
 from core.actions.run import Run
 from core.decisions.plan import Plan, plan, resolve
 from core.decisions.target import choose_target, declared_target
-from core.errors import (
-    BehindCurrent,
-    Rejected,
-)
-from core.model import (
-    Action,
-    Choice,
-    Declared,
-)
+from core.errors import BehindCurrent, LeftAlone, Rejected
+from core.model import Action, Choice, Declared
 from core.postgres.session import Session
 from core.revisions import runs
 from core.revisions.history import Position
@@ -31,10 +24,24 @@ def choose(run: Run, current: str | None) -> Choice | None:
     choice = choose_target(
         run.request, declared, at_base=current is None, follow_head=run.settings.follow_head
     )
-    if choice is None and run.request.is_direct and run.request.action is Action.MIGRATE:
-        raise no_target(run.request.instance)
     if choice is not None:
         run.report.target_revision, run.report.target_source = choice.target, choice.source
+    return choice
+
+
+def choose_or_leave(run: Run, place: Place, current: str | None) -> Choice:
+    """
+    Choose the target as ``choose`` does.
+
+    Raises:
+        LeftAlone: Nobody has declared one, and no person asked.
+    """
+    choice = choose(run, current)
+    if choice is None:
+        raise LeftAlone(
+            "no-declared-target",
+            f"{place.name} is at {current}, and nobody has declared a target: left there",
+        )
     return choice
 
 
@@ -60,14 +67,6 @@ def plan_to(run: Run, place: Place, current: str | None, choice: Choice) -> Plan
         raise
     run.report.pending = list(todo.revisions)
     return todo
-
-
-def no_target(name: str | None) -> Rejected:
-    """Return the refusal of a run that has nothing to aim at."""
-    return Rejected(
-        f"target_revision: nobody has declared a target for {name}: "
-        "give target_revision, or write the instance's parameter"
-    )
 
 
 def refuse_beyond_declared(run: Run, session: Session, at: Position) -> None:

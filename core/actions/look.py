@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC
 
 from core.actions.entry import entered
-from core.actions.goal import choose, no_target, plan_to
+from core.actions.goal import choose, choose_or_leave, plan_to
 from core.actions.run import Run
 from core.actions.takeover import strangers
 from core.decisions.plan import plan, resolve
@@ -60,9 +60,7 @@ def show_plan(run: Run) -> Result:
     with entered(run) as (place, session):
         at = history.position(session)
         run.report.found_at(at.current)
-        choice = choose(run, at.current)
-        if choice is None:
-            raise no_target(place.name)
+        choice = choose_or_leave(run, place, at.current)
         todo = plan_to(run, place, at.current, choice)
         there = strangers(session, run.promises.up_to(todo.revisions))
     run.report.warnings += [f"{one} exists, and would be taken over" for one in there]

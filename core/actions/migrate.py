@@ -8,7 +8,7 @@ from core.access.locate import Place, master_secret_name
 from core.actions import bus
 from core.actions.apply import apply
 from core.actions.entry import entered
-from core.actions.goal import choose, plan_to, refuse_beyond_declared
+from core.actions.goal import choose_or_leave, plan_to, refuse_beyond_declared
 from core.actions.keeping import keep, refuse_anothers
 from core.actions.logins import reconcile_logins
 from core.actions.recorded import recorded
@@ -42,12 +42,7 @@ def migrate(run: Run) -> Result:
         at = history.position(session)
         run.report.found_at(at.current)
         refuse_anothers(run, place, session, at)
-        choice = choose(run, at.current)
-        if choice is None:
-            raise LeftAlone(
-                "no-declared-target",
-                f"{place.name} is at {at.current}, and nobody has declared a target: left there",
-            )
+        choice = choose_or_leave(run, place, at.current)
         if run.request.trigger is Trigger.REQUEST and run.request.target is not None:
             refuse_beyond_declared(run, session, at)
         todo = plan_to(run, place, at.current, choice)

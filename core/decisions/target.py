@@ -76,19 +76,18 @@ def choose_target(
     """
     Choose the target of a run, or ``None`` where nobody has declared one.
 
-    The request's own target wins; a bare secret means ``head`` (the contract of the older tool);
-    else the declared target; else ``head`` for a database at base. A database past base is
-    left where it is, so that deploying a build moves nobody by itself.
+    The request's own target wins; else the declared target, which a bare secret has none of;
+    else a person means ``head`` (the contract of the older tool), and so does an event for a
+    database at base. Events leave a database past base where it is, so that deploying a build
+    moves nobody by itself.
 
     Raises:
         InvalidField: The declared target is malformed.
     """
     if request.target is not None:
         return Choice(request.target, TargetSource.REQUEST)
-    if request.instance is None:
-        return Choice(HEAD, TargetSource.DEFAULT)
-    if declared is not None:
+    if request.instance is not None and declared is not None:
         return declared_target(declared)
-    if at_base or follow_head:
+    if request.is_direct or at_base or follow_head:
         return Choice(HEAD, TargetSource.DEFAULT)
     return None

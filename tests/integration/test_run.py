@@ -96,6 +96,15 @@ def test_past_base_an_event_without_declared_target_moves_nothing(site: Site) ->
     )
 
 
+def test_a_direct_request_without_a_target_may_be_sent_twice(site: Site) -> None:
+    """It means head each time, so the second finds nothing to do."""
+    first, second = (site.run(request=Request(Trigger.DIRECT, instance=INSTANCE)) for _ in "12")
+
+    assert (first.outcome, first.report.final_revision) == (Outcome.APPLIED, "004")
+    assert (second.outcome, second.report.final_revision) == (Outcome.UP_TO_DATE, "004")
+    assert second.report.target_source == TargetSource.DEFAULT
+
+
 def test_results_are_visible_from_a_second_connection(site: Site) -> None:
     """What a run reports is committed: another session sees it."""
     site.run()

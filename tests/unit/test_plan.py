@@ -116,7 +116,7 @@ def test_the_requests_own_target_wins(
 def test_a_bare_secret_means_head(
     declared: Declared | None, *, at_base: bool, follow_head: bool
 ) -> None:
-    """With a secret alone, no target is head: the contract of the older tool."""
+    """With a secret alone nothing is declared, and no target is head."""
     request = Request(Trigger.DIRECT, secret_name="master")
 
     found = choose_target(request, declared, at_base=at_base, follow_head=follow_head)
@@ -141,15 +141,16 @@ def test_a_declared_target_is_taken(
 
 @pytest.mark.parametrize(("at_base", "follow_head"), FLAGS)
 @pytest.mark.parametrize("trigger", Trigger)
-def test_without_a_declared_target_only_base_moves(
+def test_without_a_declared_target_only_base_moves_by_itself(
     trigger: Trigger, *, at_base: bool, follow_head: bool
 ) -> None:
-    """Deploying a build moves nobody past base, unless FollowHead says so."""
+    """A person means head; events move nobody past base, unless FollowHead says so."""
     request = Request(trigger, instance="orders")
 
     found = choose_target(request, None, at_base=at_base, follow_head=follow_head)
 
-    assert found == (Choice("head", TargetSource.DEFAULT) if at_base or follow_head else None)
+    means_head = trigger is Trigger.DIRECT or at_base or follow_head
+    assert found == (Choice("head", TargetSource.DEFAULT) if means_head else None)
 
 
 @pytest.mark.parametrize("kind", ["StringList", "SecureString"])
