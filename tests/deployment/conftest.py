@@ -21,6 +21,7 @@ EVERYTHING = {
     "PermissionsBoundaryArn": "arn:aws:iam::000000000000:policy/boundary",
     "ReservedConcurrency": "5",
     "ResultTopic": "arn:aws:sns:us-east-1:000000000000:results",
+    "ResultTopicKmsKeyArn": KEY,
     "SecretKmsKeyArn": KEY,
     "SubnetIds": "subnet-1,subnet-2",
     "Tracing": "true",

@@ -58,6 +58,7 @@ RIGHTS = {
     "ConnectAsMaster": (["rds-db:connect"], [ARN.format("rds-db", "dbuser:db-*/postgres")]),
     "PutOwnEvents": (["events:PutEvents"], [ARN.format("events", "event-bus/default")]),
     "PublishResults": (["sns:Publish"], [ARN.format("sns", "results")]),
+    "EncryptResults": (["kms:Decrypt", "kms:GenerateDataKey"], [KEY]),
     "KeepFailedEvents": (["sqs:SendMessage"], ["Failures.Arn"]),
     "EncryptFailedEvents": (["kms:Decrypt", "kms:GenerateDataKey"], [KEY]),
     "SendTraces": (["xray:PutTelemetryRecords", "xray:PutTraceSegments"], ["*"]),
@@ -78,6 +79,7 @@ ON_REQUEST = {
     "DecryptMasterSecrets",
     "EncryptFailedEvents",
     "EncryptLoginSecrets",
+    "EncryptResults",
     "JoinVpc",
     "PublishResults",
     "ReadOtherMasterSecrets",
@@ -263,6 +265,7 @@ def test_rights_are_narrowed_by_conditions(all_resources: dict[str, Any]) -> Non
         "DecryptMasterSecrets": by_secrets_manager,
         "EncryptLoginSecrets": by_secrets_manager,
         "EncryptFailedEvents": {"StringEquals": {"kms:ViaService": "sqs.us-east-1.amazonaws.com"}},
+        "EncryptResults": {"StringEquals": {"kms:ViaService": "sns.us-east-1.amazonaws.com"}},
         "PutOwnEvents": {"StringEquals": {"events:source": "day2"}},
         "ButOnlyLambdaItself": {
             "ArnEquals": {
@@ -450,6 +453,21 @@ def test_a_queue_keeps_its_events_encrypted_for_two_weeks(
     assert by_default["MessageRetentionPeriod"] == 14 * 24 * 3600
     assert by_default["SqsManagedSseEnabled"] is True
     assert by_key["KmsMasterKeyId"] == KEY
+
+
+def test_only_the_record_of_what_was_done_outlives_the_stack(resources: dict[str, Any]) -> None:
+    """And not that of a stack whose creation failed, which would be in the way of the next."""
+    kept = {name for name, resource in resources.items() if "DeletionPolicy" in resource}
+
+    assert kept == {"Log", "Failures", "Undelivered"}
+    for name in kept:
+        assert resources[name]["DeletionPolicy"] == "RetainExceptOnCreate"
+        assert resources[name]["UpdateReplacePolicy"] == "Retain"
+
+
+def test_the_function_has_one_whole_processor(resources: dict[str, Any]) -> None:
+    """Lambda's guide, "Configure Lambda function memory": at 1,769 MB."""
+    assert resources["Dispatcher"]["Properties"]["MemorySize"] == "1769"
 
 
 def test_the_template_can_be_sent_as_it_is() -> None:
