@@ -118,7 +118,9 @@ COMMANDS: dict[str, dict[str, Run | Not]] = {
         "make redrive": Not("as above"),
         "aws ec2 describe-security-groups …": ON_AWS,
         "aws ec2 revoke-security-group-ingress …": ON_AWS,
-        "aws cloudformation delete-stack --stack-name day2": Not("would end the stack of the tests"),
+        "aws cloudformation delete-stack --stack-name day2": Not(
+            "would end the stack of the tests"
+        ),
     },
 }
 # What is followed, in its order; a command stands here once for each time it is shown.

@@ -37,6 +37,7 @@ EXEMPT = {
     "SendTraces": "X-Ray's daemon sends them, beside the function",
     "DecryptMasterSecrets": "Secrets Manager uses the key on the function's behalf",
     "EncryptLoginSecrets": "Secrets Manager uses the key on the function's behalf",
+    "EncryptResults": "SNS uses the key on the function's behalf",
 }
 
 # The stacks that the tests deploy: each has a role of its own, and names by its own name.
@@ -50,6 +51,7 @@ EVERYTHING = {
     "SecretKmsKeyArn": KEY,
     "KmsKeyArn": KEY,
     "ResultTopic": TOPIC,
+    "ResultTopicKmsKeyArn": KEY,
     "Tracing": "true",
     "VpcId": "vpc-1",
 }
