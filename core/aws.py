@@ -471,7 +471,10 @@ def _instance(found: Mapping[str, Any]) -> Instance:
             else None
         ),
         cluster=found.get("DBClusterIdentifier"),
-        replica_of=found.get("ReadReplicaSourceDBInstanceIdentifier"),
+        replica_of=(
+            found.get("ReadReplicaSourceDBInstanceIdentifier")
+            or found.get("ReadReplicaSourceDBClusterIdentifier")
+        ),
         vpc_id=(found.get("DBSubnetGroup") or {}).get("VpcId"),
         security_groups=tuple(
             group["VpcSecurityGroupId"] for group in found.get("VpcSecurityGroups", [])

@@ -122,7 +122,12 @@ class ManagedSecret(NamedTuple):
 
 
 class Instance(NamedTuple):
-    """A DB instance as ``DescribeDBInstances`` tells it."""
+    """
+    A DB instance as ``DescribeDBInstances`` tells it.
+
+    Attributes:
+        replica_of: The instance, or the Multi-AZ DB cluster, that it is a read replica of.
+    """
 
     identifier: str
     arn: str

@@ -26,6 +26,8 @@ from handlers.wrapped import wrapping_of
 # Amazon RDS User Guide, "Amazon RDS event categories and event messages".
 INSTANCE_EVENTS = {
     "RDS-EVENT-0005": "created",
+    "RDS-EVENT-0006": "restarted, as after a new name",
+    "RDS-EVENT-0016": "the master's credentials were reset",
     "RDS-EVENT-0043": "restored from a snapshot",
     "RDS-EVENT-0019": "restored to a point in time",
     "RDS-EVENT-0088": "started",

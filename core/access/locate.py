@@ -42,12 +42,14 @@ class Place(NamedTuple):
         name: The instance's identifier; where no instance is known, the host.
         instance: ``None`` where only a secret's host is known.
         secret: The master secret; ``None`` with IAM authentication.
+        warning: What is wrong with the instance, though it can be used.
     """
 
     name: str
     database: Database
     instance: Instance | None = None
     secret: Secret | None = None
+    warning: str | None = None
 
     @property
     def address(self) -> dict[str, object]:
@@ -69,13 +71,13 @@ def locate(request: Request, directory: Directory, settings: Settings) -> Place:
     """
     if request.instance is not None:
         instance = directory.instance(request.instance)
-        _check(instance, request, settings)
+        warning = _check(instance, request, settings)
         if settings.iam_authentication and not request.secret_name:
             return _place_by_token(instance, directory, settings)
         secret = _master_secret(request, instance, directory, settings)
         credentials = master_credentials(secret)
         _check_owner(secret, credentials, instance, directory)
-        return _place(instance, secret, credentials, settings)
+        return _place(instance, secret, credentials, settings)._replace(warning=warning)
 
     if request.secret_name is None:
         raise InvalidField("secret_name", "is missing", "name the master secret, or an instance")
@@ -126,8 +128,8 @@ def master_secret_name(instance: Instance, settings: Settings) -> str | None:
     return instance.managed_secret.arn if instance.managed_secret else None
 
 
-def _check(instance: Instance, request: Request, settings: Settings) -> None:
-    """Raise unless *instance* can be migrated now."""
+def _check(instance: Instance, request: Request, settings: Settings) -> str | None:
+    """Raise unless *instance* can be migrated now; return what to warn of."""
     managed = instance.managed_secret
     uses_managed_secret = (
         managed is not None
@@ -139,7 +141,7 @@ def _check(instance: Instance, request: Request, settings: Settings) -> None:
     )
     refused = refusal(found)
     if refused is None:
-        return
+        return found.warning
     if found.verdict is Verdict.SKIP and not request.is_direct:
         raise LeftAlone(found.reason, found.message)
     raise refused

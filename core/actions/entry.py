@@ -26,6 +26,8 @@ def entered(run: Run) -> Iterator[tuple[Place, Session]]:
         NotReady: The budget ended first, less the slice that a revision needs.
     """
     place, session = _enter(run)
+    if place.warning:
+        logger.warning(place.warning)
     with closing(session), translating(place.database):
         yield place, session
 
@@ -36,6 +38,7 @@ def _enter(run: Run) -> tuple[Place, Session]:
             place = locate(run.request, run.cloud, run.settings)
             run.report.instance = place.name
             run.report.database = place.database.name
+            run.report.warnings = [place.warning] if place.warning else []
             if place.instance is not None:
                 run.report.dbi_resource_id = place.instance.dbi_resource_id
             return place, _connect_naming_groups(place, run)

@@ -130,7 +130,7 @@ def _follows(parameters: Parameters | None) -> bool:
 def _is_ours(instance: Instance, settings: Settings, found: Findings) -> bool:
     """Say whether a run for *instance* makes sense; count it where it does not."""
     verdict = eligibility(instance, settings)
-    if verdict.verdict in (Verdict.USE, Verdict.REFUSE):
+    if verdict.verdict is Verdict.USE:
         return True
     found.skipped[verdict.reason] += 1
     about = {"reason": verdict.reason, "instance": instance.identifier}

@@ -6,8 +6,8 @@ import re
 from enum import StrEnum
 from typing import NamedTuple
 
-from core.errors import AccessDenied, InstanceNotReady, MigrationError, NotReady, Rejected
-from core.model import Instance
+from core.errors import InstanceNotReady, MigrationError, NotReady, Rejected
+from core.model import Instance, ManagedSecret
 from core.settings import Settings
 
 
@@ -17,20 +17,22 @@ class Verdict(StrEnum):
     USE = "use"
     WAIT = "wait"
     SKIP = "skip"
-    REFUSE = "refuse"
 
 
 class Eligibility(NamedTuple):
-    """A verdict, its reason code, and a sentence for a person."""
+    """A verdict, its reason code, and a sentence for a person; what to warn of, if anything."""
 
     verdict: Verdict
     reason: str
     message: str
+    warning: str | None = None
 
 
 # RDS User Guide, "Viewing Amazon RDS DB instance status". Every status that is not named
 # here is one in which the server answers, or will in a moment: the connection decides.
 _BEING_MADE = frozenset({"creating", "starting"})
+# New connections by the old name, or with the old password, fail at the end of these.
+_BEING_CHANGED = frozenset({"renaming", "resetting-master-credentials"})
 _STOPPED = frozenset({"stopped", "stopping"})
 _UNUSABLE = frozenset(
     {
@@ -82,48 +84,97 @@ def eligibility(
     *uses_managed_secret* says that the master's password comes from RDS's own secret, so
     that the secret's state counts too.
     """
-    name = instance.identifier
     secret = instance.managed_secret if uses_managed_secret else None
+    for verdict, reasons in (
+        (Verdict.SKIP, _why_not(instance, settings, is_direct=is_direct)),
+        (Verdict.WAIT, _why_later(instance, secret)),
+    ):
+        for applies, reason, message in reasons:
+            if applies:
+                return Eligibility(verdict, reason, f"{instance.identifier} {message}")
+    return Eligibility(
+        Verdict.USE, "eligible", f"{instance.identifier} is {instance.status}", _warning(secret)
+    )
 
-    def skip(reason: str, message: str) -> Eligibility:
-        return Eligibility(Verdict.SKIP, reason, message)
 
-    def wait(reason: str, message: str) -> Eligibility:
-        return Eligibility(Verdict.WAIT, reason, message)
+# Whether a reason applies, its code, and what is said of the instance; the first that does counts.
+_Reasons = tuple[tuple[object, str, str], ...]
 
-    if not name.startswith(settings.instance_name_prefix):
-        return skip("name-prefix", f"{name} is outside {settings.instance_name_prefix!r}")
-    if not is_direct and not is_opted_in(instance, settings):
-        return skip("not-opted-in", f"{name} has no tag {settings.prefix}=enabled")
-    if instance.cluster is not None:
-        return skip("cluster-member", f"{name} is a member of cluster {instance.cluster}")
-    if instance.engine != "postgres":
-        return skip("not-postgresql", f"{name} runs {instance.engine}, not postgres")
-    if instance.replica_of is not None and _GREEN.fullmatch(name):
-        return skip("green-copy", f"{name} is the green copy of {instance.replica_of}")
-    if instance.replica_of is not None:
-        return skip("read-replica", f"{name} is a read replica of {instance.replica_of}")
-    if settings.vpc_id and instance.vpc_id and instance.vpc_id != settings.vpc_id:
-        return skip(
+
+def _why_not(instance: Instance, settings: Settings, *, is_direct: bool) -> _Reasons:
+    """Return each reason to leave *instance* alone."""
+    is_replica = instance.replica_of is not None
+    return (
+        (
+            not instance.identifier.startswith(settings.instance_name_prefix),
+            "name-prefix",
+            f"is outside {settings.instance_name_prefix!r}",
+        ),
+        (
+            not is_direct and not is_opted_in(instance, settings),
+            "not-opted-in",
+            f"has no tag {settings.prefix}=enabled",
+        ),
+        (
+            instance.cluster is not None,
+            "cluster-member",
+            f"is a member of cluster {instance.cluster}",
+        ),
+        (
+            instance.engine != "postgres",
+            "not-postgresql",
+            f"runs {instance.engine}, not postgres",
+        ),
+        (
+            is_replica and _GREEN.fullmatch(instance.identifier),
+            "green-copy",
+            f"is the green copy of {instance.replica_of}",
+        ),
+        (is_replica, "read-replica", f"is a read replica of {instance.replica_of}"),
+        (
+            settings.vpc_id and instance.vpc_id and instance.vpc_id != settings.vpc_id,
             "other-vpc",
-            f"{name} is in {instance.vpc_id}, and this function reaches {settings.vpc_id} only",
-        )
-    if instance.status in _STOPPED:
-        return skip("stopped", f"{name} is {instance.status}; it is caught up when it starts")
-    if instance.status in _UNUSABLE or instance.status.startswith("incompatible-"):
-        return skip("unusable", f"{name} is {instance.status}")
-    if instance.status in _BEING_MADE or instance.host is None:
-        return wait("being-made", f"{name} is {instance.status} and has no endpoint to use yet")
-    if secret is not None and secret.status == "creating":
-        return wait("secret-creating", f"RDS is still making the master secret of {name}")
-    if secret is not None and secret.status == "impaired":
-        return Eligibility(
-            Verdict.REFUSE,
-            "secret-impaired",
-            f"the managed master secret of {name} is impaired: give RDS access to its KMS key, "
-            "or rotate it, then try again",
-        )
-    return Eligibility(Verdict.USE, "eligible", f"{name} is {instance.status}")
+            f"is in {instance.vpc_id}, and this function reaches {settings.vpc_id} only",
+        ),
+        (
+            instance.status in _STOPPED,
+            "stopped",
+            f"is {instance.status}; it is caught up when it starts",
+        ),
+        (
+            instance.status in _UNUSABLE or instance.status.startswith("incompatible-"),
+            "unusable",
+            f"is {instance.status}",
+        ),
+    )
+
+
+def _why_later(instance: Instance, secret: ManagedSecret | None) -> _Reasons:
+    """Return each reason to wait for *instance*."""
+    return (
+        (
+            instance.status in _BEING_MADE or instance.host is None,
+            "being-made",
+            f"is {instance.status} and has no endpoint to use yet",
+        ),
+        (instance.status in _BEING_CHANGED, "being-changed", f"is {instance.status}"),
+        (
+            secret is not None and secret.status == "creating",
+            "secret-creating",
+            "waits for its master secret, which RDS is still making",
+        ),
+    )
+
+
+def _warning(secret: ManagedSecret | None) -> str | None:
+    """Return what is wrong with *secret*, which can be read all the same."""
+    if secret is None or secret.status != "impaired":
+        return None
+    # RDS API, MasterUserSecret, "SecretStatus".
+    return (
+        "the managed master secret is impaired: its password still works, but RDS cannot rotate "
+        "it: give RDS access to the secret and its KMS key"
+    )
 
 
 def refusal(found: Eligibility) -> MigrationError | None:
@@ -133,8 +184,6 @@ def refusal(found: Eligibility) -> MigrationError | None:
             return None
         case Verdict.WAIT:
             return InstanceNotReady(f"{found.message} ({found.reason})")
-        case Verdict.REFUSE:
-            return AccessDenied(f"{found.message} ({found.reason})")
         case Verdict.SKIP if found.reason == "stopped":
             return NotReady(f"{found.message} ({found.reason}): start the instance")
         case _:

@@ -172,7 +172,10 @@ def test_the_rules_match_exactly_what_the_design_says(resources: dict[str, Any])
             "detail-type": ["RDS DB Instance Event"],
             "detail": {
                 "SourceType": ["DB_INSTANCE"],
-                "EventID": [f"RDS-EVENT-{n}" for n in ("0005", "0043", "0019", "0088", "0154")],
+                "EventID": [
+                    f"RDS-EVENT-{n}"
+                    for n in ("0005", "0006", "0016", "0019", "0043", "0088", "0154")
+                ],
             },
         },
         "Parameters": {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -83,22 +84,35 @@ def test_missing_secret_is_not_found(world: World) -> None:
     assert (answer.outcome, MASTER_SECRET in answer.body["message"]) == ("NOT_FOUND", True)
 
 
-@pytest.mark.parametrize(
-    ("status", "outcome", "word"),
-    [("creating", "NOT_READY", "still making"), ("impaired", "ACCESS_DENIED", "impaired")],
-)
-def test_state_of_a_managed_secret_has_its_answer(
-    world: World, status: str, outcome: str, word: str
-) -> None:
-    """RDS says itself when its secret cannot be used."""
-    managed = {"SecretArn": ARN.format("secretsmanager", "secret:rds!db-1-AbCdEf")}
-    world.aws.instances[INSTANCE] = world.instance(
-        TagList=[], MasterUserSecret=managed | {"SecretStatus": status}
-    )
+def test_managed_secret_that_is_being_made_is_waited_for(world: World) -> None:
+    """RDS says itself when its secret cannot be used yet."""
+    world.aws.instances[INSTANCE] = managed(world, "creating")
 
     answer = world.invoke(STATUS, DAY2_MINIMUM_SLICE_SECONDS="60")
 
-    assert (answer.outcome, word in answer.body["message"]) == (outcome, True)
+    assert answer.outcome == "NOT_READY"
+    assert "still making" in answer.body["message"]
+
+
+def test_impaired_managed_secret_is_used_with_a_warning(world: World) -> None:
+    """It has the password still, and somebody has to mend what keeps RDS from rotating it."""
+    world.aws.instances[INSTANCE] = managed(world, "impaired")
+    world.aws.keep(
+        "rds!db-1",
+        {"username": "postgres", "password": world.server.master_password},
+        **{"aws:rds:primaryDBInstanceArn": ARN.format("rds", f"db:{INSTANCE}")},
+    )
+
+    answer = world.invoke({"instance": INSTANCE, "target_revision": "001"})
+
+    assert answer.outcome == "APPLIED"
+    assert "secret is impaired" in answer.body["warnings"][0]
+
+
+def managed(world: World, status: str) -> dict[str, Any]:
+    """Return an instance whose master secret RDS keeps, in *status*."""
+    arn = ARN.format("secretsmanager", "secret:rds!db-1-AbCdEf")
+    return world.instance(TagList=[], MasterUserSecret={"SecretArn": arn, "SecretStatus": status})
 
 
 def test_managed_secret_of_another_instance_is_refused(world: World) -> None:

@@ -165,6 +165,14 @@ def test_a_cluster_member_and_a_replica_are_told(aws: Aws, stub: Stub) -> None:
     assert found.managed_secret == ManagedSecret("arn", "active")
 
 
+def test_a_replica_of_a_cluster_is_told(aws: Aws, stub: Stub) -> None:
+    """A Multi-AZ DB cluster's replica is an instance, and read-only like every other."""
+    replica = DB_INSTANCE | {"ReadReplicaSourceDBClusterIdentifier": "cluster"}
+    stub("rds").add_response("describe_db_instances", {"DBInstances": [replica]})
+
+    assert aws.instance("orders").replica_of == "cluster"
+
+
 def test_all_instances_are_read_page_by_page(aws: Aws, stub: Stub) -> None:
     """A fleet larger than one page is read to its end."""
     second = DB_INSTANCE | {"DBInstanceIdentifier": "billing"}

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from core.decisions.eligibility import Eligibility, Verdict, eligibility, is_opted_in, refusal
-from core.errors import AccessDenied, InstanceNotReady, MigrationError, NotReady, Rejected
+from core.errors import InstanceNotReady, MigrationError, NotReady, Rejected
 from core.model import Instance, ManagedSecret
 from core.settings import Settings
 
 SOURCE = "arn:aws:rds:us-east-1:123456789012:db:orders"
-USE, WAIT, SKIP, REFUSE = Verdict.USE, Verdict.WAIT, Verdict.SKIP, Verdict.REFUSE
+USE, WAIT, SKIP = Verdict.USE, Verdict.WAIT, Verdict.SKIP
 
 # What is changed of an instance that is fine, and what an event then finds.
 CASES: list[tuple[dict[str, Any], Verdict, str]] = [
@@ -41,12 +41,14 @@ CASES: list[tuple[dict[str, Any], Verdict, str]] = [
     ({"status": "creating", "host": None}, WAIT, "being-made"),
     ({"status": "starting"}, WAIT, "being-made"),
     ({"host": None}, WAIT, "being-made"),
+    ({"status": "renaming"}, WAIT, "being-changed"),
+    ({"status": "resetting-master-credentials"}, WAIT, "being-changed"),
     ({"status": "backing-up"}, USE, "eligible"),
     ({"status": "modifying"}, USE, "eligible"),
     ({"status": "storage-optimization"}, USE, "eligible"),
     ({"status": "a-status-of-tomorrow"}, USE, "eligible"),
     ({"managed_secret": ManagedSecret("arn", "creating")}, WAIT, "secret-creating"),
-    ({"managed_secret": ManagedSecret("arn", "impaired")}, REFUSE, "secret-impaired"),
+    ({"managed_secret": ManagedSecret("arn", "impaired")}, USE, "eligible"),
     ({"managed_secret": ManagedSecret("arn", "rotating")}, USE, "eligible"),
     ({"managed_secret": None}, USE, "eligible"),
 ]
@@ -111,11 +113,6 @@ def test_the_tag_is_the_stacks(orders: Instance) -> None:
             Eligibility(WAIT, "being-made", "it is young"),
             InstanceNotReady,
             "it is young (being-made)",
-        ),
-        (
-            Eligibility(REFUSE, "secret-impaired", "no key"),
-            AccessDenied,
-            "no key (secret-impaired)",
         ),
         (
             Eligibility(SKIP, "stopped", "it is stopped"),

@@ -11,7 +11,6 @@ import pytest
 
 from core.access.locate import Place, locate, master_secret_name, with_password_at
 from core.errors import (
-    AccessDenied,
     InstanceNotReady,
     InvalidField,
     LeftAlone,
@@ -308,13 +307,19 @@ def test_a_named_instance_that_cannot_be_used_is_an_error(
 
 
 def test_an_impaired_managed_secret_matters_only_if_it_is_used(orders: Instance) -> None:
-    """With a secret of the caller's own, the state of RDS's counts for nothing."""
+    """It is used with a warning; with a secret of the caller's own there is nothing to warn of."""
     impaired = orders._replace(managed_secret=ManagedSecret(managed(orders), "impaired"))
-    directory = FakeDirectory([impaired], {"mine": {}})
+    directory = FakeDirectory([impaired], {"mine": {}, managed(orders): {}})
 
-    with pytest.raises(AccessDenied):
-        locate(DIRECT, directory, SETTINGS)
-    assert locate(DIRECT._replace(secret_name="mine"), directory, SETTINGS).name == "orders"
+    used = locate(DIRECT, directory, SETTINGS)
+    other = locate(DIRECT._replace(secret_name="mine"), directory, SETTINGS)
+
+    assert where(used)[-1] == f"of {managed(orders)}"
+    assert used.warning == (
+        "the managed master secret is impaired: its password still works, but RDS cannot rotate "
+        "it: give RDS access to the secret and its KMS key"
+    )
+    assert other.warning is None
 
 
 def test_with_iam_authentication_no_secret_is_read(orders: Instance) -> None:
