@@ -31,6 +31,9 @@ class Passwords(Protocol):
     def password(self, login: str, *, role_exists: bool) -> LoginPassword:
         """Return the password of *login*, made and kept before this returns."""
 
+    def current(self, login: str) -> str:
+        """Return the password in the secret of *login*; nothing is made."""
+
     def needs_setting(self, login: str) -> bool:
         """Say whether the server may have another password for *login* than its secret."""
 
@@ -108,6 +111,16 @@ class LoginPasswords:
         if not role_exists:
             self._store.untag_secret(name, self._retired)
         return LoginPassword(fields["password"], must_be_set=must_be_set)
+
+    def current(self, login: str) -> str:
+        """
+        Return the password in the secret of *login*; nothing is made.
+
+        Raises:
+            NotFound: There is none.
+            InvalidField: The secret contains no password of *login*.
+        """
+        return str(_fields(self._store.secret(self._name(login)), login)["password"])
 
     def needs_setting(self, login: str) -> bool:
         """Say whether the server may have another password for *login* than its secret."""

@@ -3,21 +3,27 @@ Whether the database has what its revisions promise, and nothing beyond.
 
 Reads the catalogue only, in one transaction that cannot write. What is promised is in
 ``alembic/promises.toml``, and in the revisions' own SQL for functions, triggers and tables; each
-deviation comes with the statement that repairs it. Not looked at: the columns of tables, views,
-large objects, and other databases of the instance.
+deviation comes with the statement that repairs it. Whether a login has a password the catalogue
+tells superusers only: so each logs in once with that of its secret. Not looked at: the columns of
+tables, views, large objects, and other databases of the instance.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from typing import Any
 
+from core.access.locate import Place
 from core.actions.entry import entered
+from core.actions.keeping import look_up_keeper
+from core.actions.logins import refused_logins
 from core.actions.run import Run
+from core.decisions.keeper import Keeper
 from core.decisions.plan import known_current
 from core.drift.catalogue import reading
 from core.drift.comparing import Comparison, compare
-from core.drift.ledger import Finding
+from core.drift.ledger import Finding, Turn
 from core.model import Result
 from core.outcome import Outcome
 from core.revisions import history
@@ -32,14 +38,19 @@ MOST_FINDINGS = 500
 
 def check(run: Run) -> Result:
     """Report what deviates from what the revisions promise, each with its repair."""
-    with entered(run) as (place, session), reading(session):
-        at = history.position(session)
-        known_current(run.revisions.identifiers, at.current)
-        applied = run.revisions.up_to(at.current)
-        promises = run.promises.up_to(applied)
-        found = Comparison({}, [])
-        if applied:
-            found = compare(session, promises, made_by(run.revisions.history[: len(applied)]))
+    with entered(run) as (place, session):
+        with reading(session):
+            at = history.position(session)
+            known_current(run.revisions.identifiers, at.current)
+            applied = run.revisions.up_to(at.current)
+            promises = run.promises.up_to(applied)
+            is_anothers = look_up_keeper(run, place, session, at) is Keeper.ANOTHER
+            found = Comparison({}, [])
+            if applied:
+                found = compare(session, promises, made_by(run.revisions.history[: len(applied)]))
+        # The secrets of another stack's logins are not ours to read.
+        if not is_anothers:
+            found.findings.extend(_refused(run, place, promises, found))
     run.report.found_at(at.current)
     run.report.details = _details(promises, found)
     where = f"{place.name} is at {at.current or 'base'}"
@@ -53,6 +64,14 @@ def check(run: Run) -> Result:
         message += f", which shows the first {MOST_FINDINGS}"
     logger.warning(message)
     return Result(Outcome.CHECKED, message, run.report)
+
+
+def _refused(run: Run, place: Place, promises: Promises, found: Comparison) -> Iterator[Finding]:
+    """Yield the logins that nothing is known to be in the way of, and that cannot log in."""
+    hindered = {one.role for one in found.findings if one.turn is Turn.ROLE}
+    logins = [one.name for one in promises.password_logins if one.name not in hindered]
+    for login, remedy in refused_logins(run, place, logins):
+        yield Finding(Turn.GIVE, login, "missing", "the password of its secret", remedy)
 
 
 def _details(promises: Promises, found: Comparison) -> dict[str, Any]:

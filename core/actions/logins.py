@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 
 from core.access.locate import Place
 from core.access.login_passwords import LoginPasswords, Passwords
 from core.actions.entry import connect_to
 from core.actions.run import Run
 from core.actions.takeover import is_of_our_making
-from core.errors import AccessDenied, MigrationError, NotReady, RevisionFailed
+from core.errors import (
+    AccessDenied,
+    InvalidField,
+    MigrationError,
+    NotFound,
+    NotReady,
+    RevisionFailed,
+    WrongPassword,
+)
 from core.postgres.session import (
     Session,
+    connect,
     query,
     role_exists,
     set_password,
@@ -78,6 +88,34 @@ def prove_entry(
         logger.warning("could not prove that the master enters beside %s: %s", names, error)
     else:
         logger.info("the master enters, beside the login %s by IAM", names)
+
+
+def refused_logins(run: Run, place: Place, logins: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """
+    Yield which of *logins* the server refuses with the password of its secret, and the remedy.
+
+    The catalogue hides from all but superusers whether a role has a password at all, so the
+    only proof is to log in. What else is in the way of a login is not told here.
+    """
+    passwords = passwords_of(run, place)
+    for login in logins:
+        secret = f"{run.folder_at(place.name)}/{login}"
+        try:
+            password = passwords.current(login)
+            connect(
+                replace(place.database, user=login, password=password),
+                relation_lock_timeout_ms=run.settings.relation_lock_timeout_ms,
+                timeout_seconds=run.budget.left(),
+            ).close()
+        except WrongPassword:
+            tag = f"{run.settings.prefix}:unset=true"
+            yield login, f"-- tag the secret {secret} {tag}, and run migrate: it sets the password"
+        except NotFound:
+            yield login, f"-- run migrate: it makes the secret {secret}, and sets the password"
+        except InvalidField as error:
+            yield login, f"-- {error}"
+        except MigrationError as error:
+            logger.warning("could not prove that %s enters: %s", login, error)
 
 
 def reconcile_logins(run: Run, place: Place, session: Session) -> None:

@@ -63,7 +63,7 @@ def _compare_attributes(
     what = f"CONNECT ON DATABASE {catalogue.database}"
     ledger.allow(role.name, what)
     if not there.may_connect:
-        ledger.report(Turn.GIVE, role.name, "missing", what, f"GRANT {what} TO {there.quoted}")
+        ledger.report(Turn.ROLE, role.name, "missing", what, f"GRANT {what} TO {there.quoted}")
 
 
 def _attributes(there: Role) -> Iterator[str]:

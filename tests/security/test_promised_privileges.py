@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,12 +12,14 @@ import pytest
 from core.actions.check import check
 from core.drift.catalogue import reading
 from core.drift.comparing import compare
+from core.drift.ledger import Finding
 from core.model import Action
 from core.outcome import Outcome
+from core.postgres.session import query
 from core.revisions.made import made_by
 from core.revisions.promises import Promises
 from infra.local.postgres_programs import Programs, available_programs
-from tests.equipment.site import HEAD_LOGINS, REVISIONS, Site, make_empty
+from tests.equipment.site import DATABASE, HEAD_LOGINS, REVISIONS, Site, make_empty
 
 
 @pytest.fixture(scope="session", params=available_programs(), ids=lambda found: found.version)
@@ -561,6 +564,22 @@ DROP ROLE stranger, grp, outsider, outsiders;
 """
 
 
+def looked(site: Site) -> list[Finding]:
+    """Return what is found of *site* as the master sees it, without the trial of passwords."""
+    with closing(site.connect_as_runner()) as session, reading(session):
+        return compare(session, Promises.load(), made_by(REVISIONS.history)).findings
+
+
+def repair(site: Site, drift: list[Finding], *, as_superuser: bool = False) -> None:
+    """Run what is printed, as it is printed."""
+    master = "CURRENT_USER" if not as_superuser else site.master
+    with closing(
+        site.server.superuser(DATABASE) if as_superuser else site.login(site.master)
+    ) as session:
+        for one in drift:
+            query(session, one.statement.replace("CURRENT_USER", master))
+
+
 @pytest.fixture
 def drifting(at_head: Site) -> Iterator[Site]:
     """Return an instance at head beside three strangers, which is as it was afterwards."""
@@ -568,15 +587,15 @@ def drifting(at_head: Site) -> Iterator[Site]:
     at_head.query("CREATE ROLE outsider LOGIN; CREATE ROLE outsiders")
     yield at_head
     at_head.query(f"ALTER ROLE {at_head.master} RESET ALL; {LEFT_OVER}")
-    if checked(at_head)["drift"]:
+    if looked(at_head):
         # The test has failed: the next one finds another database.
         make_empty(at_head.server)
         at_head.run()
 
 
-def told(drift: list[dict[str, str]]) -> list[tuple[str, str, str]]:
+def told(drift: list[Finding]) -> list[tuple[str, str, str]]:
     """Return what *drift* is about."""
-    return [(one["role"], one["drift"], one["privilege"]) for one in drift]
+    return [(one.role, one.drift, one.privilege) for one in drift]
 
 
 LOST = {
@@ -593,15 +612,14 @@ def test_a_lost_table_is_told_first(drifting: Site, name: str) -> None:
     """It is made again, empty, with all that was promised on it."""
     drifting.query(LOST[name], user=drifting.master)
 
-    drift = checked(drifting)["drift"]
-    for one in drift:
-        drifting.query(one["statement"], user=drifting.master)
+    drift = looked(drifting)
+    repair(drifting, drift)
 
     assert told(drift)[0] == ("postgres", "missing", "TABLE audit.database_changes")
     assert ("audit_role", "missing", "INSERT (operation) ON TABLE audit.database_changes") in told(
         drift
     )
-    assert checked(drifting)["drift"] == []
+    assert looked(drifting) == []
 
 
 @pytest.mark.parametrize("name", BY_THE_MASTER)
@@ -610,12 +628,11 @@ def test_drift_is_told_with_the_statement_that_repairs_it(drifting: Site, name: 
     statement, expected = BY_THE_MASTER[name]
     drifting.query(statement, user=drifting.master)
 
-    drift = checked(drifting)["drift"]
-    for one in drift:
-        drifting.query(one["statement"], user=drifting.master)
+    drift = looked(drifting)
+    repair(drifting, drift)
 
     assert told(drift) == expected
-    assert checked(drifting)["drift"] == []
+    assert looked(drifting) == []
 
 
 @pytest.mark.parametrize("name", BY_A_SUPERUSER)
@@ -624,12 +641,48 @@ def test_drift_of_a_superuser_is_told_and_repaired(drifting: Site, name: str) ->
     statement, expected = BY_A_SUPERUSER[name]
     drifting.query(statement)
 
-    drift = checked(drifting)["drift"]
-    for one in drift:
-        drifting.query(one["statement"].replace("CURRENT_USER", drifting.master))
+    drift = looked(drifting)
+    repair(drifting, drift, as_superuser=True)
 
     assert told(drift) == expected
-    assert checked(drifting)["drift"] == []
+    assert looked(drifting) == []
+
+
+def test_the_answer_tells_drift_by_role_and_in_the_order_of_repairs(drifting: Site) -> None:
+    """A caller reads it as JSON."""
+    drifting.query(
+        "ALTER ROLE app_user SET role = 'analytics_role'; GRANT audit_role TO stranger",
+        user=drifting.master,
+    )
+
+    details = checked(drifting)
+    repair(drifting, looked(drifting))
+
+    assert details["drift"] == [
+        {
+            "role": "stranger",
+            "drift": "beyond",
+            "privilege": "member of audit_role",
+            "statement": "REVOKE audit_role FROM stranger",
+        },
+        {
+            "role": "app_user",
+            "drift": "beyond",
+            "privilege": "SET role = analytics_role",
+            "statement": "ALTER ROLE app_user RESET role",
+        },
+        {
+            "role": "app_user",
+            "drift": "missing",
+            "privilege": "SET role = app_role",
+            "statement": "ALTER ROLE app_user SET role = 'app_role'",
+        },
+    ]
+    assert [
+        (one["role"], one["missing"], one["beyond"])
+        for one in details["roles"]
+        if one["missing"] or one["beyond"]
+    ] == [("app_user", ["SET role = app_role"], ["SET role = analytics_role"])]
 
 
 REFUSED = "RDS then refuses the master's password"
@@ -669,6 +722,126 @@ def test_a_master_that_needs_a_token_is_told(drifting: Site, name: str) -> None:
 
     assert [(one.role, one.privilege) for one in found] == [expected]
     assert after == []
+
+
+PASSWORDS = {
+    "none": "ALTER ROLE app_user PASSWORD NULL",
+    "another one": "ALTER ROLE app_user PASSWORD 'another'",
+}
+
+
+@pytest.mark.parametrize("name", PASSWORDS)
+def test_a_login_without_its_password_is_told(at_head: Site, name: str) -> None:
+    """The catalogue hides passwords from the master: that a login enters is tried."""
+    at_head.query(PASSWORDS[name])
+
+    drift = checked(at_head)["drift"]
+    at_head.cloud.tag_secret("day2/orders/app_user", {"day2:unset": "true"})
+    at_head.run()
+
+    assert [tuple(one.values()) for one in drift] == [
+        (
+            "app_user",
+            "missing",
+            "the password of its secret",
+            (
+                "-- tag the secret day2/orders/app_user day2:unset=true, and run migrate: "
+                "it sets the password"
+            ),
+        )
+    ]
+    assert checked(at_head)["drift"] == []
+
+
+def test_a_login_without_its_secret_is_told(at_head: Site) -> None:
+    """Nobody can log in by a password that nobody knows; the next run makes one."""
+    del at_head.cloud.secrets["day2/orders/app_user"]
+
+    drift = checked(at_head)["drift"]
+    at_head.run()
+
+    assert [(one["role"], one["privilege"]) for one in drift] == [
+        ("app_user", "the password of its secret")
+    ]
+    assert checked(at_head)["drift"] == []
+
+
+def test_what_a_person_allowed_is_not_told(drifting: Site, tmp_path: Path) -> None:
+    """Whoever was given something on purpose is named in the file, in the words of the report."""
+    drifting.query(
+        "GRANT audit_role TO stranger; GRANT SELECT ON audit.database_changes TO stranger;"
+        "GRANT app_role TO grp",
+        user=drifting.master,
+    )
+    file = tmp_path / "promises.toml"
+    file.write_text(
+        '[[allow]]\nrole = "str*"\nprivileges = ["member of audit_role", "SELECT ON TABLE audit.*"]'
+        '\nwhy = "on call"\n'
+    )
+    promises = Promises.load()._replace(allowances=Promises.load(file).allowances)
+    with closing(drifting.connect_as_runner()) as session, reading(session):
+        found = compare(session, promises, made_by(REVISIONS.history)).findings
+    drifting.query(
+        "REVOKE audit_role FROM stranger; REVOKE app_role FROM grp", user=drifting.master
+    )
+
+    assert [(one.role, one.privilege) for one in found] == [("grp", "member of app_role")]
+
+
+# What an application brings that lives beside us, in its own schemas and in public.
+AN_APPLICATION = """
+CREATE ROLE shopkeeper LOGIN; CREATE ROLE reader LOGIN;
+GRANT CREATE ON DATABASE shop TO shopkeeper; GRANT ALL ON SCHEMA public TO shopkeeper;
+ALTER ROLE shopkeeper SET search_path = shop, public;
+ALTER ROLE shopkeeper VALID UNTIL '2040-01-01';
+ALTER DATABASE shop SET timezone = 'UTC'; ALTER DATABASE shop SET work_mem = '8MB';
+ALTER DATABASE shop SET app.tenant = 'x';
+SET ROLE shopkeeper;
+CREATE SCHEMA shop; GRANT USAGE ON SCHEMA shop TO reader, PUBLIC;
+CREATE TABLE shop.orders (id serial PRIMARY KEY, note text); GRANT ALL ON shop.orders TO PUBLIC;
+CREATE TABLE public.things (id int); GRANT SELECT ON public.things TO reader;
+CREATE VIEW public.seen AS SELECT * FROM public.things;
+CREATE FUNCTION public.theirs() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1';
+CREATE FUNCTION shop.touched() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+CREATE TRIGGER touched BEFORE UPDATE ON shop.orders FOR EACH ROW EXECUTE FUNCTION shop.touched();
+ALTER TABLE shop.orders ENABLE ROW LEVEL SECURITY; CREATE POLICY theirs ON shop.orders USING (true);
+ALTER DEFAULT PRIVILEGES IN SCHEMA shop GRANT SELECT ON TABLES TO reader;
+RESET ROLE; SET ROLE app_role;
+CREATE TABLE app_schema.orders (id serial, note text);
+CREATE FUNCTION app_schema.ours() RETURNS int LANGUAGE sql AS 'SELECT 1';
+CREATE TYPE app_schema.mood AS ENUM ('good');
+CREATE TRIGGER audit AFTER INSERT OR UPDATE OR DELETE ON app_schema.orders
+    FOR EACH ROW EXECUTE FUNCTION audit.record_change();
+RESET ROLE;
+"""
+
+
+def test_an_application_beside_is_no_drift(site: Site) -> None:
+    """Nor is an extension, a restart at an earlier revision, or the same once more."""
+    site.run()
+    site.query(AN_APPLICATION)
+    site.query("CREATE EXTENSION pg_stat_statements SCHEMA public; CREATE EXTENSION citext")
+
+    found = [checked(site)["drift"]]
+    site.downgrade("004", "003")
+    found.append(checked(site)["drift"])
+    site.run()
+    found.append(checked(site)["drift"])
+
+    assert found == [[], [], []]
+
+
+def test_a_long_answer_is_cut(drifting: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left out is counted, and said."""
+    monkeypatch.setattr("core.actions.check.MOST_FINDINGS", 2)
+    drifting.query("GRANT ALL ON audit.database_changes TO stranger", user=drifting.master)
+
+    result = drifting.run(Action.CHECK, None)
+    drifting.query("REVOKE ALL ON audit.database_changes FROM stranger", user=drifting.master)
+
+    assert len(result.report.details["drift"]) == 2
+    assert result.report.details["drift_left_out"] >= 5
+    assert result.message.endswith("see drift, which shows the first 2")
 
 
 def test_check_writes_nothing_and_reads_the_catalogue_only(at_head: Site) -> None:
