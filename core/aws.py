@@ -461,6 +461,7 @@ def _instance(found: Mapping[str, Any]) -> Instance:
         dbi_resource_id=found.get("DbiResourceId", ""),
         engine=found.get("Engine", ""),
         status=found.get("DBInstanceStatus", ""),
+        engine_version=found.get("EngineVersion", ""),
         host=endpoint.get("Address"),
         port=endpoint.get("Port"),
         db_name=found.get("DBName"),

@@ -16,6 +16,10 @@ from typing import NamedTuple
 
 from core.outcome import Outcome
 
+# The oldest PostgreSQL whose settings and statements ours are (CREATE OR REPLACE TRIGGER,
+# idle_session_timeout).
+OLDEST_POSTGRESQL = 14
+
 HEAD = "head"
 FLEET = "_fleet"
 
@@ -126,6 +130,7 @@ class Instance(NamedTuple):
     A DB instance as ``DescribeDBInstances`` tells it.
 
     Attributes:
+        engine_version: Such as ``15.18``; RDS says it of every instance.
         replica_of: The instance, or the Multi-AZ DB cluster, that it is a read replica of.
     """
 
@@ -134,6 +139,7 @@ class Instance(NamedTuple):
     dbi_resource_id: str
     engine: str
     status: str
+    engine_version: str = ""
     host: str | None = None
     port: int | None = None
     db_name: str | None = None

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from core.errors import InstanceNotReady, MigrationError, NotReady, Rejected
-from core.model import Instance, ManagedSecret
+from core.model import OLDEST_POSTGRESQL, Instance, ManagedSecret
 from core.settings import Settings
 
 
@@ -56,6 +56,7 @@ SKIPPED = frozenset(
         "not-opted-in",
         "cluster-member",
         "not-postgresql",
+        "old-version",
         "green-copy",
         "read-replica",
         "other-vpc",
@@ -126,6 +127,11 @@ def _why_not(instance: Instance, settings: Settings, *, is_direct: bool) -> _Rea
             f"runs {instance.engine}, not postgres",
         ),
         (
+            _is_old(instance.engine_version),
+            "old-version",
+            f"runs PostgreSQL {instance.engine_version}: day2 needs {OLDEST_POSTGRESQL} or newer",
+        ),
+        (
             is_replica and _GREEN.fullmatch(instance.identifier),
             "green-copy",
             f"is the green copy of {instance.replica_of}",
@@ -147,6 +153,12 @@ def _why_not(instance: Instance, settings: Settings, *, is_direct: bool) -> _Rea
             f"is {instance.status}",
         ),
     )
+
+
+def _is_old(version: str) -> bool:
+    """Say whether *version* is older than what we can work with; an unknown one is not."""
+    major = version.partition(".")[0]
+    return major.isdecimal() and int(major) < OLDEST_POSTGRESQL
 
 
 def _why_later(instance: Instance, secret: ManagedSecret | None) -> _Reasons:
@@ -186,5 +198,7 @@ def refusal(found: Eligibility) -> MigrationError | None:
             return InstanceNotReady(f"{found.message} ({found.reason})")
         case Verdict.SKIP if found.reason == "stopped":
             return NotReady(f"{found.message} ({found.reason}): start the instance")
+        case Verdict.SKIP if found.reason == "old-version":
+            return Rejected(f"instance: {found.message} ({found.reason}): upgrade it first")
         case _:
             return Rejected(f"instance: {found.message} ({found.reason}): name another instance")

@@ -20,8 +20,15 @@ from typing import Any
 import psycopg2
 from psycopg2 import _psycopg, extensions
 
-from core.errors import MigrationError, NotReady, RunFailed, Unreachable, UntrustedServer
-from core.model import Database
+from core.errors import (
+    MigrationError,
+    NotReady,
+    Rejected,
+    RunFailed,
+    Unreachable,
+    UntrustedServer,
+)
+from core.model import OLDEST_POSTGRESQL, Database
 
 # PostgreSQL documentation, "Message Formats": SSLRequest.
 _SSL_REQUEST = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"
@@ -104,7 +111,22 @@ def _tls(plain: socket.socket, database: Database) -> MigrationError | None:
         return UntrustedServer(f"TLS with {where} failed ({error.reason}); no password was sent")
 
 
-def _server_code(parameters: dict[str, Any], timeout_seconds: float) -> str | None:
+def too_old(server_version: int, host: str) -> Rejected | None:
+    """
+    Return what it means that *host* lets us in without our settings, which it refused.
+
+    *server_version* is libpq's (PQserverVersion): 130012 for 13.12.
+    """
+    major = server_version // 10000
+    if major >= OLDEST_POSTGRESQL:
+        return None
+    return Rejected(
+        f"{host} runs PostgreSQL {major}, and day2 needs {OLDEST_POSTGRESQL} or newer: "
+        "upgrade it first"
+    )
+
+
+def _server_code(parameters: dict[str, Any], timeout_seconds: float) -> MigrationError | str | None:
     """Connect once more, to learn the SQLSTATE with which the server refuses."""
     session = None
     try:
@@ -121,7 +143,7 @@ def _server_code(parameters: dict[str, Any], timeout_seconds: float) -> str | No
         found = _SQLSTATE.search(str(error))
         return found.group(1) if found else None
     else:
-        return None
+        return too_old(session.server_version, parameters["host"])
     finally:
         if session is not None:
             session.close()

@@ -18,6 +18,7 @@ def orders() -> Instance:
         dbi_resource_id="db-ORDERS",
         engine="postgres",
         status="available",
+        engine_version="15.18",
         host="orders.abc.us-east-1.rds.amazonaws.com",
         port=5432,
         db_name="shop",

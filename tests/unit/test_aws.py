@@ -66,6 +66,7 @@ DB_INSTANCE = {
     "DBInstanceArn": "arn:aws:rds:us-east-1:123456789012:db:orders",
     "DbiResourceId": "db-ORDERS",
     "Engine": "postgres",
+    "EngineVersion": "15.18",
     "DBInstanceStatus": "available",
     "Endpoint": {"Address": "orders.abc.us-east-1.rds.amazonaws.com", "Port": 5432},
     "DBName": "shop",

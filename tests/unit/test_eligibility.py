@@ -9,6 +9,7 @@ import pytest
 from core.decisions.eligibility import Eligibility, Verdict, eligibility, is_opted_in, refusal
 from core.errors import InstanceNotReady, MigrationError, NotReady, Rejected
 from core.model import Instance, ManagedSecret
+from core.postgres.diagnosis import too_old
 from core.settings import Settings
 
 SOURCE = "arn:aws:rds:us-east-1:123456789012:db:orders"
@@ -24,6 +25,13 @@ CASES: list[tuple[dict[str, Any], Verdict, str]] = [
     ({"cluster": "orders-cluster"}, SKIP, "cluster-member"),
     ({"engine": "aurora-postgresql"}, SKIP, "not-postgresql"),
     ({"engine": "mysql"}, SKIP, "not-postgresql"),
+    ({"engine_version": "11.22-rds.20240418"}, SKIP, "old-version"),
+    ({"engine_version": "13.20"}, SKIP, "old-version"),
+    ({"engine_version": "9.6.24"}, SKIP, "old-version"),
+    ({"engine_version": "14.1"}, USE, "eligible"),
+    ({"engine_version": "18"}, USE, "eligible"),
+    ({"engine_version": ""}, USE, "eligible"),
+    ({"engine_version": "of tomorrow"}, USE, "eligible"),
     ({"replica_of": "orders"}, SKIP, "read-replica"),
     ({"identifier": "orders-green-ab12cd", "replica_of": SOURCE}, SKIP, "green-copy"),
     ({"identifier": "orders-green-ab12cd"}, USE, "eligible"),
@@ -105,6 +113,21 @@ def test_the_tag_is_the_stacks(orders: Instance) -> None:
     assert is_opted_in(orders._replace(tags={"day2-test": "enabled"}), Settings(prefix="day2-test"))
 
 
+@pytest.mark.parametrize(("version", "is_refused"), [(130012, True), (140000, False)])
+def test_an_old_server_that_no_instance_is_known_of_is_refused(
+    version: int, *, is_refused: bool
+) -> None:
+    """It refuses our settings at the start, and would do so for ever."""
+    refused = too_old(version, "db.example")
+
+    assert isinstance(refused, Rejected) is is_refused
+    assert str(refused) == (
+        "db.example runs PostgreSQL 13, and day2 needs 14 or newer: upgrade it first"
+        if is_refused
+        else "None"
+    )
+
+
 @pytest.mark.parametrize(
     ("found", "error", "message"),
     [
@@ -118,6 +141,11 @@ def test_the_tag_is_the_stacks(orders: Instance) -> None:
             Eligibility(SKIP, "stopped", "it is stopped"),
             NotReady,
             "it is stopped (stopped): start the instance",
+        ),
+        (
+            Eligibility(SKIP, "old-version", "it runs PostgreSQL 13"),
+            Rejected,
+            "instance: it runs PostgreSQL 13 (old-version): upgrade it first",
         ),
         (
             Eligibility(SKIP, "read-replica", "it is a replica"),

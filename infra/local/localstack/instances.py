@@ -118,7 +118,10 @@ def _change_creation() -> None:
         instance.port = free_port()
         if _has_server(instance):
             instance.master_username = instance.master_username or DEFAULT_MASTER
-            instance.engine_version = _programs(kwargs.get("engine_version")).version
+        wanted = kwargs.get("engine_version")
+        # Without a wish moto takes 9.3.
+        if instance.engine == "postgres" and (_has_server(instance) or not wanted):
+            instance.engine_version = _programs(wanted).version
 
     @patch(moto.RDSBackend.create_db_instance)
     def _create(fn: Callable[..., Any], backend: Any, db_kwargs: dict[str, Any]) -> Any:
