@@ -27,7 +27,7 @@ class Settings(NamedTuple):
     What the function is set to, and what holds where its environment says nothing.
 
     Attributes:
-        prefix: Of parameter names, tags, secrets and our events' source: the stack's name.
+        prefix: Of parameter names, tags, secrets and our events' source.
         master_secret_name: A pattern with ``{instance}``; empty for none.
         manage_all: Opt in every instance, tagged or not.
         margin_seconds: Of the function's time, kept for reporting.

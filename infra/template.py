@@ -74,7 +74,7 @@ def resolve(parameters: Mapping[str, str] | None = None, path: Path = PATH) -> d
 class _Resolver:
     """Carries out the intrinsic functions that our template uses."""
 
-    def __init__(self, template: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    def __init__(self, template: Mapping[str, Any], values: dict[str, Any]) -> None:
         self.conditions = template["Conditions"]
         self.values = values
 
@@ -103,14 +103,17 @@ class _Resolver:
             case "Fn::GetAtt":
                 return ".".join(argument)
             case "Fn::Sub":
-                return re.sub(r"\$\{([^}]+)\}", lambda found: self._text(found[1]), argument)
+                text, more = argument if isinstance(argument, list) else (argument, {})
+                values = self.values | self.value(more)
+                return re.sub(r"\$\{([^}]+)\}", lambda found: _text(values, found[1]), text)
             case "Fn::If":
                 name, then, otherwise = argument
                 return self.value(then if self.condition(name) else otherwise)
         arguments = self.value(argument)
         match function:
             case "Fn::Equals":
-                return arguments[0] == arguments[1]
+                # All parameters are text.
+                return str(arguments[0]) == str(arguments[1])
             case "Fn::Not":
                 return not arguments[0]
             case "Fn::And":
@@ -121,6 +124,7 @@ class _Resolver:
                 return arguments[1][int(arguments[0])]
         raise ValueError(f"the template uses {function}, which this module does not know yet")
 
-    def _text(self, name: str) -> str:
-        value = self.values.get(name, name)
-        return ",".join(value) if isinstance(value, list) else str(value)
+
+def _text(values: Mapping[str, Any], name: str) -> str:
+    value = values.get(name, name)
+    return ",".join(value) if isinstance(value, list) else str(value)

@@ -5,12 +5,20 @@ from __future__ import annotations
 import fnmatch
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from core.settings import Settings
 from infra import template as cloudformation
+from tests.deployment.conftest import EVERYTHING
+from tests.equipment import documents
+
+ACCOUNTS = "infra/ACCOUNTS.md"
+QUEUES = ("Failures", "Undelivered")
+# StackSets name a member's stack so: StackSet-, the set's name, and a random identifier.
+STACK_OF_A_SET = "StackSet-databases-of-the-payments-team-0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9"
 
 ARN = "arn:aws:{}:us-east-1:000000000000:{}"
 
@@ -298,30 +306,110 @@ def test_a_name_prefix_narrows_the_master_secrets() -> None:
     }
 
 
-def test_two_stacks_share_no_name() -> None:
-    """Every name, pattern and right has the stack's name in it."""
-    one, other = (cloudformation.resolve({"AWS::StackName": name}) for name in ("blue", "green"))
+@pytest.mark.parametrize(
+    "named",
+    [
+        lambda name: {"AWS::StackName": name},
+        lambda name: {"AWS::StackName": STACK_OF_A_SET, "Prefix": name},
+    ],
+    ids=["by the stack's name", "by its prefix"],
+)
+def test_two_stacks_share_no_name(named: Callable[[str], dict[str, str]]) -> None:
+    """Every name, pattern and right has the stack's prefix in it; a tag alone says the stack."""
+    one, other = (cloudformation.resolve(named(name)) for name in ("blue", "green"))
     names = re.compile(r"(\w*Name|Source|Input)$")
 
-    def named(node: Any, path: str = "") -> dict[str, str]:
+    def shown(node: Any, path: str = "") -> dict[str, str]:
         if isinstance(node, dict):
-            return {k: v for key in node for k, v in named(node[key], f"{path}/{key}").items()}
+            return {k: v for key in node for k, v in shown(node[key], f"{path}/{key}").items()}
         if isinstance(node, list):
             return {
-                k: v for i, item in enumerate(node) for k, v in named(item, f"{path}/{i}").items()
+                k: v for i, item in enumerate(node) for k, v in shown(item, f"{path}/{i}").items()
             }
         return {path: str(node)} if names.search(path) else {}
 
     ours = {
         path: value
-        for path, value in named(one).items()
+        for path, value in shown(one).items()
         if not path.endswith(("MetricName", "PolicyName", "ServiceName", "Dimensions/0/Name"))
     }
     assert ours
     for path, value in ours.items():
         refers_to_a_resource_of_the_stack = value.partition(".")[0] in one
         assert "blue" in value or refers_to_a_resource_of_the_stack, path
-        assert named(other)[path] == value.replace("blue", "green")
+        assert shown(other)[path] == value.replace("blue", "green")
+
+
+def test_a_prefix_is_all_that_is_seen_of_a_stack(all_resources: dict[str, Any]) -> None:
+    """But for the tag that says which stack a resource is of."""
+    long = cloudformation.resolve(EVERYTHING | {"AWS::StackName": STACK_OF_A_SET, "Prefix": "day2"})
+    text = json.dumps(long).replace(f'"stack": "{STACK_OF_A_SET}"', '"stack": "day2"')
+
+    text = text.replace(
+        f'"Key": "stack", "Value": "{STACK_OF_A_SET}"', '"Key": "stack", "Value": "day2"'
+    )
+    assert json.loads(text) == all_resources
+
+
+def test_the_longest_prefix_leaves_names_that_aws_takes() -> None:
+    """64 characters for functions and rules, 80 for queues (their API References)."""
+    most = cloudformation.load()["Parameters"]["Prefix"]["MaxLength"]
+    resources = cloudformation.resolve({"Prefix": "p" * most})
+
+    names = [rule.get("RuleName") or rule["Name"] for rule in rules(resources).values()]
+    assert len(resources["Dispatcher"]["Properties"]["FunctionName"]) == 64
+    assert max(map(len, names)) <= 64
+    assert max(len(resources[name]["Properties"]["QueueName"]) for name in QUEUES) <= 80
+
+
+@pytest.mark.parametrize(
+    ("prefix", "is_taken"),
+    [
+        ("", True),
+        ("day2", True),
+        ("Team-A2", True),
+        ("awsome", False),
+        ("SSM", False),
+        ("2day", False),
+        ("a/b", False),
+        ("a.b", False),
+        ("a b", False),
+    ],
+)
+def test_a_prefix_is_one_that_every_service_takes(prefix: str, is_taken: bool) -> None:  # noqa: FBT001
+    """It is part of a parameter's path, and of a function's name."""
+    pattern = cloudformation.load()["Parameters"]["Prefix"]["AllowedPattern"]
+
+    assert bool(re.search(pattern, prefix)) is is_taken
+
+
+@pytest.mark.parametrize(
+    ("minutes", "hours", "rates"),
+    [
+        ("1", "1", ["rate(1 minute)", "rate(1 hour)"]),
+        ("2", "2", ["rate(2 minutes)", "rate(2 hours)"]),
+        ("60", "24", ["rate(60 minutes)", "rate(24 hours)"]),
+    ],
+)
+def test_a_rate_is_one_that_eventbridge_takes(minutes: str, hours: str, rates: list[str]) -> None:
+    """EventBridge User Guide, "Rate expressions": the singular for 1, and for nothing else."""
+    found = rules(cloudformation.resolve({"SweepMinutes": minutes, "FullSweepHours": hours}))
+
+    assert [found["Sweep"]["Schedule"], found["FullSweep"]["Schedule"]] == rates
+    for name in ("SweepMinutes", "FullSweepHours"):
+        assert cloudformation.load()["Parameters"][name]["MinValue"] == 1
+
+
+def test_the_central_rule_hears_every_member_of_the_stack_set() -> None:
+    """What infra/ACCOUNTS.md writes: the set's prefix is the source that its rule matches."""
+    (command,) = (one for one in documents.commands(ACCOUNTS) if "create-stack-set " in one)
+    given = dict(re.findall(r"ParameterKey=(\w+),ParameterValue=([\w-]+)", command))
+    (rule,) = (json.loads(one) for one in documents.code(ACCOUNTS) if one.startswith('{"source"'))
+
+    member = cloudformation.resolve({"AWS::StackName": STACK_OF_A_SET, "Prefix": given["Prefix"]})
+    variables = member["Dispatcher"]["Properties"]["Environment"]["Variables"]
+    assert rule["source"] == [variables["DAY2_PREFIX"]]
+    assert rule["detail-type"] == ["Migration Succeeded", "Migration Failed"]
 
 
 def test_one_function_and_no_second_version_of_it(resources: dict[str, Any]) -> None:

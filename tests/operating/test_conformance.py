@@ -48,6 +48,7 @@ def parameters(local_aws: LocalAws) -> Iterator[dict[str, str]]:
         "PermissionsBoundaryArn": "arn:aws:iam::aws:policy/PowerUserAccess",
         "ReservedConcurrency": "5",
         "ResultTopic": topic,
+        "ResultTopicKmsKeyArn": KEY,
         "SecretKmsKeyArn": KEY,
         "SubnetIds": ",".join(subnets),
         "Tracing": "true",
@@ -202,7 +203,8 @@ def test_the_processed_template_deploys_without_a_transform(
     local_aws: LocalAws, deployed: dict[str, str]
 ) -> None:
     """What a service-managed StackSet takes (infra/ACCOUNTS.md): plain, with all its parameters."""
-    cloud, member = local_aws.client("cloudformation"), "member"
+    cloud = local_aws.client("cloudformation")
+    prefix, member = "member", "StackSet-databases-of-the-payments-team-0a1b2c3d-4e5f-6071-8293"
     body = cloud.get_template(StackName="day2", TemplateStage="Processed")["TemplateBody"]
     processed = body if isinstance(body, dict) else json.loads(body)
     given = cloud.describe_stacks(StackName="day2")["Stacks"][0]["Parameters"]
@@ -215,10 +217,16 @@ def test_the_processed_template_deploys_without_a_transform(
         TemplateBody=json.dumps(processed),
         Capabilities=["CAPABILITY_IAM"],
         Parameters=[
-            {name: one[name] for name in ("ParameterKey", "ParameterValue")} for one in given
+            {"ParameterKey": key, "ParameterValue": value}
+            for key, value in {
+                **{one["ParameterKey"]: one["ParameterValue"] for one in given},
+                "Prefix": prefix,
+            }.items()
         ],
     )
     cloud.get_waiter("stack_create_complete").wait(StackName=member, WaiterConfig={"Delay": 1})
-    outputs = cloud.describe_stacks(StackName=member)["Stacks"][0]["Outputs"]
-    put_to_sleep(local_aws, member)
-    assert {one["OutputKey"] for one in outputs} == deployed.keys()
+    (stack_of_set,) = cloud.describe_stacks(StackName=member)["Stacks"]
+    outputs = {one["OutputKey"]: one["OutputValue"] for one in stack_of_set["Outputs"]}
+    put_to_sleep(local_aws, prefix)
+    assert outputs.keys() == deployed.keys()
+    assert outputs["FunctionName"] == f"{prefix}-dispatcher"
