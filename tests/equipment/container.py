@@ -12,21 +12,25 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from handlers.application import Application
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVICES = ("rds", "ssm", "secretsmanager", "events")
+SERVICES = ("rds", "ssm", "secretsmanager", "events", "sns")
 
 NEVER_SECONDS = 120.0
 
@@ -36,17 +40,33 @@ class NoAnswer(Exception):
 
 
 @dataclass(frozen=True)
-class Answer:
+class Raised:
     """
-    What came of a call.
+    What the handler raised.
 
     Attributes:
-        response: What the handler returned.
-        error: The class of what it raised, its text, and its outcome if it is one of ours.
+        kind: Its class.
+        outcome: Its code of the contract, if it is one of ours.
+        everything: It and those behind it: their tracebacks, and all that they hold.
+    """
+
+    kind: str
+    text: str
+    outcome: str | None
+    everything: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """
+    What came of a call: what the handler returned, or what it raised.
+
+    Attributes:
+        log: All that was written, on stdout and stderr.
     """
 
     response: dict[str, Any] = field(default_factory=dict)
-    error: tuple[str, str, str | None] | None = None
+    error: Raised | None = None
     log: str = field(default="", repr=False)
 
     @property
@@ -58,7 +78,7 @@ class Answer:
     @property
     def outcome(self) -> str | None:
         """The code of the contract; of what was raised too, since that is logged."""
-        return self.body.get("outcome") if self.error is None else self.error[2]
+        return self.body.get("outcome") if self.error is None else self.error.outcome
 
     def line(self, message: str) -> dict[str, Any]:
         """Return the log line with this *message*, or an empty one."""
@@ -146,7 +166,7 @@ class Call:
 
 
 def _answer(found: dict[str, Any], log: str) -> Answer:
-    return Answer(found["response"] or {}, found["error"] and tuple(found["error"]), log)
+    return Answer(found["response"] or {}, found["error"] and Raised(**found["error"]), log)
 
 
 class Container:
@@ -155,7 +175,12 @@ class Container:
 
     Args:
         variables: The function's environment, and where its AWS is.
+
+    Attributes:
+        latest: The call that was begun last.
     """
+
+    latest: Call
 
     def __init__(self, variables: Mapping[str, str]) -> None:
         self._variables = dict(variables)
@@ -209,7 +234,8 @@ class Container:
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
-        return Call(int(self._read()), folder)
+        self.latest = Call(int(self._read()), folder)
+        return self.latest
 
     def call(self, event: object, **options: Any) -> Answer:
         """Carry out a whole call."""
@@ -232,17 +258,9 @@ class Container:
 
 def main() -> None:
     """Load the function, then fork for each order on standard input."""
-    from core.revisions.runner import Revisions
-    from handlers.application import Application, application
-    from handlers.dispatcher import handler, respond
-    from handlers.reporting import logger, metrics
-
-    class OnAnotherHistory(Application):
-        """The function's own, on another history."""
-
-        @cached_property
-        def revisions(self) -> Revisions:
-            return Revisions(Path(os.environ["HISTORY"]))
+    from handlers.application import application
+    from handlers.dispatcher import handler
+    from handlers.reporting import logger
 
     # As a warm container has them; a connection is opened by none of this.
     warm = application()
@@ -252,37 +270,22 @@ def main() -> None:
 
     def carry_out(order: dict[str, Any]) -> None:
         os.environ.update(order["variables"])
-        handle = handler
-        kind = Application
-        if order["ini"]:
-            os.environ["HISTORY"] = order["ini"]
-            kind = OnAnotherHistory
+        if (level := os.environ.get("POWERTOOLS_LOG_LEVEL", "INFO")) == "DEBUG":
+            # As Lambda's own logging control does at DEBUG: everybody's lines, not only ours.
+            logging.basicConfig(level=logging.DEBUG, stream=sys.stdout)
+        logger.setLevel(level)
         if order["variables"] or order["ini"]:
-            from core.settings import Settings
-
-            ours = kind(Settings.from_env(os.environ))
-            ours.aws._clients.update(warm.aws._clients)
-            # Wrapped as the function's own is.
-            handle = logger.inject_lambda_context(clear_state=True)(
-                metrics.log_metrics(lambda event, context: respond(event, context, lambda: ours))
-            )
-        end = time.monotonic() + order["seconds"]
-        context = SimpleNamespace(
-            aws_request_id=order["request_id"],
-            function_name="day2-dispatcher",
-            memory_limit_in_mb="256",
-            invoked_function_arn="arn:aws:lambda:us-east-1:000000000000:function:day2-dispatcher",
-            get_remaining_time_in_millis=lambda: int((end - time.monotonic()) * 1000),
-        )
+            _make_anew(warm, order["ini"])
         # What the platform does when the time is over, and nobody can catch.
         signal.setitimer(signal.ITIMER_REAL, order["seconds"])
+        context = _context(order)
         answers = []
         for event in order["events"]:
             response, error = None, None
             try:
-                response = handle(event, context)
+                response = handler(event, context)
             except Exception as raised:  # noqa: BLE001 - the platform takes any
-                error = (type(raised).__name__, str(raised), getattr(raised, "outcome", None))
+                error = _told(raised)
             answers.append({"response": response, "error": error})
         file = Path(order["folder"]) / "answer"
         file.with_suffix(".part").write_text(json.dumps(answers))
@@ -301,10 +304,63 @@ def main() -> None:
         log = os.open(Path(order["folder"]) / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(log, 1)
         os.dup2(log, 2)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         try:
             carry_out(order)
         finally:
             os._exit(0)
+
+
+def _make_anew(warm: Application, ini: str | None) -> None:
+    """Make the application of a call that has variables or a history of its own."""
+    from core.aws import Aws
+    from core.revisions.runner import Revisions
+    from handlers.application import application
+
+    application.cache_clear()
+    ours = application()
+    vars(ours)["revisions"] = Revisions(Path(ini)) if ini else warm.revisions
+    vars(ours)["aws"] = Aws(ours.settings, warm.aws._session)
+    # At DEBUG a client tells from its making on.
+    if not logging.getLogger().isEnabledFor(logging.DEBUG):
+        ours.aws._clients.update(warm.aws._clients)
+
+
+def _context(order: Mapping[str, Any]) -> SimpleNamespace:
+    """Return what Lambda hands over beside the event."""
+    end = time.monotonic() + order["seconds"]
+    return SimpleNamespace(
+        aws_request_id=order["request_id"],
+        function_name="day2-dispatcher",
+        memory_limit_in_mb="256",
+        invoked_function_arn="arn:aws:lambda:us-east-1:000000000000:function:day2-dispatcher",
+        get_remaining_time_in_millis=lambda: int((end - time.monotonic()) * 1000),
+    )
+
+
+def _told(error: Exception) -> dict[str, str | None]:
+    """Return the fields of ``Raised``."""
+    return {
+        "kind": type(error).__name__,
+        "text": str(error),
+        "outcome": getattr(error, "outcome", None),
+        "everything": _everything(error),
+    }
+
+
+def _everything(error: BaseException) -> str:
+    """Return all that *error* and those behind it say and hold."""
+    parts = ["".join(traceback.format_exception(error))]
+    seen: list[BaseException] = []
+    queue = [error]
+    while queue:
+        one = queue.pop()
+        if one in seen:
+            continue
+        seen.append(one)
+        parts += [repr(one), repr(one.args), repr(vars(one))]
+        queue += [other for other in (one.__cause__, one.__context__) if other]
+    return "\n".join(parts)
 
 
 if __name__ == "__main__":

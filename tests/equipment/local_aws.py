@@ -49,7 +49,7 @@ def deployed(local_aws: LocalAws) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
-class Function:
+class LocalFunction:
     """A small Lambda function of a test's own."""
 
     aws: LocalAws
@@ -61,13 +61,13 @@ class Function:
 
 
 @pytest.fixture(scope="session")
-def make_function(local_aws: LocalAws) -> Callable[..., Function]:
+def make_function(local_aws: LocalAws) -> Callable[..., LocalFunction]:
     """Make a function from the source of its module, in which ``handler`` takes the event."""
     client = local_aws.client("lambda")
 
     def make(
         source: str, *, timeout_seconds: int = 10, layers: list[dict[str, str]] | None = None
-    ) -> Function:
+    ) -> LocalFunction:
         made = sum(1 for _ in client.list_functions()["Functions"])
         name = f"function-{made}"
         arns = [
@@ -86,7 +86,7 @@ def make_function(local_aws: LocalAws) -> Callable[..., Function]:
             Layers=arns,
         )
         client.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 1})
-        return Function(local_aws, name)
+        return LocalFunction(local_aws, name)
 
     return make
 

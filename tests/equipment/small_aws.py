@@ -2,85 +2,115 @@
 A small AWS on a loopback port: what the function calls, and no more, quick enough to be killed.
 
 The real client library talks to it, so what is proven is the function as it is deployed. Its
-state is plain dictionaries that a test reads and writes; faults are errors that it answers
-with. The whole local AWS (``infra/local``) is for what it cannot show: rules, queues, retries.
+state is plain dictionaries that a test reads and writes; it knows the stages of a secret, fails
+where a test wants it to, and records each call. The whole local AWS (``infra/local``) is for
+what it cannot show: rules, queues, retries.
 """
+
+# ruff: noqa: N802  AWS names its operations
 
 from __future__ import annotations
 
 import json
+import sys
 import threading
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
-from urllib.parse import parse_qs
+from urllib.parse import parse_qsl
 from xml.sax.saxutils import escape
 
 ACCOUNT = "000000000000"
 REGION = "us-east-1"
+# Secrets Manager ends the ARN of each secret by a hyphen and six signs.
+SUFFIX = "-AbCdEf"
+
+# How IAM calls the service: by the prefix of X-Amz-Target, or by the action of a query.
+_TARGETS = {"AmazonSSM": "ssm", "secretsmanager": "secretsmanager", "AWSEvents": "events"}
+_QUERIES = {"DescribeDBInstances": "rds", "Publish": "sns"}
 
 
-class AwsError(Exception):
-    """An error that AWS answers with: its code, and the HTTP status."""
+class Fault(Exception):
+    """An error that AWS answers with: its code, its message, and the HTTP status."""
 
-    def __init__(self, code: str, status: int = 400) -> None:
-        super().__init__(code)
+    def __init__(self, code: str, message: str = "said the small AWS", status: int = 400) -> None:
+        super().__init__(message)
         self.code = code
         self.status = status
 
 
 @dataclass
+class StoredSecret:
+    """A secret: its values by version, the version of each stage, its tags."""
+
+    values: dict[str, str] = field(default_factory=dict, repr=False)
+    stages: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    is_binary: bool = False
+    is_going: bool = False
+
+    def text(self, stage: str = "AWSCURRENT") -> str:
+        """Return the value at *stage*."""
+        return self.values[self.stages[stage]]
+
+    def put(self, text: str, stage: str = "AWSCURRENT", version: str | None = None) -> str:
+        """Store *text* as the version of *stage*."""
+        version = version or str(uuid.uuid4())
+        self.values[version] = text
+        if stage == "AWSCURRENT" and stage in self.stages:
+            self.stages["AWSPREVIOUS"] = self.stages[stage]
+        self.stages[stage] = version
+        return version
+
+
+@dataclass(frozen=True)
+class AwsCall:
+    """One call that arrived: such as ``secretsmanager:GetSecretValue``, with its arguments."""
+
+    action: str
+    arguments: Mapping[str, Any]
+
+
+Hook = Callable[[AwsCall], None]
+
+
+def _nothing(_call: AwsCall) -> None:
+    """Do nothing: the hook where a test has set none."""
+
+
+@dataclass
 class SmallAws:
     """
-    Instances, parameters, secrets and a bus.
+    One account in one region; an action is named as IAM names it.
 
     Attributes:
         instances: Fields of the RDS API's ``DBInstance`` by identifier.
         parameters: Name to ``(type, value)``.
-        secrets: Name to text; *tags* has their tags.
         events: Every entry that was put on the bus, oldest first.
+        published: Subject and message of all that was sent to a topic.
+        calls: Every call, oldest first.
         faults: The error that each call of an action is answered with, such as
-            ``{"PutEvents": AwsError("ThrottlingException")}``.
-        calls: How often each action was called.
+            ``{"events:PutEvents": Fault("ThrottlingException")}``.
+        before: Called with each call before it is carried out; may raise a fault.
+        after: Called with each call when it is done, before its answer is sent.
     """
 
     instances: dict[str, dict[str, Any]] = field(default_factory=dict)
     parameters: dict[str, tuple[str, str]] = field(default_factory=dict)
-    secrets: dict[str, str] = field(default_factory=dict)
-    tags: dict[str, dict[str, str]] = field(default_factory=dict)
+    secrets: dict[str, StoredSecret] = field(default_factory=dict)
     events: list[dict[str, str]] = field(default_factory=list)
-    faults: dict[str, AwsError] = field(default_factory=dict)
-    calls: dict[str, int] = field(default_factory=dict)
+    published: list[str] = field(default_factory=list)
+    calls: list[AwsCall] = field(default_factory=list)
+    faults: dict[str, Fault] = field(default_factory=dict)
+    before: Hook = _nothing
+    after: Hook = _nothing
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __enter__(self) -> Self:
-        aws = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-                status, kind, answer = aws.answer(self.headers.get("X-Amz-Target"), body)
-                self.send_response(status)
-                self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(len(answer)))
-                self.end_headers()
-                self.wfile.write(answer)
-
-            def log_message(self, *_: object) -> None:
-                """Say nothing: the function's own log tells."""
-
-        class Quiet(ThreadingHTTPServer):
-            daemon_threads = True
-            # Eight functions at once, each with a client a service.
-            request_queue_size = 128
-
-            def handle_error(self, *_: object) -> None:
-                """Say nothing of a client that was killed."""
-
-        self._server = Quiet(("127.0.0.1", 0), Handler)
+        self._server = _Quiet(("127.0.0.1", 0), _requests_of(self))
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
         return self
 
@@ -104,11 +134,21 @@ class SmallAws:
     def forget(self) -> None:
         """Become empty."""
         with self._lock:
-            for held in (
-                self.instances, self.parameters, self.secrets, self.tags, self.faults, self.calls,
-            ):  # fmt: skip
+            for held in (self.instances, self.parameters, self.secrets, self.faults):
                 held.clear()
-            self.events.clear()
+            for told in (self.events, self.published, self.calls):
+                told.clear()
+            self.before = self.after = _nothing
+
+    def keep(self, name: str, fields: Mapping[str, object] | str, **tags: str) -> StoredSecret:
+        """Keep a secret that somebody else has made."""
+        self.secrets[name] = kept = StoredSecret(tags=dict(tags))
+        kept.put(fields if isinstance(fields, str) else json.dumps(fields))
+        return kept
+
+    def called(self, action: str) -> list[Mapping[str, Any]]:
+        """Return the arguments of each call of *action*."""
+        return [call.arguments for call in self.calls if call.action == action]
 
     def of_type(self, detail_type: str) -> list[dict[str, Any]]:
         """Return the detail of each event of *detail_type*."""
@@ -118,142 +158,143 @@ class SmallAws:
             if entry["DetailType"] == detail_type
         ]
 
-    def answer(self, target: str | None, body: str) -> tuple[int, str, bytes]:
-        """Answer one call: the HTTP status, the content type and the body."""
-        if target is None:
-            fields = {name: values[0] for name, values in parse_qs(body).items()}
-            action = fields["Action"]
-            try:
-                found = self._do(action, fields)
-            except AwsError as error:
-                text = (
-                    "<ErrorResponse><Error><Type>Sender</Type>"
-                    f"<Code>{error.code}</Code><Message>of the test</Message>"
-                    "</Error></ErrorResponse>"
-                )
-                return error.status, "text/xml", text.encode()
-            text = f"<{action}Response><{action}Result>{found}</{action}Result></{action}Response>"
-            return 200, "text/xml", text.encode()
-        try:
-            found = self._do(target.rpartition(".")[2], json.loads(body))
-        except AwsError as error:
-            found, status = {"__type": error.code, "message": "of the test"}, error.status
-        else:
-            status = 200
-        return status, "application/x-amz-json-1.1", json.dumps(found).encode()
+    def answer(self, action: str, arguments: Mapping[str, Any]) -> Any:
+        """
+        Carry out one call.
 
-    def _do(self, action: str, fields: Mapping[str, Any]) -> Any:
-        actions: dict[str, Callable[[Mapping[str, Any]], Any]] = {
-            "DescribeDBInstances": self._describe,
-            "GetParameters": self._get_parameters,
-            "GetParametersByPath": self._get_by_path,
-            "PutParameter": self._put_parameter,
-            "GetSecretValue": self._get_secret,
-            "DescribeSecret": self._describe_secret,
-            "CreateSecret": self._create_secret,
-            "PutSecretValue": self._put_secret,
-            "TagResource": self._tag,
-            "UntagResource": self._untag,
-            "PutEvents": self._put_events,
-        }
+        Raises:
+            Fault: What AWS would answer, or what the test wants it to.
+        """
+        call = AwsCall(action, arguments)
         with self._lock:
-            self.calls[action] = self.calls.get(action, 0) + 1
-            if action in self.faults:
-                raise self.faults[action]
-            return actions[action](fields)
+            self.calls.append(call)
+        # Outside the lock: a hook may kill a run, and wait until that is gone.
+        self.before(call)
+        if action in self.faults:
+            raise self.faults[action]
+        try:
+            with self._lock:
+                return getattr(self, "_" + action.rpartition(":")[2])(arguments)
+        finally:
+            self.after(call)
 
     # RDS
 
-    def _describe(self, fields: Mapping[str, Any]) -> str:
-        name = fields.get("DBInstanceIdentifier")
-        if name is None:
-            found = list(self.instances.values())
-        elif name in self.instances:
-            found = [self.instances[name]]
-        else:
-            raise AwsError("DBInstanceNotFound", 404)
+    def _DescribeDBInstances(self, asked: Mapping[str, Any]) -> str:
+        name = asked.get("DBInstanceIdentifier")
+        if name is not None and name not in self.instances:
+            raise Fault("DBInstanceNotFound", status=404)
+        found = [self.instances[name]] if name else list(self.instances.values())
         return f"<DBInstances>{''.join(_xml('DBInstance', one) for one in found)}</DBInstances>"
 
     # Parameter Store
 
-    def _entry(self, name: str) -> dict[str, str]:
-        kind, value = self.parameters[name]
-        return {"Name": name, "Type": kind, "Value": value}
-
-    def _get_parameters(self, fields: Mapping[str, Any]) -> Any:
-        names = fields["Names"]
+    def _GetParameters(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        names = asked["Names"]
         return {
-            "Parameters": [self._entry(name) for name in names if name in self.parameters],
+            "Parameters": [self._parameter(name) for name in names if name in self.parameters],
             "InvalidParameters": [name for name in names if name not in self.parameters],
         }
 
-    def _get_by_path(self, fields: Mapping[str, Any]) -> Any:
-        names = [name for name in self.parameters if name.startswith(fields["Path"])]
-        return {"Parameters": [self._entry(name) for name in names]}
+    def _GetParametersByPath(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        names = [name for name in self.parameters if name.startswith(asked["Path"])]
+        return {"Parameters": [self._parameter(name) for name in names]}
 
-    def _put_parameter(self, fields: Mapping[str, Any]) -> Any:
-        self.parameters[fields["Name"]] = (fields["Type"], fields["Value"])
+    def _PutParameter(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        self.parameters[asked["Name"]] = (asked["Type"], asked["Value"])
         return {"Version": 1}
+
+    def _parameter(self, name: str) -> dict[str, Any]:
+        kind, value = self.parameters[name]
+        now = datetime.now(UTC).timestamp()
+        return {"Name": name, "Type": kind, "Value": value, "LastModifiedDate": now}
 
     # Secrets Manager
 
-    def _name(self, fields: Mapping[str, Any]) -> str:
-        name = str(fields["SecretId"]).rpartition(":secret:")[2]
-        if name not in self.secrets:
-            raise AwsError("ResourceNotFoundException")
-        return name
+    def _GetSecretValue(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        name, secret = self._secret(asked)
+        stage = asked.get("VersionStage", "AWSCURRENT")
+        version = asked.get("VersionId") or secret.stages.get(stage)
+        if version is None or version not in secret.values:
+            raise Fault("ResourceNotFoundException")
+        value = (
+            {"SecretBinary": "AAEC"}
+            if secret.is_binary
+            else {"SecretString": secret.values[version]}
+        )
+        return {"Name": name, "ARN": secret_arn(name), "VersionId": version, **value}
 
-    def _get_secret(self, fields: Mapping[str, Any]) -> Any:
-        name = self._name(fields)
-        if fields.get("VersionStage", "AWSCURRENT") != "AWSCURRENT":
-            raise AwsError("ResourceNotFoundException")
-        return {"Name": name, "ARN": secret_arn(name), "SecretString": self.secrets[name]}
-
-    def _describe_secret(self, fields: Mapping[str, Any]) -> Any:
-        name = self._name(fields)
-        tags = [{"Key": key, "Value": value} for key, value in self.tags.get(name, {}).items()]
-        stages = {"1": ["AWSCURRENT"]}
+    def _DescribeSecret(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        name, secret = self._secret(asked, may_be_going=True)
+        stages: dict[str, list[str]] = {}
+        for stage, version in secret.stages.items():
+            stages.setdefault(version, []).append(stage)
         return {
             "Name": name,
             "ARN": secret_arn(name),
-            "Tags": tags,
+            "Tags": [{"Key": key, "Value": value} for key, value in secret.tags.items()],
             "VersionIdsToStages": stages,
+            **({"DeletedDate": datetime.now(UTC).timestamp()} if secret.is_going else {}),
         }
 
-    def _create_secret(self, fields: Mapping[str, Any]) -> Any:
-        name = fields["Name"]
+    def _CreateSecret(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        name = asked["Name"]
         if name in self.secrets:
-            raise AwsError("ResourceExistsException")
-        self.secrets[name] = fields["SecretString"]
-        self.tags[name] = {tag["Key"]: tag["Value"] for tag in fields.get("Tags", [])}
+            going = self.secrets[name].is_going
+            raise Fault("InvalidRequestException" if going else "ResourceExistsException")
+        tags = {tag["Key"]: tag["Value"] for tag in asked.get("Tags", [])}
+        self.keep(name, asked["SecretString"], **tags)
         return {"Name": name, "ARN": secret_arn(name)}
 
-    def _put_secret(self, fields: Mapping[str, Any]) -> Any:
-        name = self._name(fields)
-        self.secrets[name] = fields["SecretString"]
-        return {"Name": name, "ARN": secret_arn(name)}
+    def _PutSecretValue(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        name, secret = self._secret(asked)
+        (stage,) = asked.get("VersionStages", ["AWSCURRENT"])
+        version = secret.put(asked["SecretString"], stage, asked.get("ClientRequestToken"))
+        return {"Name": name, "ARN": secret_arn(name), "VersionId": version}
 
-    def _tag(self, fields: Mapping[str, Any]) -> Any:
-        tags = self.tags.setdefault(self._name(fields), {})
-        tags |= {tag["Key"]: tag["Value"] for tag in fields["Tags"]}
+    def _TagResource(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        _, secret = self._secret(asked)
+        secret.tags |= {tag["Key"]: tag["Value"] for tag in asked["Tags"]}
         return {}
 
-    def _untag(self, fields: Mapping[str, Any]) -> Any:
-        tags = self.tags.setdefault(self._name(fields), {})
-        for key in fields["TagKeys"]:
-            tags.pop(key, None)
+    def _UntagResource(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        _, secret = self._secret(asked)
+        for key in asked["TagKeys"]:
+            secret.tags.pop(key, None)
         return {}
 
-    # EventBridge
+    def _secret(
+        self, asked: Mapping[str, Any], *, may_be_going: bool = False
+    ) -> tuple[str, StoredSecret]:
+        name = str(asked["SecretId"])
+        if name.startswith("arn:"):
+            name = name.rpartition(":secret:")[2].removesuffix(SUFFIX)
+        if name not in self.secrets:
+            raise Fault("ResourceNotFoundException")
+        if self.secrets[name].is_going and not may_be_going:
+            raise Fault("InvalidRequestException", "it was marked for deletion")
+        return name, self.secrets[name]
 
-    def _put_events(self, fields: Mapping[str, Any]) -> Any:
-        self.events += fields["Entries"]
-        return {"FailedEntryCount": 0, "Entries": [{"EventId": "1"} for _ in fields["Entries"]]}
+    # EventBridge and SNS
+
+    def _PutEvents(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        self.events += asked["Entries"]
+        entries = [{"EventId": str(uuid.uuid4())} for _ in asked["Entries"]]
+        return {"FailedEntryCount": 0, "Entries": entries}
+
+    def _Publish(self, asked: Mapping[str, Any]) -> str:
+        self.published.append(f"{asked['Subject']}\n{asked['Message']}")
+        return "<MessageId>1</MessageId>"
+
+
+def arn(service: str, resource: str) -> str:
+    """Return the ARN of a *resource* in this account: such as ``db:orders`` of ``rds``."""
+    return f"arn:aws:{service}:{REGION}:{ACCOUNT}:{resource}"
 
 
 def secret_arn(name: str) -> str:
     """Return the ARN of the secret *name*."""
-    return f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{name}"
+    return arn("secretsmanager", f"secret:{name}{SUFFIX}")
 
 
 def _xml(name: str, value: Any) -> str:
@@ -268,3 +309,64 @@ def _xml(name: str, value: Any) -> str:
         case _:
             inner = escape(str(value))
     return f"<{name}>{inner}</{name}>"
+
+
+class _Quiet(ThreadingHTTPServer):
+    daemon_threads = True
+    # Eight functions at once, each with a client a service.
+    request_queue_size = 128
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a client that was killed, and all of a call that we do not know."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
+
+
+def _requests_of(aws: SmallAws) -> type[BaseHTTPRequestHandler]:
+    """Return what answers the HTTP requests to *aws*: JSON and query protocol."""
+
+    class Requests(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+            target = self.headers.get("X-Amz-Target")
+            status, kind, text = _by_json(aws, target, body) if target else _by_query(aws, body)
+            data = text.encode()
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing: the calls are recorded."""
+
+    return Requests
+
+
+def _by_json(aws: SmallAws, target: str, body: str) -> tuple[int, str, str]:
+    """Answer a call of the JSON protocol: the HTTP status, the content type and the body."""
+    service, _, operation = target.partition(".")
+    try:
+        status, found = 200, aws.answer(f"{_TARGETS[service]}:{operation}", json.loads(body))
+    except Fault as fault:
+        status, found = fault.status, {"__type": fault.code, "message": str(fault)}
+    return status, "application/x-amz-json-1.1", json.dumps(found)
+
+
+def _by_query(aws: SmallAws, body: str) -> tuple[int, str, str]:
+    """Answer a call of the query protocol."""
+    asked = dict(parse_qsl(body))
+    operation = asked["Action"]
+    try:
+        found = aws.answer(f"{_QUERIES[operation]}:{operation}", asked)
+    except Fault as fault:
+        return fault.status, "text/xml", (
+            "<ErrorResponse><Error><Type>Sender</Type>"
+            f"<Code>{fault.code}</Code><Message>{escape(str(fault))}</Message>"
+            "</Error></ErrorResponse>"
+        )  # fmt: skip
+    return 200, "text/xml", (
+        f"<{operation}Response><{operation}Result>{found}</{operation}Result></{operation}Response>"
+    )  # fmt: skip

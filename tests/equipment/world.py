@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from psycopg2 import sql
+import psycopg2
 
 from core.postgres.session import LOCK_KEY, query
 from infra.local.certificates import Authority
@@ -21,7 +21,8 @@ from infra.local.postgres import Server
 from infra.local.postgres_programs import Programs, find_programs
 from infra.local.state import State
 from tests.equipment.container import Answer, Call, Container
-from tests.equipment.small_aws import SmallAws
+from tests.equipment.site import make_empty
+from tests.equipment.small_aws import SmallAws, arn
 
 ROOT = Path(__file__).resolve().parents[2]
 INSTANCE = "orders"
@@ -29,9 +30,6 @@ DATABASE = "shop"
 MASTER_SECRET = "orders-master"
 LOGINS = ("app_user", "analytics_user", "backup_user")
 HEAD = "004"
-
-# Made with the server, and not by a revision.
-_RDS_ROLES = ("rdsadmin", "rds_superuser", "rds_password", "rds_iam", "rds_replication")
 
 # Short waits: what is proven is that they end, not how long they are by default.
 VARIABLES = {
@@ -109,23 +107,33 @@ class World:
             )
             stack.callback(_remove_if_unused, state)
             stack.callback(server.remove)
-            aws = stack.enter_context(SmallAws())
-            variables = VARIABLES | aws.variables | {"DAY2_CA_FILE": str(folder / "ca.pem")}
-            container = stack.enter_context(Container(variables))
-            yield cls(server, folder / "ca.pem", aws, container, folder, server.port)
+            yield stack.enter_context(cls.on(server, folder / "ca.pem", folder))
+
+    @classmethod
+    @contextmanager
+    def on(cls, server: Server, ca_file: Path, folder: Path) -> Iterator[Self]:
+        """Make an AWS and a container beside *server*; histories are written into *folder*."""
+        with SmallAws() as aws:
+            variables = VARIABLES | aws.variables | {"DAY2_CA_FILE": str(ca_file)}
+            with Container(variables) as container:
+                yield cls(server, ca_file, aws, container, folder, server.port)
 
     def reset(self) -> None:
         """Make the database empty, with a new instance of the same name before it."""
-        self.empty()
+        make_empty(self.server)
         self.aws.forget()
         self.port = self.server.port
+        self.aws.keep(
+            MASTER_SECRET,
+            {"username": self.server.master, "password": self.server.master_password},
+        )
         self.declare_instance()
 
     def declare_instance(self, **changes: Any) -> None:
         """Have AWS tell of the instance, with *changes* to what ``DescribeDBInstances`` says."""
         self.aws.instances[INSTANCE] = {
             "DBInstanceIdentifier": INSTANCE,
-            "DBInstanceArn": f"arn:aws:rds:us-east-1:000000000000:db:{INSTANCE}",
+            "DBInstanceArn": arn("rds", f"db:{INSTANCE}"),
             "DbiResourceId": "db-ORDERS",
             "Engine": "postgres",
             "DBInstanceStatus": "available",
@@ -138,42 +146,6 @@ class World:
                 {"Key": "day2:secret", "Value": MASTER_SECRET},
             ],
         } | changes
-        if MASTER_SECRET not in self.aws.secrets:
-            self.aws.secrets[MASTER_SECRET] = json.dumps(
-                {"username": self.server.master, "password": self.server.master_password}
-            )
-
-    def empty(self) -> None:
-        """Drop all that a run made: schemas and roles, and the database's own settings."""
-        with closing(self.server.superuser()) as session:
-            if not query(session, "SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,)):
-                _execute(session, "CREATE DATABASE {} OWNER {}", DATABASE, self.server.master)
-            _execute(session, "ALTER DATABASE {} RESET ALL", DATABASE)
-            query(
-                session,
-                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s",
-                (DATABASE,),
-            )
-        with closing(self.server.superuser(DATABASE)) as session:
-            schemas = query(
-                session,
-                "SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_'"
-                " AND nspname <> 'information_schema'",
-            )
-            for (name,) in schemas:
-                _execute(session, "DROP SCHEMA {} CASCADE", name)
-            roles = query(
-                session,
-                "SELECT rolname FROM pg_roles WHERE oid >= 16384 AND rolname <> ALL (%s)",
-                ([*_RDS_ROLES, self.server.master],),
-            )
-            for (name,) in roles:
-                _execute(session, "DROP OWNED BY {}; DROP ROLE {}", name, name)
-            query(
-                session,
-                "CREATE SCHEMA public AUTHORIZATION pg_database_owner;"
-                "GRANT USAGE ON SCHEMA public TO PUBLIC",
-            )
 
     def kill_server(self) -> None:
         """Kill the server as a crash of its machine would."""
@@ -194,6 +166,10 @@ class World:
         """Carry out a whole call; by default a direct request to migrate to head."""
         return self.begin(event, **options).answer()
 
+    def migrate(self, target: str = "head", **options: Any) -> Answer:
+        """Migrate to *target*, by a direct request."""
+        return self.call(self.request(target=target), **options)
+
     def request(self, action: str = "migrate", target: str | None = "head", **more: Any) -> Any:
         """Return a direct request for the instance."""
         wanted = {} if target is None else {"target_revision": target}
@@ -210,17 +186,30 @@ class World:
         with closing(self.server.superuser(DATABASE)) as session:
             return query(session, statement, values)
 
+    def login_secret(self, login: str) -> dict[str, Any]:
+        """Return the fields of a login's secret."""
+        name = MASTER_SECRET if login == self.server.master else f"day2/{INSTANCE}/{login}"
+        fields: dict[str, Any] = json.loads(self.aws.secrets[name].text())
+        return fields
+
     def login(self, user: str) -> Any:
         """Connect as *user* with the password in its secret, over verified TLS."""
-        import psycopg2
+        here = {"host": "localhost", "port": self.server.port, "dbname": DATABASE}
+        return self._connect(self.login_secret(user) | here)
 
-        name = MASTER_SECRET if user == self.server.master else f"day2/{INSTANCE}/{user}"
+    def who_logs_in(self, login: str, password: str | None = None) -> str:
+        """Log in where and as the secret of *login* says, and return who that is."""
+        fields = self.login_secret(login)
+        with closing(self._connect(fields | ({"password": password} if password else {}))) as one:
+            return str(query(one, "SELECT session_user")[0][0])
+
+    def _connect(self, fields: Mapping[str, Any]) -> Any:
         session = psycopg2.connect(
-            host="localhost",
-            port=self.server.port,
-            dbname=DATABASE,
-            user=user,
-            password=json.loads(self.aws.secrets[name])["password"],
+            host=fields["host"],
+            port=fields["port"],
+            dbname=fields["dbname"],
+            user=fields["username"],
+            password=fields["password"],
             sslmode="verify-full",
             sslrootcert=str(self.ca_file),
         )
@@ -287,7 +276,7 @@ class World:
                     self.login(login).close()
                 except Exception as error:  # noqa: BLE001 - whatever it is, it is a finding
                     found.append(f"{login} cannot log in: {error}")
-        unset = [name for name, tags in self.aws.tags.items() if "day2:unset" in tags]
+        unset = [name for name, one in self.aws.secrets.items() if "day2:unset" in one.tags]
         if unset:
             found.append(f"unset {unset}")
         if self.lock_holders():
@@ -355,7 +344,3 @@ def _remove_if_unused(state: State) -> None:
     with suppress(OSError):
         state.servers.rmdir()
         state.remove()
-
-
-def _execute(session: Any, statement: str, *names: str) -> None:
-    query(session, sql.SQL(statement).format(*map(sql.Identifier, names)).as_string(session))

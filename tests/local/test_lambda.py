@@ -6,9 +6,9 @@ import signal
 import time
 from collections.abc import Callable
 
-from tests.equipment.local_aws import Function
+from tests.equipment.local_aws import LocalFunction
 
-MakeFunction = Callable[..., Function]
+MakeFunction = Callable[..., LocalFunction]
 
 
 def test_response_and_whole_log_of_the_call_come_back(make_function: MakeFunction) -> None:

@@ -12,7 +12,7 @@ import pytest
 from infra.local import processes, workflow
 from infra.local.local_aws import LocalAws, interpreter
 from infra.local.state import State, free_port
-from tests.equipment.local_aws import Function
+from tests.equipment.local_aws import LocalFunction
 
 # Those with a second local AWS, too.
 pytestmark = pytest.mark.local_aws
@@ -66,7 +66,7 @@ def another_aws() -> Iterator[LocalAws]:
 
 
 def test_nothing_listens_but_on_loopback(
-    local_aws: LocalAws, make_function: Callable[..., Function]
+    local_aws: LocalAws, make_function: Callable[..., LocalFunction]
 ) -> None:
     """LocalStack, the functions' Runtime APIs, PostgreSQL and the TLS front."""
     make_function("def handler(event, context): pass").invoke()
@@ -117,7 +117,7 @@ def test_killed_localstack_is_cleaned_up_after(another_aws: LocalAws) -> None:
 
 
 def test_objects_and_code_lie_in_the_state_folder(
-    local_aws: LocalAws, make_function: Callable[..., Function]
+    local_aws: LocalAws, make_function: Callable[..., LocalFunction]
 ) -> None:
     """Two users, or two checkouts, must not meet in a folder of /tmp."""
     s3 = local_aws.client("s3")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -169,7 +168,6 @@ def as_the_older_tool(world: World) -> dict[str, str]:
     for login in LOGINS:
         world.query(f"ALTER ROLE {login} PASSWORD 'changeme'")
         world.aws.secrets.pop(f"day2/{INSTANCE}/{login}")
-        world.aws.tags.pop(f"day2/{INSTANCE}/{login}")
     world.aws.parameters.clear()
     world.declare("004")
     return dict.fromkeys(LOGINS, "changeme")
@@ -190,12 +188,9 @@ def test_adopt_takes_over(world: World) -> None:
     assert world.history() == [("adopt", f"00{number}") for number in range(1, 5)]
     for login, password in old.items():
         world.login(login).close()
-        assert json.loads(world.aws.secrets[f"day2/{INSTANCE}/{login}"])["password"] != password
+        assert world.login_secret(login)["password"] != password
         with pytest.raises(psycopg2.OperationalError):
-            psycopg2.connect(
-                host="localhost", port=world.server.port, dbname="shop", user=login,
-                password=password, sslmode="verify-full", sslrootcert=str(world.ca_file),
-            )  # fmt: skip
+            world.who_logs_in(login, password)
     assert ask(world, None, "adopt", "004", "004").outcome == "REJECTED"
 
 

@@ -39,7 +39,7 @@ def test_broken_history(
     assert text in answer.body["message"]
     assert "nothing was touched" in answer.body["message"]
     assert world.query("SELECT to_regnamespace('day2')") == [(None,)]
-    assert "DescribeDBInstances" not in world.aws.calls
+    assert world.aws.called("rds:DescribeDBInstances") == []
 
 
 def test_script_that_cannot_be_loaded_fails_when_it_is_run(

@@ -106,8 +106,8 @@ def test_wrong_way_in(world: World, change: dict[str, str], outcome: str, code: 
     """The SQLSTATE decides what a refused login means; no password is in the answer or the log."""
     world.query("CREATE ROLE stranger LOGIN")
     world.server.set_password("stranger", world.server.master_password)
-    fields = json.loads(world.aws.secrets[MASTER_SECRET])
-    world.aws.secrets[MASTER_SECRET] = json.dumps(fields | change)
+    secret = world.aws.secrets[MASTER_SECRET]
+    secret.put(json.dumps(json.loads(secret.text()) | change))
 
     answer = world.call()
 

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from infra.local.state import free_port
-from tests.equipment.small_aws import AwsError, secret_arn
+from tests.equipment.small_aws import Fault, secret_arn
 from tests.equipment.world import INSTANCE, MASTER_SECRET, World, event
 
 # The slice that a revision needs is 1 s, and the margin 3: this leaves two for waiting.
@@ -144,13 +144,11 @@ def test_managed_secret_that_is_being_made(world: World) -> None:
 
 def test_secret_that_comes_late(world: World) -> None:
     """A young instance's secret may come later; an old instance's is missing at once."""
-    text = world.aws.secrets.pop(MASTER_SECRET)
-    now = datetime.now(UTC).isoformat()
-    world.declare_instance(InstanceCreateTime=now)
-    world.aws.secrets.pop(MASTER_SECRET)
+    secret = world.aws.secrets.pop(MASTER_SECRET)
+    world.declare_instance(InstanceCreateTime=datetime.now(UTC).isoformat())
     call = world.begin()
     call.wait_for_log("it may still come")
-    world.aws.secrets[MASTER_SECRET] = text
+    world.aws.secrets[MASTER_SECRET] = secret
 
     assert call.answer().outcome == "APPLIED"
 
@@ -188,24 +186,21 @@ def test_deadline_ends_the_waiting(world: World) -> None:
 @pytest.mark.parametrize(
     ("action", "code", "outcome"),
     [
-        ("DescribeDBInstances", "AccessDenied", "ACCESS_DENIED"),
-        ("GetSecretValue", "DecryptionFailure", "ACCESS_DENIED"),
-        ("GetSecretValue", "InternalServiceError", "NOT_READY"),
-        ("GetParameters", "AccessDeniedException", "ACCESS_DENIED"),
-        ("CreateSecret", "AccessDeniedException", "FAILED"),
+        ("rds:DescribeDBInstances", "AccessDenied", "ACCESS_DENIED"),
+        ("secretsmanager:GetSecretValue", "DecryptionFailure", "ACCESS_DENIED"),
+        ("secretsmanager:GetSecretValue", "InternalServiceError", "NOT_READY"),
+        ("ssm:GetParameters", "AccessDeniedException", "ACCESS_DENIED"),
+        ("secretsmanager:CreateSecret", "AccessDeniedException", "FAILED"),
     ],
 )
 def test_aws_that_refuses(world: World, action: str, code: str, outcome: str) -> None:
     """What AWS answers is an outcome of the taxonomy that names the call; nothing is half done."""
-    world.aws.faults[action] = AwsError(code)
+    world.aws.faults[action] = Fault(code)
 
     answer = world.call(world.request(target=None), seconds=SHORT_SECONDS)
 
     assert answer.error is None
-    assert answer.outcome in (
-        outcome or "FAILED",
-        "FAILED" if action == "CreateSecret" else outcome,
-    )
+    assert answer.outcome == outcome
     assert action in answer.body["message"]
     assert world.history() == []
     assert world.lock_holders() == []

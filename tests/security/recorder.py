@@ -15,10 +15,9 @@ from urllib.parse import parse_qsl
 from botocore import handlers
 
 from infra.local.state import State
+from tests.equipment.small_aws import AwsCall
 
-Call = tuple[str, dict[str, Any]]
-
-CALLS: list[Call] = []
+CALLS: list[AwsCall] = []
 
 # How IAM calls what botocore calls otherwise.
 _SERVICES = {"secrets-manager": "secretsmanager", "eventbridge": "events"}
@@ -46,21 +45,21 @@ def _record(*, request: Any, event_name: str, **_: Any) -> None:
         _, service, operation = event_name.split(".")
         body = request.body.decode() if isinstance(request.body, bytes) else str(request.body)
         sent = json.loads(body) if body.startswith("{") else dict(parse_qsl(body))
-        CALLS.append((f"{_SERVICES.get(service, service)}:{operation}", sent))
+        CALLS.append(AwsCall(f"{_SERVICES.get(service, service)}:{operation}", sent))
 
 
 def _record_token(*, request: Any, **_: Any) -> None:
     if _is_ours():
         # Its user is a parameter of the stack, whatever a test calls it.
-        CALLS.append(("rds-db:connect", dict(request.data) | {"DBUser": "postgres"}))
+        CALLS.append(AwsCall("rds-db:connect", dict(request.data) | {"DBUser": "postgres"}))
 
 
-def local_calls() -> list[Call]:
+def local_calls() -> list[AwsCall]:
     """Return what the functions of this run's LocalStack have called, if there is one."""
     file = State.of_process().folder / "aws-calls.jsonl"
     if not file.exists():
         return []
     return [
-        (line["action"], line["arguments"])
+        AwsCall(line["action"], line["arguments"])
         for line in map(json.loads, file.read_text().splitlines())
     ]

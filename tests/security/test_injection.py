@@ -22,7 +22,7 @@ from core.model import Action, Declared, Request, TargetSource, Trigger
 from core.operations import login, role
 from handlers.requests import parse
 from tests.equipment.site import Site, make_empty
-from tests.security.world import INSTANCE, MASTER_SECRET, World
+from tests.equipment.world import INSTANCE, MASTER_SECRET, World
 
 NAMES = {
     "a statement": 'a"; DROP ROLE x; --',
@@ -81,14 +81,14 @@ def test_from_revision_is_compared_and_no_more(at_head: Site, name: str) -> None
 )
 def test_database_in_a_tag_is_a_name_and_no_connection_string(world: World, name: str) -> None:
     """A tag that says more than a name finds no database of that name."""
-    world.aws.instances[INSTANCE] = world.instance(
+    world.declare_instance(
         TagList=[
             {"Key": "day2:secret", "Value": MASTER_SECRET},
             {"Key": "day2:database", "Value": NAMES[name]},
         ]
     )
 
-    answer = world.invoke({"instance": INSTANCE, "action": "status"})
+    answer = world.call({"instance": INSTANCE, "action": "status"})
 
     assert answer.outcome == "NOT_FOUND"
     assert "3D000" in answer.body["message"]
@@ -157,7 +157,7 @@ def test_host_of_a_secret_is_one_name(site: Site, host: str) -> None:
 @pytest.mark.parametrize("name", ["a statement", "a path", "unicode"])
 def test_secret_may_be_named_anything(world: World, name: str) -> None:
     """Secrets Manager is asked for just that name, and has none."""
-    answer = world.invoke({"secret_name": NAMES[name], "action": "status"})
+    answer = world.call({"secret_name": NAMES[name], "action": "status"})
 
     assert answer.outcome in ("NOT_FOUND", "REJECTED")
     asked = [call.arguments.get("SecretId") for call in world.aws.calls]

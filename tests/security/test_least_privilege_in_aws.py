@@ -18,15 +18,15 @@ import pytest
 from core.aws import Aws
 from core.settings import Settings
 from infra import template
+from tests.equipment.small_aws import arn, secret_arn
+from tests.equipment.world import INSTANCE, MASTER_SECRET, World
 from tests.security import recorder
-from tests.security.small_aws import ARN, Call
-from tests.security.world import INSTANCE, MASTER_SECRET, World
 
 # Beside those that make calls in the local AWS, so that it is held to theirs as well.
 pytestmark = pytest.mark.local_aws
 
-TOPIC = ARN.format("sns", "results")
-KEY = ARN.format("kms", "key/k")
+TOPIC = arn("sns", "results")
+KEY = arn("kms", "key/k")
 
 # What no call of ours shows, and why the statement is there all the same.
 EXEMPT = {
@@ -46,7 +46,7 @@ STACKS = ("day2", "chaos", "day2-everything")
 EVERYTHING = {
     "IamAuthentication": "true",
     # A hyphen here, a slash there: the tests' own names for secrets that RDS does not manage.
-    "MasterSecretArns": ARN.format("secretsmanager", "secret:*master-*"),
+    "MasterSecretArns": arn("secretsmanager", "secret:*master-*"),
     "MasterSecretKmsKeyArns": KEY,
     "SecretKmsKeyArn": KEY,
     "KmsKeyArn": KEY,
@@ -75,23 +75,23 @@ def accesses(action: str, arguments: Mapping[str, Any]) -> Iterator[Access]:
     match action.partition(":")[0], arguments:
         case "rds", _:
             name = arguments.get("DBInstanceIdentifier", "*")
-            yield Access(action, ARN.format("rds", f"db:{name}"))
+            yield Access(action, arn("rds", f"db:{name}"))
         case "rds-db", _:
-            yield Access(action, ARN.format("rds-db", f"dbuser:db-ORDERS/{arguments['DBUser']}"))
+            yield Access(action, arn("rds-db", f"dbuser:db-ORDERS/{arguments['DBUser']}"))
         case "ssm", {"Names": names}:
             for name in names:
-                yield Access(action, ARN.format("ssm", f"parameter{name}"))
+                yield Access(action, arn("ssm", f"parameter{name}"))
         case "ssm", _:
             name = arguments.get("Name") or arguments["Path"]
-            yield Access(action, ARN.format("ssm", f"parameter{name}"))
+            yield Access(action, arn("ssm", f"parameter{name}"))
         case "secretsmanager", _:
             name = arguments.get("SecretId") or arguments["Name"]
             if not name.startswith("arn:"):
-                name = ARN.format("secretsmanager", f"secret:{name}-AbCdEf")
+                name = secret_arn(name)
             yield Access(action, name, _tags_of(name))
         case "events", _:
             for entry in arguments["Entries"]:
-                bus = ARN.format("events", "event-bus/default")
+                bus = arn("events", "event-bus/default")
                 yield Access(action, bus, {"events:source": entry["Source"]})
         case "sns", _:
             yield Access(action, str(arguments["TopicArn"]))
@@ -102,7 +102,7 @@ def accesses(action: str, arguments: Mapping[str, Any]) -> Iterator[Access]:
 def _tags_of(secret: str) -> dict[str, str]:
     """Return the tag that RDS puts on the secrets that it manages."""
     tag = "secretsmanager:ResourceTag/aws:rds:primaryDBInstanceArn"
-    return {tag: ARN.format("rds", f"db:{INSTANCE}")} if ":secret:rds!" in secret else {}
+    return {tag: arn("rds", f"db:{INSTANCE}")} if ":secret:rds!" in secret else {}
 
 
 def allows(statement: Mapping[str, Any], access: Access) -> bool:
@@ -152,39 +152,37 @@ def made(world: World, monkeypatch: pytest.MonkeyPatch) -> set[Access]:
         monkeypatch.setenv(name, "test")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     managed = {
-        "SecretArn": ARN.format("secretsmanager", "secret:rds!db-1-AbCdEf"),
+        "SecretArn": secret_arn("rds!db-1"),
         "SecretStatus": "active",
     }
     world.aws.keep(
         "rds!db-1",
         {"username": "postgres", "password": world.server.master_password},
-        **{"aws:rds:primaryDBInstanceArn": ARN.format("rds", f"db:{INSTANCE}")},
+        **{"aws:rds:primaryDBInstanceArn": arn("rds", f"db:{INSTANCE}")},
     )
     settings = {"DAY2_RESULT_TOPIC_ARN": TOPIC, "DAY2_ALLOW_ROLLBACK": "true"}
     direct = {"instance": INSTANCE}
-    world.invoke({**direct, "target_revision": "001"}, **settings)
-    world.aws.instances[INSTANCE] = world.instance(TagList=[], MasterUserSecret=managed)
-    world.invoke({**direct, "target_revision": "002"}, **settings)
-    world.invoke({"secret_name": MASTER_SECRET, "action": "status"}, **settings)
-    world.aws.parameters[f"/day2/{INSTANCE}/target-revision"] = "001"
+    world.call({**direct, "target_revision": "001"}, variables=settings)
+    world.declare_instance(TagList=[], MasterUserSecret=managed)
+    world.call({**direct, "target_revision": "002"}, variables=settings)
+    world.call({"secret_name": MASTER_SECRET, "action": "status"}, variables=settings)
+    world.declare("001")
     back = {"action": "rollback", "target_revision": "001", "from_revision": "002"}
-    world.invoke({**direct, **back}, **settings)
-    world.aws.instances[INSTANCE] = world.instance(DbiResourceId="db-2", DBName="postgres")
-    world.invoke({**direct, "target_revision": "001"}, **settings)
-    world.invoke({**direct, "target_revision": "base"}, **settings)
-    world.invoke({**direct, "target_revision": "nonsense"}, **settings)
+    world.call({**direct, **back}, variables=settings)
+    world.declare_instance(DbiResourceId="db-2", DBName="postgres")
+    world.call({**direct, "target_revision": "001"}, variables=settings)
+    world.call({**direct, "target_revision": "base"}, variables=settings)
+    world.call({**direct, "target_revision": "nonsense"}, variables=settings)
     world.aws.secrets[f"day2/{INSTANCE}/app_user"].put('{"username": "app_user", "password": "p"}')
     world.aws.secrets[f"day2/{INSTANCE}/app_user"].tags["day2:unset"] = "true"
-    world.aws.instances[INSTANCE] = world.instance()
-    world.invoke({**direct, "target_revision": "001"}, **settings)
+    world.declare_instance()
+    world.call({**direct, "target_revision": "001"}, variables=settings)
     sweep = {"source": "day2.schedule", "detail-type": "Sweep Requested", "detail": {}}
-    world.invoke(sweep, DAY2_FOLLOW_HEAD="true", **settings)
+    world.call(sweep, variables=settings | {"DAY2_FOLLOW_HEAD": "true"})
     Aws(Settings()).auth_token("localhost", 5432, "postgres")
 
-    calls: list[Call | recorder.Call] = [*world.aws.calls, *recorder.CALLS]
-    pairs = [one if isinstance(one, tuple) else (one.action, one.arguments) for one in calls]
-    pairs += recorder.local_calls()
-    return {access for action, arguments in pairs for access in accesses(action, arguments)}
+    calls = [*world.aws.calls, *recorder.CALLS, *recorder.local_calls()]
+    return {access for call in calls for access in accesses(call.action, call.arguments)}
 
 
 def test_the_role_is_what_the_calls_need(made: set[Access]) -> None:
@@ -244,7 +242,7 @@ def test_no_statement_is_wider_than_its_api() -> None:
         ("events:PutEvents", {"Entries": [{"Source": "aws.rds"}]}),
         ("rds:ModifyDBInstance", {"DBInstanceIdentifier": INSTANCE}),
         ("rds-db:connect", {"DBUser": "rdsadmin"}),
-        ("sns:Publish", {"TopicArn": ARN.format("sns", "other")}),
+        ("sns:Publish", {"TopicArn": arn("sns", "other")}),
     ],
 )
 def test_what_is_not_needed_is_denied(action: str, arguments: dict[str, Any]) -> None:

@@ -12,9 +12,12 @@ import pytest
 from psycopg2 import errors
 
 from core.postgres.session import query
-from tests.security.small_aws import Call, Fault, StoredSecret
-from tests.security.world import INSTANCE, World
+from tests.equipment.container import NoAnswer
+from tests.equipment.small_aws import AwsCall, Fault, StoredSecret
+from tests.equipment.world import INSTANCE, World
 
+# What the container says of a call whose process was killed.
+ENDED = "ended without an answer"
 LOGINS = ("app_user", "analytics_user")
 MIGRATE = {"instance": INSTANCE, "target_revision": "002"}
 
@@ -39,14 +42,14 @@ def secret_name(login: str) -> str:
     return f"day2/{INSTANCE}/{login}"
 
 
-def killer(world: World, action: str, login: str) -> Callable[[Call], None]:
+def killer(world: World, action: str, login: str) -> Callable[[AwsCall], None]:
     """Return a hook that kills the run at a call."""
 
-    def kill(call: Call) -> None:
+    def kill(call: AwsCall) -> None:
         name = call.arguments.get("SecretId", call.arguments.get("Name"))
         if (call.action, name) == (action, secret_name(login)):
             world.aws.before = world.aws.after = lambda _call: None
-            world.function.kill()
+            world.container.latest.kill()
             raise Fault("Killed")
 
     return kill
@@ -70,9 +73,9 @@ def test_run_killed_at_a_call_leaves_a_secret_that_logs_in(
 ) -> None:
     """Right before and right after each call about a secret."""
     setattr(world.aws, when, killer(world, action, login))
-    killed = world.invoke(MIGRATE)
 
-    assert (killed.response, killed.error) == (None, None)
+    with pytest.raises(NoAnswer, match=ENDED):
+        world.call(MIGRATE)
     check_next_run(world)
 
 
@@ -83,7 +86,8 @@ def test_secret_that_was_made_ahead_gets_a_value(world: World, kill_at: str | No
     world.aws.secrets[name] = StoredSecret(tags={"team": "shop"})
     if kill_at:
         world.aws.after = killer(world, f"secretsmanager:{kill_at}", "app_user")
-        world.invoke(MIGRATE)
+        with pytest.raises(NoAnswer, match=ENDED):
+            world.call(MIGRATE)
 
     answer = world.migrate("002")
 
@@ -107,13 +111,13 @@ def test_run_killed_in_its_transaction_leaves_a_secret_that_logs_in(
     """With a role half made and nothing committed; in the second case its secret is there."""
     with closing(world.server.superuser("shop")) as session:
         query(session, f"BEGIN; LOCK TABLE {TABLES[moment]} IN EXCLUSIVE MODE")
-        world.start(MIGRATE, DAY2_RELATION_LOCK_TIMEOUT_MS="20000")
+        call = world.begin(MIGRATE, variables={"DAY2_RELATION_LOCK_TIMEOUT_MS": "20000"})
         wait_for_lock(session, TABLES[moment])
-        world.function.kill()
-        killed = world.function.result()
+        call.kill()
         query(session, "ROLLBACK")
 
-    assert (killed.response, killed.error) == (None, None)
+    with pytest.raises(NoAnswer, match=ENDED):
+        call.answer()
     assert world.query("SELECT 1 FROM pg_roles WHERE rolname LIKE 'app%'") == []
     check_next_run(world)
 
@@ -162,7 +166,7 @@ def test_rotation_half_way_is_not_disturbed(world: World) -> None:
     fields = json.loads(secret.text())
     version = secret.put(json.dumps(fields | {"password": "the next one"}), "AWSPENDING")
 
-    busy = world.migrate("001", DAY2_MINIMUM_SLICE_SECONDS="60")
+    busy = world.migrate("001", variables={"DAY2_MINIMUM_SLICE_SECONDS": "60"})
     before = world.who_logs_in("app_user")
     secret.stages["AWSCURRENT"] = version
     after = world.migrate("001")
@@ -228,7 +232,7 @@ def test_instance_made_again_under_its_name_gets_the_secrets_passwords(world: Wo
     world.migrate("002")
     for login in LOGINS:
         world.server.set_password(login, "as it was in the snapshot")
-    world.aws.instances[INSTANCE] = world.instance(DbiResourceId="db-ORDERS-2")
+    world.declare_instance(DbiResourceId="db-ORDERS-2")
 
     answer = world.migrate("002")
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.security.small_aws import ARN, Call, Fault
-from tests.security.world import INSTANCE, MASTER_SECRET, World
+from tests.equipment.small_aws import AwsCall, Fault, arn, secret_arn
+from tests.equipment.world import INSTANCE, MASTER_SECRET, World
 
 STATUS = {"instance": INSTANCE, "action": "status"}
 MARKER = "marker-of-the-password"
@@ -58,7 +57,7 @@ def test_wrong_secret_is_refused_by_name(world: World, case: str) -> None:
     text, problem = REFUSED[case]
     world.aws.keep(MASTER_SECRET, text)
 
-    answer = world.invoke(STATUS)
+    answer = world.call(STATUS)
 
     assert answer.outcome == "REJECTED"
     assert f"{MASTER_SECRET}" in answer.body["message"]
@@ -70,7 +69,7 @@ def test_binary_secret_is_refused(world: World) -> None:
     """A secret that is no text is none of ours."""
     world.aws.secrets[MASTER_SECRET].is_binary = True
 
-    answer = world.invoke(STATUS)
+    answer = world.call(STATUS)
 
     assert (answer.outcome, "is binary" in answer.body["message"]) == ("REJECTED", True)
 
@@ -79,16 +78,16 @@ def test_missing_secret_is_not_found(world: World) -> None:
     """An old instance's secret that is not there will not come by itself."""
     del world.aws.secrets[MASTER_SECRET]
 
-    answer = world.invoke(STATUS)
+    answer = world.call(STATUS)
 
     assert (answer.outcome, MASTER_SECRET in answer.body["message"]) == ("NOT_FOUND", True)
 
 
 def test_managed_secret_that_is_being_made_is_waited_for(world: World) -> None:
     """RDS says itself when its secret cannot be used yet."""
-    world.aws.instances[INSTANCE] = managed(world, "creating")
+    declare_managed(world, "creating")
 
-    answer = world.invoke(STATUS, DAY2_MINIMUM_SLICE_SECONDS="60")
+    answer = world.call(STATUS, variables={"DAY2_MINIMUM_SLICE_SECONDS": "60"})
 
     assert answer.outcome == "NOT_READY"
     assert "still making" in answer.body["message"]
@@ -96,23 +95,23 @@ def test_managed_secret_that_is_being_made_is_waited_for(world: World) -> None:
 
 def test_impaired_managed_secret_is_used_with_a_warning(world: World) -> None:
     """It has the password still, and somebody has to mend what keeps RDS from rotating it."""
-    world.aws.instances[INSTANCE] = managed(world, "impaired")
+    declare_managed(world, "impaired")
     world.aws.keep(
         "rds!db-1",
         {"username": "postgres", "password": world.server.master_password},
-        **{"aws:rds:primaryDBInstanceArn": ARN.format("rds", f"db:{INSTANCE}")},
+        **{"aws:rds:primaryDBInstanceArn": arn("rds", f"db:{INSTANCE}")},
     )
 
-    answer = world.invoke({"instance": INSTANCE, "target_revision": "001"})
+    answer = world.migrate("001")
 
     assert answer.outcome == "APPLIED"
     assert "secret is impaired" in answer.body["warnings"][0]
 
 
-def managed(world: World, status: str) -> dict[str, Any]:
-    """Return an instance whose master secret RDS keeps, in *status*."""
-    arn = ARN.format("secretsmanager", "secret:rds!db-1-AbCdEf")
-    return world.instance(TagList=[], MasterUserSecret={"SecretArn": arn, "SecretStatus": status})
+def declare_managed(world: World, status: str) -> None:
+    """Have RDS keep the master secret of the instance, in *status*."""
+    secret = {"SecretArn": secret_arn("rds!db-1"), "SecretStatus": status}
+    world.declare_instance(TagList=[], MasterUserSecret=secret)
 
 
 def test_managed_secret_of_another_instance_is_refused(world: World) -> None:
@@ -120,10 +119,10 @@ def test_managed_secret_of_another_instance_is_refused(world: World) -> None:
     world.aws.keep(
         "rds!db-1",
         {"username": "postgres", "password": MARKER},
-        **{"aws:rds:primaryDBInstanceArn": ARN.format("rds", "db:billing")},
+        **{"aws:rds:primaryDBInstanceArn": arn("rds", "db:billing")},
     )
 
-    answer = world.invoke({**STATUS, "secret_name": "rds!db-1"})
+    answer = world.call({**STATUS, "secret_name": "rds!db-1"})
 
     assert answer.outcome == "REJECTED"
     assert "is for instance billing, not orders" in answer.body["message"]
@@ -137,7 +136,7 @@ def test_awkward_password_works(world: World, case: str) -> None:
     try:
         world.aws.keep(MASTER_SECRET, {"username": "postgres", "password": PASSWORDS[case]})
 
-        answer = world.invoke(STATUS)
+        answer = world.call(STATUS)
     finally:
         world.server.set_password("postgres", usual)
 
@@ -150,7 +149,7 @@ def test_rotation_in_the_middle_of_a_run_is_survived(world: World, stage: str) -
     usual = world.server.master_password
     secret = world.aws.secrets[MASTER_SECRET]
 
-    def rotate(call: Call) -> None:
+    def rotate(call: AwsCall) -> None:
         if call.action == "secretsmanager:GetSecretValue":
             world.aws.after = lambda _call: None
             world.server.set_password("postgres", "the next one")
@@ -158,16 +157,13 @@ def test_rotation_in_the_middle_of_a_run_is_survived(world: World, stage: str) -
 
     world.aws.after = rotate
     try:
-        answer = world.invoke(STATUS)
+        answer = world.call(STATUS)
     finally:
         world.server.set_password("postgres", usual)
 
     assert answer.outcome == "STATUS"
-    stages = [
-        call.arguments["VersionStage"]
-        for call in world.aws.calls
-        if call.action == "secretsmanager:GetSecretValue"
-    ]
+    asked = world.aws.called("secretsmanager:GetSecretValue")
+    stages = [arguments["VersionStage"] for arguments in asked]
     tried = ["AWSCURRENT", "AWSCURRENT", "AWSPENDING"]
     assert stages == (tried[:2] if stage == "AWSCURRENT" else tried)
 
@@ -176,7 +172,7 @@ def test_wrong_password_is_tried_once_and_named(world: World) -> None:
     """A secret that is just wrong is no rotation: the answer says so, and locks nobody out."""
     world.aws.keep(MASTER_SECRET, GOOD)
 
-    answer = world.invoke(STATUS)
+    answer = world.call(STATUS)
 
     assert answer.outcome == "ACCESS_DENIED"
     assert "28P01" in answer.body["message"]
@@ -187,7 +183,7 @@ def test_denied_secret_is_named(world: World) -> None:
     """What the role may not read is said with the permission that is missing."""
     world.aws.faults["secretsmanager:GetSecretValue"] = Fault("AccessDeniedException")
 
-    answer = world.invoke(STATUS)
+    answer = world.call(STATUS)
 
     assert answer.outcome == "ACCESS_DENIED"
     assert "secretsmanager:GetSecretValue" in answer.body["message"]
@@ -197,12 +193,12 @@ def test_iam_token_is_the_password_and_no_secret_is_read(world: World, tmp_path:
     """With IamAuthentication the master's secret is not asked for, nor needed."""
     del world.aws.secrets[MASTER_SECRET]
 
-    answer = world.invoke(STATUS, DAY2_IAM_AUTHENTICATION="true")
+    answer = world.call(STATUS, variables={"DAY2_IAM_AUTHENTICATION": "true"})
 
     # PostgreSQL without RDS's PAM knows no token: that it refuses the master's password is the
     # proof that a token was sent; what one looks like is tested beside it.
     assert answer.outcome == "ACCESS_DENIED"
     assert "refused the password of postgres" in answer.body["message"]
-    assert "secretsmanager:GetSecretValue" not in [call.action for call in world.aws.calls]
+    assert world.aws.called("secretsmanager:GetSecretValue") == []
     assert "X-Amz-Signature" not in json.dumps(answer.response) + answer.log
     assert tmp_path

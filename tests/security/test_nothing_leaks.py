@@ -15,9 +15,9 @@ import pytest
 from core.errors import Outcome
 from core.model import Action
 from core.postgres.session import LOCK_KEY, query
-from tests.security.function import Answer
-from tests.security.small_aws import Fault
-from tests.security.world import INSTANCE, MASTER_SECRET, World
+from tests.equipment.container import Answer
+from tests.equipment.small_aws import Fault
+from tests.equipment.world import INSTANCE, MASTER_SECRET, World
 
 # With every sign that one could want to encode, so that each encoding would be another text.
 MASTER_PASSWORD = "Marker'master%p@ss:/?#ü"
@@ -58,7 +58,7 @@ def at(revision: str, *, declared: str | None = None) -> Prepare:
     def prepare(world: World) -> None:
         world.migrate(revision)
         if declared:
-            world.aws.parameters[f"/day2/{INSTANCE}/target-revision"] = declared
+            world.declare(declared)
 
     return prepare
 
@@ -79,14 +79,12 @@ def rotation_half_way(world: World) -> None:
 
 def no_tls(world: World) -> None:
     """Have RDS tell an address, for which the certificate is not."""
-    world.aws.instances[INSTANCE] = world.instance(
-        Endpoint={"Address": "127.0.0.1", "Port": world.server.port}
-    )
+    world.declare_instance(Endpoint={"Address": "127.0.0.1", "Port": world.server.port})
 
 
 def not_up(world: World) -> None:
     """Have RDS tell a port on which nobody listens."""
-    world.aws.instances[INSTANCE] = world.instance(Endpoint={"Address": "localhost", "Port": 1})
+    world.declare_instance(Endpoint={"Address": "localhost", "Port": 1})
 
 
 def broken_secret(world: World) -> None:
@@ -250,7 +248,7 @@ def assert_clean(world: World, *answers: Answer) -> None:
     }
     for number, answer in enumerate(answers):
         places[f"response {number}"] = json.dumps(answer.response, ensure_ascii=False)
-        places[f"exception {number}"] = answer.error or ""
+        places[f"exception {number}"] = answer.error.everything if answer.error else ""
         places[f"log {number}"] = answer.log
     for place, text in places.items():
         for marker in markers(world):
@@ -281,12 +279,12 @@ def test_no_secret_is_seen_anywhere(marked: World, name: str) -> None:
     prepare(marked)
     marked.aws.calls.clear()
 
-    answers = [marked.invoke(event, **settings)]
+    answers = [marked.call(event, variables=settings)]
 
     assert answers[0].outcome == outcome.value, answers[0].body["message"]
     assert ("DEBUG:" in answers[0].log) is bool(marked.aws.calls)
     if outcome.status_code >= 400:
-        answers.append(marked.invoke({**event, "raise_on_failure": True}, **settings))
+        answers.append(marked.call({**event, "raise_on_failure": True}, variables=settings))
         assert answers[1].error
     assert_clean(marked, *answers)
 
@@ -308,7 +306,9 @@ def test_no_secret_is_seen_while_it_runs(marked: World) -> None:
         closing(marked.server.superuser("shop")) as other,
     ):
         query(session, "BEGIN; LOCK TABLE pg_db_role_setting IN EXCLUSIVE MODE")
-        marked.start(request(target_revision="001"), DAY2_RELATION_LOCK_TIMEOUT_MS="20000")
+        call = marked.begin(
+            request(target_revision="001"), variables={"DAY2_RELATION_LOCK_TIMEOUT_MS": "20000"}
+        )
         activity = ""
         end = time.monotonic() + 10
         while "ALTER ROLE" not in activity:
@@ -319,12 +319,12 @@ def test_no_secret_is_seen_while_it_runs(marked: World) -> None:
             ["ps", "axeww", "-o", "command"], capture_output=True, text=True, check=True
         ).stdout
         query(session, "ROLLBACK")
-    answer = marked.function.result()
+    answer = call.answer()
 
     assert answer.outcome == "APPLIED"
     assert "'application_name': 'day2'" in activity
     # The environment of the function itself is seen there, as it should be.
-    assert "DAY2_CA_FILE=" in processes or "tests.security.function" in processes
+    assert "DAY2_CA_FILE=" in processes
     for marker in markers(marked):
         assert marker not in activity + processes
     assert_clean(marked, answer)

@@ -94,3 +94,38 @@ def test_all_tests_are_told_apart_by_marks() -> None:
     }
 
     assert [one for one in constants if "/" in one and one not in documentation] == []
+
+
+# What only a thing of its kind does, so that one under another name is found as well.
+SEAMS = {
+    "X-Amz-Target": "small_aws",  # a server that AWS's clients take for AWS
+    "os.fork(": "container",  # the function, in a process of its own
+}
+
+
+def test_what_is_shared_is_made_in_one_place() -> None:
+    """A second ``World`` or ``SmallAws`` would soon do another thing than the first."""
+    ours = {name: path for path in EQUIPMENT.glob("*.py") for name in classes_of(path)}
+
+    again = [
+        f"{path.relative_to(ROOT)} makes a {name}: use that of {ours[name].relative_to(ROOT)}"
+        for path in FILES
+        for name in classes_of(path)
+        if name in ours and path != ours[name]
+    ]
+    assert {"SmallAws", "World", "Site", "Container", "FakeCloud"} <= set(ours)
+    assert again == []
+
+
+@pytest.mark.parametrize("mark", SEAMS)
+def test_what_stands_in_for_something_is_one_module(mark: str) -> None:
+    """Whatever it is called."""
+    here = Path(__file__)
+    found = [path for path in FILES if path != here and mark in path.read_text()]
+
+    assert found == [EQUIPMENT / f"{SEAMS[mark]}.py"]
+
+
+def classes_of(path: Path) -> list[str]:
+    """Return the classes that the module in *path* defines, those inside functions too."""
+    return re.findall(r"^ *class (\w+)", path.read_text(), re.MULTILINE)
