@@ -27,7 +27,7 @@ REFUSED = {
     ),
     "a password with NUL": (
         json.dumps({"username": "postgres", "password": f"{MARKER}\0"}),
-        "field password: holds a NUL",
+        "field password: contains a NUL",
     ),
     "another instance": (
         json.dumps(GOOD | {"dbInstanceIdentifier": "billing"}),

@@ -182,6 +182,12 @@ SCENES: dict[str, tuple[Prepare, dict[str, object], dict[str, str], Outcome]] = 
     "access denied by the server": (wrong_password, request(), {}, Outcome.ACCESS_DENIED),
     "not found": (nothing, {"instance": "other"}, {}, Outcome.NOT_FOUND),
     "behind": (at("002"), request(target_revision="001"), {}, Outcome.BEHIND_CURRENT),
+    "of another stack": (
+        at("001"),
+        request(target_revision="head"),
+        {"DAY2_PREFIX": "other", "DAY2_MASTER_SECRET_NAME": MASTER_SECRET},
+        Outcome.MANAGED_BY_ANOTHER,
+    ),
     "ahead": (ahead, request(target_revision="head"), {}, Outcome.DB_AHEAD),
     "of another stack": (
         at("002"),
@@ -194,7 +200,8 @@ SCENES: dict[str, tuple[Prepare, dict[str, object], dict[str, str], Outcome]] = 
     "failed before it is committed": (
         faulty("secretsmanager:CreateSecret", "InternalFailure"),
         request(target_revision="head"),
-        {},
+        # It is asked again as long as there is time: five seconds are enough here.
+        {"DAY2_MARGIN_SECONDS": "55"},
         Outcome.NOT_READY,
     ),
     "untrusted": (no_tls, request(), {}, Outcome.UNTRUSTED_SERVER),
