@@ -147,7 +147,7 @@ def test_secret_that_comes_late(world: World) -> None:
     secret = world.aws.secrets.pop(MASTER_SECRET)
     world.declare_instance(InstanceCreateTime=datetime.now(UTC).isoformat())
     call = world.begin()
-    call.wait_for_log("it may still come")
+    call.wait_for_log("it may still appear")
     world.aws.secrets[MASTER_SECRET] = secret
 
     assert call.answer().outcome == "APPLIED"
