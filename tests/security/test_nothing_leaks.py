@@ -182,12 +182,6 @@ SCENES: dict[str, tuple[Prepare, dict[str, object], dict[str, str], Outcome]] = 
     "access denied by the server": (wrong_password, request(), {}, Outcome.ACCESS_DENIED),
     "not found": (nothing, {"instance": "other"}, {}, Outcome.NOT_FOUND),
     "behind": (at("002"), request(target_revision="001"), {}, Outcome.BEHIND_CURRENT),
-    "of another stack": (
-        at("001"),
-        request(target_revision="head"),
-        {"DAY2_PREFIX": "other", "DAY2_MASTER_SECRET_NAME": MASTER_SECRET},
-        Outcome.MANAGED_BY_ANOTHER,
-    ),
     "ahead": (ahead, request(target_revision="head"), {}, Outcome.DB_AHEAD),
     "of another stack": (
         at("002"),
