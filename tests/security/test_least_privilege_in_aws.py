@@ -40,8 +40,8 @@ EXEMPT = {
     "EncryptResults": "SNS uses the key on the function's behalf",
 }
 
-# The stacks that the tests deploy: each has a role of its own, and names by its own name.
-STACKS = ("day2", "chaos", "day2-everything")
+# The stacks that the tests deploy or play: each has a role of its own, and names by its own name.
+STACKS = ("day2", "chaos", "day2-everything", "other")
 
 EVERYTHING = {
     "IamAuthentication": "true",
