@@ -464,6 +464,7 @@ def _instance(found: Mapping[str, Any]) -> Instance:
         engine_version=found.get("EngineVersion", ""),
         host=endpoint.get("Address"),
         port=endpoint.get("Port"),
+        takes_tokens=found.get("IAMDatabaseAuthenticationEnabled", False),
         db_name=found.get("DBName"),
         master_username=found.get("MasterUsername"),
         managed_secret=(

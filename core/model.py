@@ -131,6 +131,7 @@ class Instance(NamedTuple):
 
     Attributes:
         engine_version: Such as ``15.18``; RDS says it of every instance.
+        takes_tokens: Whether IAM database authentication is on.
         replica_of: The instance, or the Multi-AZ DB cluster, that it is a read replica of.
     """
 
@@ -142,6 +143,7 @@ class Instance(NamedTuple):
     engine_version: str = ""
     host: str | None = None
     port: int | None = None
+    takes_tokens: bool = False
     db_name: str | None = None
     master_username: str | None = None
     managed_secret: ManagedSecret | None = None

@@ -41,7 +41,7 @@ class Place(NamedTuple):
     Attributes:
         name: The instance's identifier; where no instance is known, the host.
         instance: ``None`` where only a secret's host is known.
-        secret: The master secret; ``None`` with IAM authentication.
+        secret: The master secret; ``None`` where a token is the password.
         warning: What is wrong with the instance, though it can be used.
     """
 
@@ -72,9 +72,11 @@ def locate(request: Request, directory: Directory, settings: Settings) -> Place:
     if request.instance is not None:
         instance = directory.instance(request.instance)
         warning = _check(instance, request, settings)
-        if settings.iam_authentication and not request.secret_name:
+        secret = None
+        if request.secret_name or not _prefers_token(instance, settings):
+            secret = _master_secret(request, instance, directory, settings)
+        if secret is None:
             return _place_by_token(instance, directory, settings)
-        secret = _master_secret(request, instance, directory, settings)
         credentials = master_credentials(secret)
         _check_owner(secret, credentials, instance, directory)
         return _place(instance, secret, credentials, settings)._replace(warning=warning)
@@ -128,12 +130,27 @@ def master_secret_name(instance: Instance, settings: Settings) -> str | None:
     return instance.managed_secret.arn if instance.managed_secret else None
 
 
+def is_entered_unasked(place: Place, settings: Settings) -> bool:
+    """Say whether a request on the bus, which names no secret, could enter *place* too."""
+    instance = place.instance
+    return instance is not None and (
+        place.secret is None
+        or _prefers_token(instance, settings)
+        or master_secret_name(instance, settings) is not None
+    )
+
+
+def _prefers_token(instance: Instance, settings: Settings) -> bool:
+    return settings.iam_authentication and instance.takes_tokens
+
+
 def _check(instance: Instance, request: Request, settings: Settings) -> str | None:
     """Raise unless *instance* can be migrated now; return what to warn of."""
     managed = instance.managed_secret
     uses_managed_secret = (
         managed is not None
         and not request.secret_name
+        and not _prefers_token(instance, settings)
         and master_secret_name(instance, settings) == managed.arn
     )
     found = eligibility(
@@ -149,14 +166,24 @@ def _check(instance: Instance, request: Request, settings: Settings) -> str | No
 
 def _master_secret(
     request: Request, instance: Instance, directory: Directory, settings: Settings
-) -> Secret:
-    """Read the master secret of *instance*; on a young instance it may still be coming."""
+) -> Secret | None:
+    """
+    Read the master secret of *instance*; ``None`` where it has none and takes IAM tokens.
+
+    On a young instance it may still be coming. RDS does not tell a master without a password
+    (RDS API, CreateDBInstance, "MasterUserAuthenticationType"): that no secret is found is how
+    we know one.
+    """
     name = request.secret_name or master_secret_name(instance, settings)
+    is_named = request.secret_name or f"{settings.prefix}:secret" in instance.tags
     missing: MigrationError
     if name is None:
+        if instance.takes_tokens:
+            return None
         missing = NotFound(
             f"instance {instance.identifier} has no master secret: let RDS manage it, tag the "
-            f"instance {settings.prefix}:secret, or set the parameter MasterSecretName"
+            f"instance {settings.prefix}:secret, or set the parameter MasterSecretName; or turn "
+            "on IAM database authentication, if its master may log in with a token"
         )
     else:
         try:
@@ -166,6 +193,8 @@ def _master_secret(
     made_at = instance.created_at
     if made_at is not None and datetime.now(UTC) - made_at < SECRET_MAY_COME_WITHIN:
         raise InstanceNotReady(f"{missing}; the instance is new, so it may still appear")
+    if instance.takes_tokens and not is_named:
+        return None
     raise missing
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from core.access.locate import Place, master_secret_name
+from core.access.locate import Place, is_entered_unasked
 from core.actions import bus
 from core.actions.apply import apply
 from core.actions.entry import entered
@@ -157,8 +157,5 @@ def _can_carry_on(run: Run, place: Place) -> bool:
     return (
         place.instance is not None
         and is_opted_in(place.instance, run.settings)
-        and (
-            run.settings.iam_authentication
-            or master_secret_name(place.instance, run.settings) is not None
-        )
+        and is_entered_unasked(place, run.settings)
     )

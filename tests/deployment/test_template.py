@@ -83,7 +83,6 @@ RIGHTS = {
     ),
 }
 ON_REQUEST = {
-    "ConnectAsMaster",
     "DecryptMasterSecrets",
     "EncryptFailedEvents",
     "EncryptLoginSecrets",

@@ -69,6 +69,7 @@ DB_INSTANCE = {
     "EngineVersion": "15.18",
     "DBInstanceStatus": "available",
     "Endpoint": {"Address": "orders.abc.us-east-1.rds.amazonaws.com", "Port": 5432},
+    "IAMDatabaseAuthenticationEnabled": True,
     "DBName": "shop",
     "MasterUsername": "master",
     "MasterUserSecret": {
@@ -140,7 +141,7 @@ def test_an_instance_is_read(aws: Aws, stub: Stub, orders: Instance) -> None:
         {"DBInstanceIdentifier": "orders"},
     )
 
-    assert aws.instance("orders") == orders
+    assert aws.instance("orders") == orders._replace(takes_tokens=True)
 
 
 def test_an_instance_that_is_being_made_has_little(aws: Aws, stub: Stub) -> None:

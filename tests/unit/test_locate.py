@@ -9,7 +9,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from core.access.locate import Place, locate, master_secret_name, with_password_at
+from core.access.locate import (
+    Place,
+    is_entered_unasked,
+    locate,
+    master_secret_name,
+    with_password_at,
+)
 from core.errors import (
     InstanceNotReady,
     InvalidField,
@@ -27,6 +33,7 @@ DIRECT = Request(Trigger.DIRECT, instance="orders")
 EVENT = Request(Trigger.INSTANCE, instance="orders")
 BARE = Request(Trigger.DIRECT, secret_name="orders-master")
 HOST = "orders.abc.us-east-1.rds.amazonaws.com"
+TOKEN = f"token for master at {HOST}:5432"
 
 
 @dataclass
@@ -278,7 +285,8 @@ def test_an_old_instances_secret_is_missing(made_at: datetime | None, orders: In
 
     assert str(caught.value) == (
         "instance orders has no master secret: let RDS manage it, tag the instance day2:secret, "
-        "or set the parameter MasterSecretName"
+        "or set the parameter MasterSecretName; or turn on IAM database authentication, if its "
+        "master may log in with a token"
     )
 
 
@@ -322,13 +330,82 @@ def test_an_impaired_managed_secret_matters_only_if_it_is_used(orders: Instance)
     assert other.warning is None
 
 
-def test_with_iam_authentication_no_secret_is_read(orders: Instance) -> None:
-    """The password is a token for the master at the instance's endpoint."""
-    place = locate(EVENT, FakeDirectory([orders]), SETTINGS._replace(iam_authentication=True))
+PREFERS_TOKENS = SETTINGS._replace(iam_authentication=True)
+BY_PATTERN = SETTINGS._replace(master_secret_name="{instance}-master")
 
-    token = f"token for master at {HOST}:5432"
-    assert place == Place(
-        "orders", Database(HOST, 5432, "shop", "master", token, "/ca.pem"), orders
+
+def test_a_token_is_for_the_master_at_the_instances_endpoint(orders: Instance) -> None:
+    """No secret is read, and RDS's own may be in any state."""
+    instance = orders._replace(
+        takes_tokens=True, managed_secret=ManagedSecret(managed(orders), "creating")
+    )
+
+    place = locate(EVENT, FakeDirectory([instance]), PREFERS_TOKENS)
+
+    database = Database(HOST, 5432, "shop", "master", TOKEN, "/ca.pem")
+    assert place == Place("orders", database, instance)
+
+
+@pytest.mark.parametrize(
+    ("settings", "takes_tokens", "has_secret", "expected"),
+    [
+        (PREFERS_TOKENS, True, True, TOKEN),
+        (PREFERS_TOKENS, True, False, TOKEN),
+        (PREFERS_TOKENS, False, True, "secret"),
+        (SETTINGS, True, True, "secret"),
+        (SETTINGS, False, True, "secret"),
+        (SETTINGS, True, False, TOKEN),
+        (BY_PATTERN, True, False, TOKEN),
+    ],
+)
+def test_token_or_password_is_decided_by_instance(
+    settings: Settings, expected: str, orders: Instance, *, takes_tokens: bool, has_secret: bool
+) -> None:
+    """A secret where there is one, else a token where the instance takes them."""
+    instance = orders._replace(
+        takes_tokens=takes_tokens, managed_secret=orders.managed_secret if has_secret else None
+    )
+    directory = FakeDirectory([instance], {managed(orders): {}} if has_secret else {})
+
+    place = locate(EVENT, directory, settings)
+
+    assert place.database.password == expected.replace("secret", f"of {managed(orders)}")
+    assert is_entered_unasked(place, settings)
+
+
+@pytest.mark.parametrize(
+    ("request_", "tags"),
+    [(DIRECT._replace(secret_name="mistyped"), {}), (DIRECT, {"day2:secret": "mistyped"})],
+)
+def test_a_secret_that_somebody_names_has_to_be_there(
+    request_: Request, tags: dict[str, str], orders: Instance
+) -> None:
+    """A token in its place would hide the mistake."""
+    instance = orders._replace(takes_tokens=True, tags=orders.tags | tags)
+
+    with pytest.raises(NotFound, match="mistyped"):
+        locate(request_, FakeDirectory([instance]), SETTINGS)
+
+
+def test_a_secret_by_pattern_may_still_come_to_an_instance_that_takes_tokens(
+    orders: Instance,
+) -> None:
+    """Most masters have a password, and a token for them is refused."""
+    young = orders._replace(takes_tokens=True, created_at=minutes_ago(59))
+
+    with pytest.raises(InstanceNotReady):
+        locate(EVENT, FakeDirectory([young]), BY_PATTERN)
+
+
+def test_a_request_on_the_bus_cannot_enter_with_a_secret_that_only_a_person_named(
+    orders: Instance,
+) -> None:
+    """Neither tag nor pattern names one, and its master has a password."""
+    bare = orders._replace(managed_secret=None, takes_tokens=True)
+    request = DIRECT._replace(secret_name="mine")
+
+    assert not is_entered_unasked(
+        locate(request, FakeDirectory([bare], {"mine": {}}), SETTINGS), SETTINGS
     )
 
 
