@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from core.errors import RunFailed
 from core.settings import ROOT
 
 # Stands for whom the function connects as.
@@ -90,7 +91,12 @@ class Promises(NamedTuple):
     @classmethod
     @cache
     def load(cls, file: Path = ROOT / "alembic" / "promises.toml") -> Promises:
-        """Read *file*, once a container; an absent one promises nothing."""
+        """
+        Read *file*, once a container; an absent one promises nothing.
+
+        Raises:
+            RunFailed: It has a table or a field that nobody reads, or lacks one.
+        """
         if not file.exists():
             return cls()
         # Imported here: to look at a database takes no promise.
@@ -98,23 +104,23 @@ class Promises(NamedTuple):
 
         found = tomllib.loads(file.read_text())
 
-        def entries(kind: str) -> list[dict[str, Any]]:
-            return [
-                {
-                    name: tuple(value) if isinstance(value, list) else value
-                    for name, value in entry.items()
-                }
-                for entry in found.get(kind, [])
-            ]
+        def entries(kind: str, make: type[Any]) -> tuple[Any, ...]:
+            return tuple(_entry(kind, make, entry) for entry in found.pop(kind, []))
 
-        return cls(
-            roles=tuple(PromisedRole(**one) for one in entries("role")),
-            schemas=tuple(PromisedThing(**one) for one in entries("schema")),
-            tables=tuple(PromisedThing(**one) for one in entries("table")),
-            closed=tuple(PromisedThing(**one) for one in entries("closed")),
-            grants=tuple(PromisedGrant(**one) for one in entries("grant")),
-            allowances=tuple(Allowance(**one) for one in entries("allow")),
+        promises = cls(
+            roles=entries("role", PromisedRole),
+            schemas=entries("schema", PromisedThing),
+            tables=entries("table", PromisedThing),
+            closed=entries("closed", PromisedThing),
+            grants=entries("grant", PromisedGrant),
+            allowances=entries("allow", Allowance),
         )
+        if found:
+            raise RunFailed(
+                f"promises.toml: [[{next(iter(found))}]] promises nothing: write [[role]], "
+                "[[schema]], [[table]], [[closed]], [[grant]] or [[allow]]; nothing was touched"
+            )
+        return promises
 
     def up_to(self, applied: Sequence[str]) -> Promises:
         """Return what is promised once the revisions *applied* are."""
@@ -131,3 +137,27 @@ class Promises(NamedTuple):
     def password_logins(self) -> tuple[PromisedRole, ...]:
         """The logins whose passwords are kept in Secrets Manager."""
         return tuple(role for role in self.roles if role.login == "password")
+
+
+def _entry(kind: str, make: type[Any], entry: dict[str, Any]) -> Any:
+    """
+    Return one *entry* of the file.
+
+    Raises:
+        RunFailed: It has a field that nobody reads, or lacks one; the error names it.
+    """
+    fields: tuple[str, ...] = make._fields
+    unknown = [name for name in entry if name not in fields]
+    lacking = [name for name in fields if name not in {*entry, *make._field_defaults}]
+    if unknown or lacking:
+        where = f"promises.toml: [[{kind}]] {entry.get('name', entry.get('to', ''))}".rstrip()
+        problem = f"has {unknown[0]!r}" if unknown else f"lacks {lacking[0]!r}"
+        raise RunFailed(
+            f"{where} {problem}: its fields are {', '.join(fields)}; nothing was touched"
+        )
+    return make(
+        **{
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in entry.items()
+        }
+    )

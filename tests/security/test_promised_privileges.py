@@ -7,7 +7,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import psycopg2
 import pytest
+from psycopg2 import errors
 
 from core.actions.check import check
 from core.drift.catalogue import reading
@@ -842,6 +844,66 @@ def test_a_long_answer_is_cut(drifting: Site, monkeypatch: pytest.MonkeyPatch) -
     assert len(result.report.details["drift"]) == 2
     assert result.report.details["drift_left_out"] >= 5
     assert result.message.endswith("see drift, which shows the first 2")
+
+
+# What whoever may create in a schema of the path could put there, to be found before ours.
+EVIL = """
+CREATE SCHEMA evil;
+CREATE FUNCTION evil.done() RETURNS text LANGUAGE plpgsql
+    AS 'BEGIN RAISE EXCEPTION ''a stranger was called as %'', current_user; END';
+CREATE FUNCTION evil.quote_ident(name) RETURNS text LANGUAGE sql AS 'SELECT evil.done()';
+CREATE FUNCTION evil.starts_with(name, text) RETURNS boolean LANGUAGE sql
+    AS 'SELECT evil.done() IS NULL';
+CREATE FUNCTION evil.replace(text, text, text) RETURNS text LANGUAGE sql AS 'SELECT evil.done()';
+CREATE FUNCTION evil.same(name, name) RETURNS boolean LANGUAGE sql
+    AS 'SELECT evil.done() IS NULL';
+CREATE OPERATOR evil.= (FUNCTION = evil.same, LEFTARG = name, RIGHTARG = name);
+CREATE FUNCTION evil.same(oid, oid) RETURNS boolean LANGUAGE sql
+    AS 'SELECT evil.done() IS NULL';
+CREATE OPERATOR evil.= (FUNCTION = evil.same, LEFTARG = oid, RIGHTARG = oid);
+CREATE FUNCTION evil.joined(text, text) RETURNS text LANGUAGE sql AS 'SELECT evil.done()';
+CREATE OPERATOR evil.|| (FUNCTION = evil.joined, LEFTARG = text, RIGHTARG = text);
+CREATE VIEW evil.pg_roles AS SELECT evil.done() AS rolname;
+GRANT USAGE ON SCHEMA evil TO PUBLIC;
+"""
+FALSE_SETTINGS = (
+    "SET search_path = evil, pg_catalog",
+    "SET quote_all_identifiers = on",
+    "SET standard_conforming_strings = off",
+)
+
+
+def test_nobody_falsifies_what_is_read(drifting: Site) -> None:
+    """No function, operator, view or setting of a stranger's has a say, and the rest is told."""
+    drifting.query(EVIL)
+    drifting.query("GRANT audit_role TO stranger", user=drifting.master)
+    with closing(drifting.connect_as_runner()) as session:
+        for statement in FALSE_SETTINGS:
+            query(session, statement)
+        with pytest.raises(errors.RaiseException):
+            query(session, "SELECT count(*) FROM pg_catalog.pg_class WHERE relname = relname")
+        with reading(session):
+            found = compare(session, Promises.load(), made_by(REVISIONS.history)).findings
+        repair(drifting, found)
+        with reading(session):
+            after = compare(session, Promises.load(), made_by(REVISIONS.history)).findings
+    drifting.query("DROP SCHEMA evil CASCADE")
+
+    assert [one.statement for one in found] == ["REVOKE audit_role FROM stranger"]
+    assert after == []
+
+
+def test_nothing_makes_the_transaction_a_writing_one(at_head: Site) -> None:
+    """Neither a statement, nor a function that sets it back from inside."""
+    with closing(at_head.connect_as_runner()) as session:
+        for statement in (
+            "SET TRANSACTION READ WRITE",
+            "SELECT set_config('transaction_read_only', 'off', false)",
+            "CREATE TABLE public.written ()",
+        ):
+            with pytest.raises(psycopg2.Error) as caught, reading(session):
+                query(session, statement)
+            assert caught.value.pgcode in ("25001", "25006", "22023")
 
 
 def test_check_writes_nothing_and_reads_the_catalogue_only(at_head: Site) -> None:

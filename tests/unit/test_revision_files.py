@@ -155,6 +155,26 @@ def test_an_absent_file_promises_nothing(tmp_path: Path) -> None:
     assert Promises.load(tmp_path / "promises.toml") == Promises()
 
 
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('[[role]]\nname = "a"\nsince = "1"\nact_as = "b"', "[[role]] a has 'act_as': its fields"),
+        ('[[role]]\nname = "a"', "[[role]] a lacks 'since': its fields are name, since"),
+        ('[[allow]]\nrole = "a"', "[[allow]] lacks 'privileges'"),
+        ('[[roles]]\nname = "a"', "[[roles]] promises nothing: write [[role]]"),
+    ],
+)
+def test_a_promise_that_nobody_reads_is_refused(text: str, problem: str, tmp_path: Path) -> None:
+    """A slip of the pen must not promise less than was meant."""
+    file = tmp_path / "promises.toml"
+    file.write_text(text)
+
+    with pytest.raises(RunFailed) as caught:
+        Promises.load(file)
+
+    assert problem in str(caught.value)
+
+
 # What a build may get wrong, each as its files by name: identifier, then what it stands on.
 BROKEN_HISTORIES = {
     "several heads (002 in 002.py, 003 in 003.py)": {"001": None, "002": "001", "003": "001"},
