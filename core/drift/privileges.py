@@ -31,7 +31,7 @@ def compare_privileges(
     ours = {*(one.name for one in promises.schemas), books.SCHEMA}
     closed = {one.name for one in promises.closed}
     for one in catalogue.grants:
-        if _counts(one, names, ours, closed, catalogue):
+        if _counts(one, names, ours, closed, repairs):
             _find(one, repairs, ledger)
     for default in catalogue.defaults:
         if default.to in names or _is_nobodys(default.to, catalogue):
@@ -39,11 +39,11 @@ def compare_privileges(
 
 
 def _counts(
-    one: Grant, names: set[str], ours: set[str], closed: set[str], catalogue: Catalogue
+    one: Grant, names: set[str], ours: set[str], closed: set[str], repairs: Repairs
 ) -> bool:
     """Say whether *one* is ours to judge."""
     if one.to == one.owner:
-        return one.to in names and one.kind == "SCHEMA" and one.name in ours
+        return one.kind == "SCHEMA" and repairs.owners.get(one.name) == one.to in names
     if one.to in names:
         return True
     if one.to == PUBLIC:
@@ -52,10 +52,10 @@ def _counts(
         # What an application lets everybody call is its own, where the schema is not ours.
         is_its_own = one.kind in ("FUNCTION", "PROCEDURE", "TYPE") and one.owner not in (
             *names,
-            catalogue.master,
+            repairs.catalogue.master,
         )
         return one.home in ours or (one.home in closed and not is_its_own)
-    return one.home in ours and _is_nobodys(one.to, catalogue)
+    return one.home in ours and _is_nobodys(one.to, repairs.catalogue)
 
 
 def _is_nobodys(role: str, catalogue: Catalogue) -> bool:

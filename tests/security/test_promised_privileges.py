@@ -306,6 +306,27 @@ BY_THE_MASTER: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
         "ALTER DATABASE shop SET quote_all_identifiers = on",
         [("PUBLIC", "beyond", "SET quote_all_identifiers = on IN DATABASE shop")],
     ),
+    "a login that does not inherit": (
+        "ALTER ROLE analytics_user NOINHERIT",
+        [("analytics_user", "missing", "INHERIT")],
+    ),
+    "a schema of the master's that is a role's": (
+        "ALTER SCHEMA audit OWNER TO app_role",
+        # It goes back without what its owner had in it.
+        [
+            ("app_role", "beyond", "own SCHEMA audit"),
+            ("app_role", "missing", "USAGE ON SCHEMA audit"),
+        ],
+    ),
+    "a function of a stranger's": (
+        (
+            "CREATE FUNCTION app_schema.strange() RETURNS int LANGUAGE sql AS 'SELECT 1';"
+            "GRANT CREATE ON SCHEMA app_schema TO stranger; GRANT stranger TO CURRENT_USER;"
+            "ALTER FUNCTION app_schema.strange() OWNER TO stranger;"
+            "REVOKE stranger FROM CURRENT_USER; REVOKE CREATE ON SCHEMA app_schema FROM stranger"
+        ),
+        [("stranger", "beyond", "own FUNCTION app_schema.strange()")],
+    ),
     "a group that can log in": (
         "ALTER ROLE app_role LOGIN",
         [("app_role", "beyond", "LOGIN")],
@@ -530,6 +551,26 @@ BY_A_SUPERUSER: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
         "GRANT SELECT ON pg_catalog.pg_authid TO analytics_role",
         [("analytics_role", "beyond", "SELECT ON TABLE pg_catalog.pg_authid")],
     ),
+    "everybody on the server acting as a role": (
+        "ALTER ROLE ALL SET role = 'app_role'",
+        [("PUBLIC", "beyond", "SET role = app_role")],
+    ),
+    "a parameter that switches triggers off": (
+        "GRANT SET ON PARAMETER session_replication_role TO app_role",
+        [("app_role", "beyond", "SET ON PARAMETER session_replication_role")],
+    ),
+    "a server program for a login": (
+        "GRANT pg_execute_server_program TO app_user",
+        [("app_user", "beyond", "member of pg_execute_server_program")],
+    ),
+    "a function of the catalogue for a login": (
+        "GRANT EXECUTE ON FUNCTION pg_catalog.pg_read_file(text) TO app_role",
+        [("app_role", "beyond", "EXECUTE ON FUNCTION pg_catalog.pg_read_file(text)")],
+    ),
+    "a database that a role owns": (
+        "ALTER DATABASE shop OWNER TO app_role",
+        [("app_role", "beyond", "own DATABASE shop")],
+    ),
     "a login that passes by row security": (
         "ALTER ROLE backup_user BYPASSRLS",
         [("backup_user", "beyond", "BYPASSRLS")],
@@ -559,7 +600,8 @@ LEFT_OVER = """
 DROP TABLE IF EXISTS public.open, public.mine, analytics.strange, app_schema.new, audit.hidden;
 DROP TABLE IF EXISTS app_schema."a""; DROP ROLE app_user; --";
 DROP TYPE IF EXISTS audit.kind;
-DROP FUNCTION IF EXISTS public.left_over();
+DROP FUNCTION IF EXISTS public.left_over(), app_schema.strange();
+ALTER ROLE ALL RESET role;
 DROP PROCEDURE IF EXISTS app_schema.left_over(integer);
 DROP OWNED BY stranger, grp, outsider, outsiders;
 DROP ROLE stranger, grp, outsider, outsiders;
@@ -634,6 +676,26 @@ def test_drift_is_told_with_the_statement_that_repairs_it(drifting: Site, name: 
     repair(drifting, drift)
 
     assert told(drift) == expected
+    assert looked(drifting) == []
+
+
+def test_an_option_of_a_membership_that_was_taken_is_told(drifting: Site) -> None:
+    """Since 16 each membership has its own; before, inheriting is the member's."""
+    has_options = drifting.query("SELECT current_setting('server_version_num')::int >= 160000")
+    statement, what = (
+        (
+            "GRANT backup_role TO backup_user WITH INHERIT FALSE",
+            "member of backup_role WITH INHERIT",
+        )
+        if has_options[0][0]
+        else ("ALTER ROLE backup_user NOINHERIT", "INHERIT")
+    )
+    drifting.query(statement, user=drifting.master)
+
+    drift = looked(drifting)
+    repair(drifting, drift)
+
+    assert told(drift) == [("backup_user", "missing", what)]
     assert looked(drifting) == []
 
 
