@@ -101,7 +101,8 @@ class _Resolver:
             case "Condition":
                 return self.condition(argument)
             case "Fn::GetAtt":
-                return ".".join(argument)
+                attribute = ".".join(argument)
+                return [f"Zone:{attribute}"] if argument[1] == "DnsEntries" else attribute
             case "Fn::Sub":
                 text, more = argument if isinstance(argument, list) else (argument, {})
                 values = self.values | self.value(more)
@@ -120,6 +121,8 @@ class _Resolver:
                 return all(arguments)
             case "Fn::Join":
                 return arguments[0].join(arguments[1])
+            case "Fn::Split":
+                return arguments[1].split(arguments[0])
             case "Fn::Select":
                 return arguments[1][int(arguments[0])]
         raise ValueError(f"the template uses {function}, which this module does not know yet")

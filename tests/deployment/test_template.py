@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -435,10 +438,61 @@ def test_a_vpc_brings_what_it_needs(all_resources: dict[str, Any]) -> None:
     }
 
 
+def test_endpoints_are_for_us_alone(all_resources: dict[str, Any]) -> None:
+    """
+    Without private DNS no other client of the VPC is led to them; ours asks them by their names.
+
+    botocore reads the variables (its guide, "Service-specific endpoints"). Each client that the
+    code makes is asked, so that a further service would be missed here.
+    """
+    endpoints = {
+        resource["Properties"]["ServiceName"].rpartition(".")[2]: name
+        for name, resource in all_resources.items()
+        if resource["Type"] == "AWS::EC2::VPCEndpoint"
+    }
+    variables = all_resources["Dispatcher"]["Properties"]["Environment"]["Variables"]
+    asked = {
+        service
+        for path in ("core", "handlers")
+        for file in (documents.ROOT / path).rglob("*.py")
+        for service in re.findall(r'_client\("(\w+)"\)', file.read_text())
+    }
+
+    assert asked == set(endpoints)
+    for service, name in endpoints.items():
+        assert all_resources[name]["Properties"]["PrivateDnsEnabled"] is False
+        program = (
+            "import botocore.session, sys\n"
+            "client = botocore.session.get_session().create_client(sys.argv[1])\n"
+            "print(client.meta.endpoint_url, client.meta.region_name)"
+        )
+        given = {key: text for key, text in variables.items() if key.startswith("AWS_")}
+        done = subprocess.run(
+            [sys.executable, "-c", program, service],
+            env={"AWS_DEFAULT_REGION": "eu-west-1", "PATH": os.environ["PATH"], **given},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout.split() == [f"https://{name}.DnsEntries", "eu-west-1"]
+
+
+def test_the_topic_needs_its_endpoint_only_where_there_is_a_topic() -> None:
+    """Else nothing says where one would be."""
+    resources = cloudformation.resolve(EVERYTHING | {"ResultTopic": ""})
+
+    variables = resources["Dispatcher"]["Properties"]["Environment"]["Variables"]
+    assert "TopicEndpoint" not in resources
+    assert "AWS_ENDPOINT_URL_SNS" not in variables
+    assert "AWS_ENDPOINT_URL_RDS" in variables
+
+
 def test_without_a_vpc_there_is_no_network(resources: dict[str, Any]) -> None:
     """The function reaches public instances, and nothing is billed by the hour."""
     assert not [name for name, it in resources.items() if it["Type"].startswith("AWS::EC2::")]
     assert "VpcConfig" not in resources["Dispatcher"]["Properties"]
+    variables = resources["Dispatcher"]["Properties"]["Environment"]["Variables"]
+    assert not [name for name in variables if name.startswith("AWS_")]
 
 
 def test_own_security_groups_are_used() -> None:

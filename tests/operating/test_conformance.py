@@ -8,6 +8,7 @@ them; ``tests/deployment`` holds the template to these.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,6 +19,14 @@ from infra.local import stack
 from infra.local.local_aws import LocalAws
 
 STACK = "day2-everything"
+# botocore's word for a service, and the endpoint's.
+ENDPOINTS = {
+    "EVENTBRIDGE": "events",
+    "RDS": "rds",
+    "SECRETS_MANAGER": "secretsmanager",
+    "SNS": "sns",
+    "SSM": "ssm",
+}
 KEY = "arn:aws:kms:us-east-1:000000000000:key/9e8a0c70-5ba4-4c3f-9d9f-2b1f5c7f6a52"
 
 
@@ -91,13 +100,16 @@ def test_the_function_is_as_written(
     variables = {
         key: value
         for key, value in expected["Environment"]["Variables"].items()
-        if key not in ("DAY2_CA_FILE", "DAY2_SECURITY_GROUP_IDS")
+        if key not in ("DAY2_CA_FILE", "DAY2_SECURITY_GROUP_IDS") and not key.startswith("AWS_")
     }
     assert str(it["MemorySize"]) == str(expected["MemorySize"])
     assert str(it["Timeout"]) == str(expected["Timeout"])
     assert it["Handler"] == expected["Handler"]
     assert variables.items() <= it["Environment"]["Variables"].items()
     assert it["Environment"]["Variables"]["DAY2_SECURITY_GROUP_IDS"].startswith("sg-")
+    for variable, service in ENDPOINTS.items():
+        url = it["Environment"]["Variables"][f"AWS_ENDPOINT_URL_{variable}"]
+        assert re.match(rf"https://vpce-[\w-]+\.{service}\.us-east-1\.vpce\.", url)
     assert it["VpcConfig"]["SubnetIds"] == parameters["SubnetIds"].split(",")
     assert it["TracingConfig"]["Mode"] == "Active"
     assert len(it["Layers"]) == 1
