@@ -10,11 +10,14 @@ LOCKS := $(basename $(notdir $(wildcard infra/requirements/*.in)))
 .PHONY: package
 package: ## Build the zips of the function and its layer for Lambda, with its own Python (PYTHON_FOR_LAMBDA=…)
 	$(call needs,dev)
+	@$(DEV) -m infra.rds_ca --compare
 	@$(DEV) -m infra.package --python $(LAMBDA_PYTHON) --architecture $(ARCHITECTURE)
 
 .PHONY: deploy
 deploy: ## Deploy on AWS: make deploy BUCKET=name [STACK=day2] [PARAMETERS="Name=value …"] [YES=1]
 	@test -n "$(BUCKET)" || { echo 'make deploy BUCKET=name: the bucket for the two zips, in your region' >&2; exit 2; }
+	$(call needs,dev)
+	$(if $(findstring CaFile=,$(PARAMETERS)),,@$(DEV) -m infra.rds_ca --require)
 	@$(MAKE) package
 	@$(DEV) -m infra.account --stack $(STACK) $(if $(YES),--yes )"deploy $(PACKAGE) there"
 	aws s3 cp --recursive --no-progress $(PACKAGE)/upload s3://$(BUCKET)/
@@ -40,6 +43,6 @@ lock: ## Pin all libraries anew, with hashes, from infra/requirements/*.in
 	done
 
 .PHONY: refresh-ca
-refresh-ca: ## Fetch the root certificates of Amazon RDS from AWS's trust store
+refresh-ca: ## Fetch the root certificates of Amazon RDS from AWS's trust stores
 	$(call needs,dev)
 	@$(DEV) -m infra.rds_ca

@@ -1,30 +1,43 @@
 """
 The root certificates of Amazon RDS: which ones we trust, and the file that holds them.
 
+    python -m infra.rds_ca [--from FILE | --compare | --require]
+
 ``core/rds-ca-bundle.pem`` is part of the function's package. This module rewrites it, from AWS's
-own trust store or from any file of PEM certificates, and keeps only what is a root of RDS today.
+own trust stores or from any file of PEM certificates, and keeps only what is a root of RDS today.
 """
 
 from __future__ import annotations
 
 import argparse
+import http.client
 import re
+import sys
 import urllib.request
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+import boto3
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-# Published in the RDS User Guide, "Using SSL/TLS to encrypt a connection to a DB instance".
-TRUST_STORE = "https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem"
+# Published in the RDS User Guide, "Using SSL/TLS to encrypt a connection to a DB instance", each
+# in the edition of its partition.
+TRUST_STORES = {
+    "aws": "https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem",
+    "aws-us-gov": "https://truststore.pki.us-gov-west-1.rds.amazonaws.com/global/global-bundle.pem",
+    "aws-cn": "https://rds-truststore.s3.cn-north-1.amazonaws.com.cn/global/global-bundle.pem",
+}
 BUNDLE = Path(__file__).parents[1] / "core" / "rds-ca-bundle.pem"
+ANSWER_SECONDS = 10
 
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+# Not "Beta" or "Preview": no instance of anybody's has a certificate of theirs.
+_NAME = re.compile(r"Amazon RDS ([a-z]{2,3}(?:-[a-z]+)+-\d+) Root CA \w+ G\d+")
 
 
 def certificates(pem: bytes) -> list[x509.Certificate]:
@@ -38,10 +51,23 @@ def name(certificate: x509.Certificate) -> str:
     return str(common_name.value)
 
 
+def region(certificate: x509.Certificate) -> str | None:
+    """Return the region that the subject's name is about; None where it is about none."""
+    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    found = _NAME.fullmatch(str(names[0].value)) if len(names) == 1 else None
+    return found[1] if found else None
+
+
+def partition(region_name: str) -> str:
+    """Return the partition of a region, of those whose trust store we know."""
+    prefixes = {"us-gov-": "aws-us-gov", "cn-": "aws-cn"}
+    return next((it for prefix, it in prefixes.items() if region_name.startswith(prefix)), "aws")
+
+
 def is_rds_root(certificate: x509.Certificate) -> bool:
-    """Tell whether *certificate* is a CA of Amazon RDS that signed itself."""
+    """Tell whether *certificate* is the CA of Amazon RDS in a region, and signed itself."""
     units = certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATIONAL_UNIT_NAME)
-    if [unit.value for unit in units] != ["Amazon RDS"]:
+    if [unit.value for unit in units] != ["Amazon RDS"] or region(certificate) is None:
         return False
     try:
         certificate.verify_directly_issued_by(certificate)
@@ -77,30 +103,131 @@ def render(roots: Iterable[x509.Certificate]) -> bytes:
     )
 
 
-def main() -> None:
-    """Rewrite the bundle, and say what came and what went."""
-    parser = argparse.ArgumentParser(description="Refresh core/rds-ca-bundle.pem.")
-    parser.add_argument(
-        "--from", dest="source", type=Path, help="a PEM file instead of AWS's trust store"
-    )
-    source: Path | None = parser.parse_args().source
-    if source is None:
-        with urllib.request.urlopen(TRUST_STORE, timeout=30) as answer:
-            pem = answer.read()
-    else:
-        pem = source.read_bytes()
+def ask(store: str) -> list[x509.Certificate]:
+    """
+    Return the roots of RDS in the trust store at the URL *store*, valid today.
 
-    roots = trusted(certificates(pem), datetime.now(UTC))
+    Raises:
+        OSError: It does not answer, or with something else.
+    """
+    try:
+        with urllib.request.urlopen(store, timeout=ANSWER_SECONDS) as answer:  # noqa: S310  ours
+            roots = trusted(certificates(answer.read()), datetime.now(UTC))
+    except (http.client.HTTPException, ValueError) as error:
+        raise OSError(f"an answer that cannot be read ({error!r})") from error
+    if not roots:
+        raise OSError("an answer without a root certificate of Amazon RDS")
+    return roots
+
+
+def regions(bundle: Path = BUNDLE) -> set[str]:
+    """Return the regions that *bundle* has a root of."""
+    return {found for root in certificates(bundle.read_bytes()) if (found := region(root))}
+
+
+def compare(
+    region_name: str | None,
+    bundle: Path = BUNDLE,
+    stores: Mapping[str, str] = TRUST_STORES,
+) -> str:
+    """Say what the trust store of the region's partition has that *bundle* does not, if it can."""
+    name = partition(region_name or "")
+    try:
+        roots = ask(stores[name])
+    except OSError as error:
+        return f"{bundle.name}: not compared with {name}'s trust store, which gave: {error}"
+    held = set(certificates(bundle.read_bytes()))
+    lacking = sorted({it for root in roots if root not in held and (it := region(root))})
+    if not lacking:
+        return f"{bundle.name} has all {len(roots)} roots of {name}'s trust store"
+    return (
+        f"{bundle.name} lacks roots of {name}'s trust store, for {', '.join(lacking)}: "
+        "make refresh-ca, and review the change"
+    )
+
+
+def require(region_name: str | None, bundle: Path = BUNDLE) -> None:
+    """
+    Check that a function in this region can verify the instances there.
+
+    Raises:
+        SystemExit: It could not; the message says what to do.
+    """
+    if region_name is None:
+        raise SystemExit("no region is set: set AWS_REGION to where it is to be deployed")
+    if region_name not in regions(bundle):
+        raise SystemExit(
+            f"core/{bundle.name} has no root certificate of Amazon RDS in {region_name}, so every "
+            "run there would end in UNTRUSTED_SERVER: make refresh-ca where AWS's trust store can "
+            "be reached, or python -m infra.rds_ca --from FILE with its certificates"
+        )
+
+
+def refreshed(
+    before: list[x509.Certificate], stores: Mapping[str, str]
+) -> tuple[list[x509.Certificate], dict[str, OSError]]:
+    """
+    Return the roots of all *stores*, and why some did not answer.
+
+    What the bundle had *before* of the partition of such a store is kept.
+    """
+    found: list[x509.Certificate] = []
+    silent: dict[str, OSError] = {}
+    for name, store in stores.items():
+        try:
+            found += ask(store)
+        except OSError as error:
+            silent[name] = error
+            found += [root for root in before if partition(region(root) or "") == name]
+    return trusted(found, datetime.now(UTC)), silent
+
+
+def write(roots: list[x509.Certificate], bundle: Path) -> None:
+    """
+    Write the *bundle*, and say what came and what went.
+
+    Raises:
+        SystemExit: There is nothing to write.
+    """
     if not roots:
         raise SystemExit("no root certificate of Amazon RDS in there: the bundle is left as it was")
-    before = {name(root) for root in certificates(BUNDLE.read_bytes())}
+    before = {name(root) for root in certificates(bundle.read_bytes())}
     after = {name(root) for root in roots}
-    BUNDLE.write_bytes(render(roots))
+    bundle.write_bytes(render(roots))
     for change, names in (("new", after - before), ("gone", before - after)):
         for root in sorted(names):
             print(f"{change}: {root}")
-    print(f"{BUNDLE.name}: {len(roots)} root certificates")
+    print(f"{bundle.name}: {len(roots)} root certificates")
+
+
+def main(
+    words: list[str], *, bundle: Path = BUNDLE, stores: Mapping[str, str] = TRUST_STORES
+) -> int:
+    """Rewrite the bundle, or see whether it will do; return 0 when it is as AWS has it."""
+    parser = argparse.ArgumentParser(prog="python -m infra.rds_ca", description=__doc__)
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--from", dest="source", type=Path, help="a PEM file, not the trust stores")
+    what.add_argument(
+        "--compare", action="store_true", help="with the trust store of the shell's region"
+    )
+    what.add_argument("--require", action="store_true", help="a root of the shell's region")
+    arguments = parser.parse_args(words)
+    if arguments.compare:
+        print(compare(boto3.session.Session().region_name, bundle, stores), file=sys.stderr)
+    elif arguments.require:
+        require(boto3.session.Session().region_name, bundle)
+    elif arguments.source:
+        found = certificates(arguments.source.read_bytes())
+        write(trusted(found, datetime.now(UTC)), bundle)
+    else:
+        roots, silent = refreshed(certificates(bundle.read_bytes()), stores)
+        for store, error in silent.items():
+            print(f"the trust store of {store} gave: {error}; its roots are kept", file=sys.stderr)
+        if len(silent) == len(stores):
+            return 1
+        write(roots, bundle)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))
