@@ -17,8 +17,6 @@ from infra.local import certificates, postgres, postgres_programs, processes
 from infra.local.state import CHECKOUT, State, free_port, port_is_free
 
 REGION = "us-east-1"
-# LocalStack's account of these keys is 000000000000.
-ACCESS_KEY = "test"
 
 # Where AWS's tools and LocalStack's own look when nobody says otherwise.
 USUAL_PORT = 4566
@@ -64,10 +62,11 @@ class LocalAws:
 
     def environment(self) -> dict[str, str]:
         """Return the variables that any AWS client, and libpq, need to use it."""
+        endpoint_url, keys = self.endpoint_url, self.state.keys()
         return {
-            "AWS_ENDPOINT_URL": self.endpoint_url,
-            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
-            "AWS_SECRET_ACCESS_KEY": ACCESS_KEY,
+            "AWS_ENDPOINT_URL": endpoint_url,
+            "AWS_ACCESS_KEY_ID": keys.access_key_id,
+            "AWS_SECRET_ACCESS_KEY": keys.secret_access_key,
             "AWS_DEFAULT_REGION": REGION,
             "AWS_REGION": REGION,
             "AWS_EC2_METADATA_DISABLED": "true",
@@ -81,12 +80,13 @@ class LocalAws:
         import boto3
         from botocore.config import Config
 
+        endpoint_url, keys = self.endpoint_url, self.state.keys()
         return boto3.client(
             service,
-            endpoint_url=self.endpoint_url,
+            endpoint_url=endpoint_url,
             region_name=REGION,
-            aws_access_key_id=ACCESS_KEY,
-            aws_secret_access_key=ACCESS_KEY,
+            aws_access_key_id=keys.access_key_id,
+            aws_secret_access_key=keys.secret_access_key,
             # An invoke that is tried again behind the caller's back migrates twice.
             config=Config(retries={"total_max_attempts": 1}, read_timeout=900),
         )
@@ -106,7 +106,9 @@ class LocalAws:
             certificates.ensure(self.state.tls)
             port = port or (USUAL_PORT if port_is_free(USUAL_PORT) else free_port())
             self.state.port_file.write_text(str(port))
+            self.state.keys()
             self.state.log.unlink(missing_ok=True)
+            self.state.log.touch(mode=0o600)
             command = [str(interpreter("localstack")), "-P", "-m", "infra.local.localstack.launch"]
             process = processes.start(
                 [*command, self.state.folder],
@@ -163,7 +165,8 @@ class LocalAws:
     def _localstack_environment(self, port: int) -> dict[str, str]:
         """Return LocalStack's whole environment, each variable with its reason."""
         temporary = self.state.folder / "tmp"
-        temporary.mkdir(exist_ok=True)
+        # Functions find their code in it, and nobody lists what is there.
+        temporary.mkdir(mode=0o711, exist_ok=True)
         address = f"127.0.0.1:{port}"
         return _without_surprises(os.environ) | {
             "PYTHONPATH": os.pathsep.join([str(CHECKOUT), str(PLUGINS)]),

@@ -10,7 +10,6 @@ import contextlib
 import functools
 import hashlib
 import os
-import pwd
 import secrets
 import shutil
 import signal
@@ -103,7 +102,7 @@ class Server:
         )
         server.folder.mkdir(parents=True, exist_ok=True)
         server.folder.chmod(0o700)
-        _give(server.folder)
+        processes.give(server.folder)
         if certificate:
             for name, source_file in zip(("server.crt", "server.key"), certificate, strict=True):
                 server._write(name, source_file.read_text())
@@ -289,7 +288,7 @@ class Server:
         process = processes.start(
             [server_program(self.programs), configuration, "-D", self.data],
             log=log,
-            user=_server_user(),
+            user=processes.unprivileged(),
         )
         while time.monotonic() < deadline:
             if process.poll() is not None:
@@ -327,7 +326,7 @@ class Server:
         path = self.folder / name
         path.touch(mode=0o600)
         path.write_text(text)
-        _give(path)
+        processes.give(path)
 
 
 def remove_servers(folder: Path) -> None:
@@ -350,7 +349,7 @@ def _template(programs: Programs) -> Path:
         return template
     with tempfile.TemporaryDirectory(dir=_templates()) as temporary:
         made = Path(temporary) / "data"
-        _give(Path(temporary))
+        processes.give(Path(temporary))
         _run(
             [
                 *(programs.folder / "initdb", "--no-sync", "-D", made, "-E", "UTF8"),
@@ -373,7 +372,7 @@ def _superuser_password_file() -> Path:
         with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
             file.write(secrets.token_urlsafe(24))
         made = Path(file.name)
-        _give(made)
+        processes.give(made)
         # Whoever was first has decided it.
         with contextlib.suppress(FileExistsError):
             os.link(made, path)
@@ -420,18 +419,4 @@ def _copy(source: Path, target: Path) -> None:
 
 def _run(command: list[Any], *, as_server: bool = False, given: str = "") -> str:
     """Run *command*, as the server's user or as ours, and return what it printed."""
-    return run(command, given=given, **(_server_user() if as_server else {}))
-
-
-def _server_user() -> dict[str, Any]:
-    """Return ``Popen`` arguments that drop root, whom PostgreSQL refuses; none for other users."""
-    if os.geteuid() != 0:
-        return {}
-    nobody = pwd.getpwnam("nobody")
-    return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-
-
-def _give(path: Path) -> None:
-    """Make the server's user the owner of *path*."""
-    if user := _server_user():
-        os.chown(path, user["user"], user["group"])
+    return run(command, given=given, **(processes.unprivileged() if as_server else {}))

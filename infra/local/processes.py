@@ -6,8 +6,10 @@ in its command line, and only a process with that *marker* is ever signalled.
 """
 
 import os
+import pwd
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -39,6 +41,34 @@ def start(
         )
     _started.append(process)
     return process
+
+
+def unprivileged() -> dict[str, Any]:
+    """Return ``Popen`` arguments that make root ``nobody``; none for other users."""
+    if os.geteuid() != 0:
+        return {}
+    nobody = pwd.getpwnam("nobody")
+    return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+
+
+def give(path: Path) -> None:
+    """Make the unprivileged user the owner of *path*."""
+    if user := unprivileged():
+        os.chown(path, user["user"], user["group"])
+
+
+def user_of_port(port: int) -> int | None:
+    """Return whose the local end at *port* of 127.0.0.1 is; None where nothing tells (macOS)."""
+    table = Path("/proc/net/tcp")
+    if not table.exists():
+        return None
+    number = int.from_bytes(bytes([127, 0, 0, 1]), sys.byteorder)
+    local = f"{number:08X}:{port:04X}"
+    for line in table.read_text().splitlines()[1:]:
+        fields = line.split()
+        if fields[1] == local:
+            return int(fields[7])
+    return -1
 
 
 def command_line(pid: int) -> str:

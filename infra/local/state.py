@@ -8,6 +8,7 @@ folder, since PostgreSQL refuses root and then runs as ``nobody``, who cannot en
 import contextlib
 import fcntl
 import hashlib
+import json
 import os
 import re
 import secrets
@@ -15,7 +16,7 @@ import shutil
 import socket
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from infra.local.processes import command_line
@@ -63,6 +64,24 @@ def shared_folder() -> Path:
         raise PermissionError(f"{folder} is not a folder of yours: remove it or set DAY2_STATE")
     folder.chmod(0o711)
     return folder
+
+
+@dataclass(frozen=True)
+class Keys:
+    """An access key of the local AWS."""
+
+    access_key_id: str
+    secret_access_key: str
+
+    @classmethod
+    def new(cls) -> "Keys":
+        """
+        Return one made at random, of account 000000000000.
+
+        As on AWS, the account is in the identifier, 5 bits a letter; ``L`` is LocalStack's prefix.
+        """
+        letters = "".join(secrets.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") for _ in range(7))
+        return cls(f"LKIAQAAAAAAAA{letters}", secrets.token_urlsafe(30))
 
 
 @dataclass(frozen=True)
@@ -124,11 +143,26 @@ class State:
         """Holds the port that LocalStack listens on."""
         return self.folder / "port"
 
+    def keys(self) -> Keys:
+        """Return the keys to it, which only this user can read; made when missing."""
+        file = self.folder / "keys"
+        if not file.exists():
+            made = file.with_suffix(f".{os.getpid()}")
+            made.touch(mode=0o600)
+            made.write_text(json.dumps(asdict(Keys.new())))
+            # Whoever makes them at the same time uses those that came first.
+            with contextlib.suppress(FileExistsError):
+                file.hardlink_to(made)
+            made.unlink()
+        return Keys(**json.loads(file.read_text()))
+
     def make(self) -> None:
         """Make the folder and those in it."""
         self.folder.mkdir(mode=0o711, parents=True, exist_ok=True)
-        for folder in (self.servers, self.pids, self.calls):
-            folder.mkdir(mode=0o711, exist_ok=True)
+        self.servers.mkdir(mode=0o711, exist_ok=True)
+        # What functions printed is for nobody else.
+        for folder in (self.pids, self.calls):
+            folder.mkdir(mode=0o700, exist_ok=True)
 
     def remove(self) -> None:
         """Remove the folder with all that is in it."""

@@ -8,17 +8,22 @@ runtime has.
 
 # ruff: noqa: A002, ARG002 - names of arguments are LocalStack's and http.server's.
 
+import contextlib
 import datetime as dt
 import io
 import json
 import os
 import select
+import shutil
 import socket
+import stat
 import subprocess
+import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from queue import Queue
@@ -29,6 +34,7 @@ from localstack.services.lambda_.invocation.lambda_models import FunctionVersion
 from localstack.services.lambda_.invocation.plugins import RuntimeExecutorPlugin
 from localstack.services.lambda_.invocation.runtime_executor import RuntimeExecutor
 
+from infra.local import processes
 from infra.local.state import State
 
 # What AWS gives a function for its imports before the first event must be taken.
@@ -67,27 +73,33 @@ class FunctionProcess:
         self.init_error: bytes | None = None
         self._log = bytearray()
         self._log_lock = threading.Lock()
-        self._api = ThreadingHTTPServer(("127.0.0.1", 0), _runtime_api(self))
+        self._api = _OurUsersOnly(("127.0.0.1", 0), _runtime_api(self))
         self._api.daemon_threads = True
         pipe, log_end = os.pipe()
         os.set_blocking(pipe, False)
         self._pipe = io.FileIO(pipe)
         code = str(function.config.code.get_unzipped_code_location())
-        self._process = subprocess.Popen(
-            # The client reads no more than the handler's name; the folder is our mark on it.
-            [
-                os.environ["DAY2_LAMBDA_PYTHON"],
-                "-m",
-                "awslambdaric",
-                str(function.config.handler),
-                str(_state().folder),
-            ],
-            cwd=code,
-            env=self._environment(environment, code),
-            stdin=subprocess.DEVNULL,
-            stdout=log_end,
-            stderr=log_end,
-        )
+        self._temporary = tempfile.mkdtemp(prefix="function-")
+        processes.give(Path(self._temporary))
+        with _interpreter() as interpreter:
+            variables = self._environment(environment, code, interpreter)
+            self._process = subprocess.Popen(
+                # The client reads no more than the handler's name; the folder is our mark on it.
+                [
+                    interpreter.program,
+                    "-m",
+                    "awslambdaric",
+                    str(function.config.handler),
+                    str(_state().folder),
+                ],
+                cwd=code,
+                env=variables,
+                stdin=subprocess.DEVNULL,
+                stdout=log_end,
+                stderr=log_end,
+                pass_fds=interpreter.opened,
+                **processes.unprivileged(),
+            )
         os.close(log_end)
         self._pid_file = _state().pids / f"lambda-{self._process.pid}"
         self._pid_file.write_text(str(self._process.pid))
@@ -126,7 +138,9 @@ class FunctionProcess:
         self._process.kill()
         self.ended.wait()
 
-    def _environment(self, given: Mapping[str, Any], code: str) -> dict[str, str]:
+    def _environment(
+        self, given: Mapping[str, Any], code: str, interpreter: "Interpreter"
+    ) -> dict[str, str]:
         """Return the process's whole environment: nothing of the developer's shell is in it."""
         runtime = str(self.function.config.runtime)
         layers = [
@@ -134,17 +148,18 @@ class FunctionProcess:
             for layer in self.function.config.layers or []
             for inside in (f"/lib/{runtime}/site-packages", "")
         ]
-        return {name: str(value) for name, value in given.items() if value is not None} | {
+        values = {name: str(value) for name, value in given.items() if value is not None}
+        return {**values, **interpreter.variables} | {
             "AWS_EXECUTION_ENV": f"AWS_Lambda_{runtime}",
             "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{self._api.server_port}",
             "LAMBDA_TASK_ROOT": code,
             "LANG": "C.UTF-8",
             "PATH": os.environ["PATH"],
             # The order of Lambda's own bootstrap: the function, its layers, the runtime's boto3.
-            "PYTHONPATH": os.pathsep.join([code, *layers]),
+            "PYTHONPATH": os.pathsep.join([code, *layers, *interpreter.path]),
             # A line that waits in a buffer would be overtaken by the response.
             "PYTHONUNBUFFERED": "1",
-            "TMPDIR": os.environ["TMPDIR"],
+            "TMPDIR": self._temporary,
             "TZ": "UTC",
         }
 
@@ -168,6 +183,7 @@ class FunctionProcess:
         """Wait for the process's end and tell who waits for its answer."""
         self._process.wait()
         self._pid_file.unlink(missing_ok=True)
+        shutil.rmtree(self._temporary, ignore_errors=True)
         self.ended.set()
         if not self.answer.done():
             end = ProcessEnded(self._end_as_error(), had_the_event=self.taken.is_set())
@@ -267,13 +283,66 @@ class ProcessExecutor(RuntimeExecutor):
     @classmethod
     def prepare_version(cls, function_version: FunctionVersion) -> None:
         """Unzip the function and its layers."""
-        function_version.config.code.prepare_for_execution()
-        for layer in function_version.config.layers or []:
-            layer.code.prepare_for_execution()
+        layers = [layer.code for layer in function_version.config.layers or []]
+        for code in (function_version.config.code, *layers):
+            code.prepare_for_execution()
+            _open(code.get_unzipped_code_location())
 
     @classmethod
     def cleanup_version(cls, function_version: FunctionVersion) -> None:
         """Keep the files: another version may share them, and ``make down`` removes them."""
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """The Python of functions, as their user can reach it."""
+
+    program: str
+    variables: Mapping[str, str]
+    path: tuple[str, ...]
+    opened: tuple[int, ...]
+
+
+@contextlib.contextmanager
+def _interpreter() -> Iterator[Interpreter]:
+    """
+    Return the interpreter for the start of a process.
+
+    The home of root, where Python or the checkout may lie, is closed to ``nobody``.  Then the
+    process gets the folders that it needs of it open, and reaches them past what is above.
+    """
+    given = Path(os.environ["DAY2_LAMBDA_PYTHON"])
+    real = given.resolve()
+    (packages,) = given.parents[1].glob("lib/python3*/site-packages")
+    if not processes.unprivileged() or all(map(_anybody_enters, (given, real, packages))):
+        yield Interpreter(str(given), {}, (), ())
+        return
+    folders = (real.parents[1], packages)
+    opened = tuple(os.open(folder, os.O_RDONLY | os.O_DIRECTORY) for folder in folders)
+    home, libraries = (f"/proc/self/fd/{number}" for number in opened)
+    variables = {"PYTHONHOME": home, "LD_LIBRARY_PATH": f"{home}/lib"}
+    try:
+        yield Interpreter(f"{home}/bin/{real.name}", variables, (libraries,), opened)
+    finally:
+        for number in opened:
+            os.close(number)
+
+
+def _anybody_enters(path: Path) -> bool:
+    """Tell whether every folder above *path* lets everybody pass."""
+    return all(folder.stat().st_mode & stat.S_IXOTH for folder in path.parents)
+
+
+def _open(folder: Path) -> None:
+    """Let the function's user read *folder*, and pass what is above it, whatever our umask is."""
+    for above in folder.parents:
+        if not above.is_relative_to(_state().folder):
+            break
+        above.chmod(above.stat().st_mode | 0o011)
+    for path in (folder, *folder.rglob("*")):
+        if not path.is_symlink():
+            mode = path.stat().st_mode
+            path.chmod(mode | 0o044 | (0o011 if mode & stat.S_IXUSR else 0))
 
 
 def error_body(kind: str, message: str) -> bytes:
@@ -283,6 +352,15 @@ def error_body(kind: str, message: str) -> bytes:
 
 def _state() -> State:
     return State(Path(os.environ["DAY2_LOCAL_STATE"]))
+
+
+class _OurUsersOnly(ThreadingHTTPServer):
+    """Hands events to the function's process, and to nobody else on this machine."""
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Tell whether the function's user is at the other end."""
+        user = processes.unprivileged().get("user", os.getuid())
+        return processes.user_of_port(client_address[1]) in (user, None)
 
 
 def _runtime_api(process: FunctionProcess) -> type[BaseHTTPRequestHandler]:

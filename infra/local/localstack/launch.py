@@ -45,8 +45,11 @@ def main() -> None:
         _import_with_lock_as_a_class()
     from localstack import config
 
+    from infra.local.localstack import gate
+
     # The index of all of AWS's API takes 8 s to make.
     config.dirs.cache = str(kept)
+    gate.close()
     from localstack.runtime.main import main as run
 
     from infra.local.localstack.calls import record_calls

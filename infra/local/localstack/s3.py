@@ -14,4 +14,5 @@ def s3() -> Service:
     from localstack.services.s3.storage.ephemeral import EphemeralS3ObjectStore
 
     objects = Path(os.environ["TMPDIR"]) / "s3"
+    objects.mkdir(mode=0o700, exist_ok=True)
     return Service.for_provider(S3Provider(EphemeralS3ObjectStore(str(objects))))
