@@ -10,9 +10,10 @@ same on the local AWS, whatever credentials the shell has.
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import boto3
@@ -24,18 +25,32 @@ from infra import account
 INVISIBLE_SECONDS = 120
 
 
+# Of what others wrote, a line holds no more.
+SHOWN_CHARACTERS = 300
+
+# What EventBridge gives every event.
+_EVENT_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
 @dataclass(frozen=True)
 class Failed:
-    """An event that waits in a queue: its own, as the function gets it, and what went wrong."""
+    """
+    An event that waits in a queue: its own, as the function gets it, and what went wrong.
 
-    event: dict[str, Any]
+    Whoever may send to the queue chooses all of it, so *held* says why one is never sent again.
+    """
+
+    event: Any
     error: str
     queue_url: str
     receipt: str
+    held: str | None = None
 
     @property
     def line(self) -> str:
         """Say what it is and why it failed, in one line."""
+        if not isinstance(self.event, dict):
+            return shown(f"{self.held}: {self.event}")
         detail = self.event.get("detail")
         detail = detail if isinstance(detail, dict) else {}
         about = (
@@ -46,12 +61,26 @@ class Failed:
             or ""
         )
         kind = self.event.get("detail-type", "direct request")
-        return f"{kind} {about} ({self.event.get('id', 'no id')}): {self.error}"
+        line = f"{shown(f'{kind} {about}')} ({shown(self.event.get('id', 'no id'))})"
+        return f"{line}: {shown(f'{self.held}: {self.error}' if self.held else self.error)}"
 
     @property
     def is_of_the_schedule(self) -> bool:
         """Whether it is the bare tick of a schedule: the next sweep does better."""
-        return self.event.get("detail-type") == "Scheduled Event"
+        source = self.event.get("source") if isinstance(self.event, dict) else None
+        return isinstance(source, str) and (
+            source.endswith(".schedule") or self.event.get("detail-type") == "Scheduled Event"
+        )
+
+
+def shown(text: object) -> str:
+    """Return *text* for a terminal: what could steer one is escaped, and the length has an end."""
+    whole = str(text)
+    escaped = "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode()
+        for one in whole[:SHOWN_CHARACTERS]
+    )
+    return escaped + ("…" if len(whole) > SHOWN_CHARACTERS else "")
 
 
 class Redrive:
@@ -102,26 +131,81 @@ class Redrive:
 
 def _failed(message: dict[str, Any], url: str) -> Failed:
     """Read a message: Lambda wraps the event in a record, EventBridge sends it bare."""
-    body = json.loads(message["Body"])
+    receipt = message["ReceiptHandle"]
+    try:
+        body = json.loads(message["Body"])
+    except (ValueError, RecursionError):
+        return Failed(message["Body"], "", url, receipt, "is not JSON")
+    if not isinstance(body, dict):
+        return Failed(message["Body"], "", url, receipt, "is no JSON object")
     if "requestPayload" in body:
-        answer = body.get("responsePayload") or {}
-        error = answer.get("errorMessage") or body["requestContext"]["condition"]
-        return Failed(body["requestPayload"], error, url, message["ReceiptHandle"])
-    attributes = message.get("MessageAttributes", {})
-    error = attributes.get("ERROR_MESSAGE", {}).get("StringValue", "undelivered")
-    return Failed(body, error, url, message["ReceiptHandle"])
+        event, error = body["requestPayload"], _error_of(body)
+        if not isinstance(event, dict):
+            return Failed(message["Body"], error, url, receipt, "holds no JSON object as its event")
+    else:
+        attributes = message.get("MessageAttributes", {})
+        event, error = body, attributes.get("ERROR_MESSAGE", {}).get("StringValue", "undelivered")
+    failed = Failed(event, error, url, receipt)
+    return failed if failed.is_of_the_schedule else replace(failed, held=_held(event))
 
 
-def run(redrive: Redrive, *, send: bool) -> None:
-    """List what waits, and *send* it again."""
+def _error_of(record: dict[str, Any]) -> str:
+    """Return what went wrong, as Lambda's *record* has it: the exception, or the condition."""
+    for part, name in (("responsePayload", "errorMessage"), ("requestContext", "condition")):
+        found = record.get(part)
+        if isinstance(found, str):
+            return found
+        if isinstance(found, dict) and isinstance(found.get(name), str):
+            return str(found[name])
+    return "no error was given"
+
+
+def _held(event: dict[str, Any]) -> str | None:
+    """
+    Return why *event* is not sent again, or None.
+
+    Who may put a message into a queue must not come by it to what only ``lambda:InvokeFunction``
+    allows: what did not come over EventBridge, such as a rollback, is for a person to send.
+    """
+    if not ("source" in event and "detail-type" in event):
+        return "no event of EventBridge, so never sent again from here"
+    for name in ("source", "detail-type"):
+        if not isinstance(event[name], str) or not event[name]:
+            return f"{name} is no text, as EventBridge gives it"
+    ident = event.get("id")
+    if not isinstance(ident, str) or not _EVENT_ID.fullmatch(ident):
+        return "id is none that EventBridge gives"
+    return None if isinstance(event.get("detail"), dict) else "detail is no JSON object"
+
+
+def run(redrive: Redrive, *, send: bool) -> int:
+    """List what waits, and *send* it again; return the exit status: 1 when something is left."""
     waiting = redrive.waiting()
+    sent, ticks, left = 0, 0, 0
     for failed in waiting:
         print(failed.line)
-        if send:
-            redrive.send(failed)
-        else:
+        if failed.held or not send:
+            left += 1
             redrive.release(failed)
-    print(f"{len(waiting)} event(s) {'sent again' if send else 'wait'}")
+            continue
+        try:
+            redrive.send(failed)
+        except (BotoCoreError, ClientError) as error:
+            left += 1
+            print(f"  not sent: {shown(error)}")
+            redrive.release(failed)
+        else:
+            ticks += failed.is_of_the_schedule
+            sent += not failed.is_of_the_schedule
+    if not send:
+        print(f"{left} event(s) wait")
+        return 0
+    print(
+        f"{sent} event(s) sent again"
+        + (f", {ticks} of a schedule dropped: the next sweep does better" if ticks else "")
+        + (f", {left} left in the queue" if left else "")
+    )
+    return 1 if left else 0
 
 
 def main(words: list[str]) -> int:
@@ -136,11 +220,10 @@ def main(words: list[str]) -> int:
         if not arguments.list:
             what = "send again what waits there"
             account.confirm(session, arguments.stack, what, yes=arguments.yes)
-        run(Redrive(arguments.stack, session.client), send=not arguments.list)
+        return run(Redrive(arguments.stack, session.client), send=not arguments.list)
     except (account.NoConsentError, BotoCoreError, ClientError) as error:
         print(error, file=sys.stderr)
         return 1
-    return 0
 
 
 if __name__ == "__main__":

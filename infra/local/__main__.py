@@ -190,8 +190,7 @@ def _redrive(aws: LocalAws, *, send: bool) -> int:
     from infra import redrive
     from infra.local import stack
 
-    redrive.run(redrive.Redrive(stack.STACK, aws.client), send=send)
-    return 0
+    return redrive.run(redrive.Redrive(stack.STACK, aws.client), send=send)
 
 
 def _show_database(secret: dict[str, Any]) -> None:

@@ -77,7 +77,12 @@ class Account:
     def client(self, service: str) -> Any:
         """Return the client of *service*."""
         if service not in self._clients:
-            session = Session(localstack_host=f"127.0.0.1:{self.aws.port}")
+            keys = self.aws.state.keys()
+            session = Session(
+                keys.access_key_id,
+                keys.secret_access_key,
+                localstack_host=f"127.0.0.1:{self.aws.port}",
+            )
             # A call that is tried again behind our back would be a second event or run.
             once = Config(retries={"total_max_attempts": 1})
             self._clients[service] = session.client(service, config=once)

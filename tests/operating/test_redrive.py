@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 
 from infra import redrive
 from tests.operating.story import TARGET, Story, samples, wait_for
@@ -68,7 +70,7 @@ def test_an_undelivered_event_is_sent_too_and_a_schedules_tick_is_dropped(
 ) -> None:
     """EventBridge's queue holds the event bare, with the reason in an attribute."""
     sqs, url = story.aws.client("sqs"), story.outputs["UndeliveredQueueUrl"]
-    tick: dict[str, Any] = {"id": "1", "detail-type": "Scheduled Event", "source": "aws.events"}
+    tick = samples()["sweep_scheduled"]
     for event in (samples()["ignored_instance_deleted"], tick):
         sqs.send_message(
             QueueUrl=url,
@@ -85,9 +87,112 @@ def test_an_undelivered_event_is_sent_too_and_a_schedules_tick_is_dropped(
         redrive.Redrive("day2", boto3.session.Session().client).release(failed)
     assert redrive.main(["--yes"]) == 0
 
-    assert capsys.readouterr().out.splitlines()[-1] == "2 event(s) sent again"
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said == "1 event(s) sent again, 1 of a schedule dropped: the next sweep does better"
     ignored = samples()["ignored_instance_deleted"]["id"]
     wait_for(
         lambda: any(line.get("request_id") == ignored for line in story.log()),
         "the event that was not delivered",
     )
+
+
+ROLLBACK = samples()["direct_rollback"]
+EVENT = samples()["ignored_instance_deleted"] | {"id": "11111111-1111-4111-8111-111111111111"}
+
+
+def record(payload: Any, **parts: Any) -> str:
+    """Return what Lambda puts into the queue of failures."""
+    context = {"condition": "RetriesExhausted", "approximateInvokeCount": 3}
+    return json.dumps({"requestContext": context, "requestPayload": payload} | parts)
+
+
+# Each with why it stays where it is.
+STAY = {
+    "hello \x9b2J \u202e": "is not JSON",
+    "[" * 100_000: "is not JSON",
+    "[]": "is no JSON object",
+    "null": "is no JSON object",
+    record([1]): "holds no JSON object as its event",
+    record("text"): "holds no JSON object as its event",
+    record(ROLLBACK): "no event of EventBridge",
+    record(ROLLBACK, requestContext=None): "no event of EventBridge",
+    json.dumps(ROLLBACK): "no event of EventBridge",
+    record({"instance": "orders\u202e\u009b2J" + "x" * 5000}): "no event of EventBridge",
+    record(ROLLBACK | {"source": "day2"}): "no event of EventBridge",
+    record(ROLLBACK | {"source": "day2", "detail-type": "Migration Requested"}): "id is none",
+    record(EVENT | {"id": "\ud800"}): "id is none",
+    record(EVENT | {"id": None}): "id is none",
+    record(EVENT | {"source": {"prefix": ""}}): "source is no text",
+    record(EVENT | {"detail-type": ""}): "detail-type is no text",
+    record(EVENT | {"detail": "text"}): "detail is no JSON object",
+    record(EVENT | {"detail": None}, responsePayload="Task timed out"): "detail is no JSON object",
+}
+GO = [
+    record(EVENT),
+    record(EVENT, responsePayload="Task timed out\x1b[31m"),
+    record(EVENT, responsePayload=[1], requestContext={"condition": 7}),
+    json.dumps(EVENT),
+]
+
+
+@pytest.mark.usefixtures("environment")
+def test_what_was_planted_is_listed_and_stays_and_stops_nothing(
+    story: Story, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each with the reason, no character of it raw; the events beside it are sent."""
+    sqs, url = story.aws.client("sqs"), story.outputs["FailuresQueueUrl"]
+    for body in (*STAY, *GO):
+        sqs.send_message(QueueUrl=url, MessageBody=body)
+
+    assert redrive.main(["--yes"]) == 1
+
+    said = capsys.readouterr().out
+    summary = f"{len(GO)} event(s) sent again, {len(STAY)} left in the queue"
+    assert said.splitlines()[-1] == summary
+    assert all(line.isprintable() and len(line) < 1000 for line in said.splitlines())
+    for reason in STAY.values():
+        assert reason in said
+    assert said.count("no event of EventBridge") == 5
+    assert redrive.main(["--list"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"{len(STAY)} event(s) wait"
+    sqs.purge_queue(QueueUrl=url)
+    assert redrive.main(["--list"]) == 0
+    assert capsys.readouterr().out == "0 event(s) wait\n"
+
+
+@dataclass
+class Refusing:
+    """Lambda, as it refuses the first event that it gets."""
+
+    real: Any
+    refused: int = 0
+
+    def invoke(self, **request: Any) -> Any:
+        """Refuse, or pass it on."""
+        if self.refused:
+            return self.real.invoke(**request)
+        self.refused = 1
+        error = {"Code": "RequestEntityTooLargeException", "Message": "too large \x1b[2J"}
+        raise ClientError({"Error": error}, "Invoke")
+
+
+def test_an_event_that_lambda_refuses_stays_and_the_next_is_sent(
+    story: Story, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With what Lambda said; the next redrive tries it again."""
+    sqs, url = story.aws.client("sqs"), story.outputs["FailuresQueueUrl"]
+    function = Refusing(story.aws.client("lambda"))
+    for body in (record(EVENT), json.dumps(EVENT)):
+        sqs.send_message(QueueUrl=url, MessageBody=body)
+
+    def client(service: str) -> Any:
+        return function if service == "lambda" else story.aws.client(service)
+
+    assert redrive.run(redrive.Redrive("day2", client), send=True) == 1
+
+    said = capsys.readouterr().out
+    assert "not sent: An error occurred (RequestEntityTooLargeException)" in said
+    assert "\\x1b[2J" in said
+    assert said.splitlines()[-1] == "1 event(s) sent again, 1 left in the queue"
+    assert redrive.run(redrive.Redrive("day2", client), send=True) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "1 event(s) sent again"
