@@ -137,11 +137,13 @@ def _failed(message: dict[str, Any], url: str) -> Failed:
     except (ValueError, RecursionError):
         return Failed(message["Body"], "", url, receipt, "is not JSON")
     if not isinstance(body, dict):
-        return Failed(message["Body"], "", url, receipt, "is no JSON object")
+        return Failed(message["Body"], "", url, receipt, "is not a JSON object")
     if "requestPayload" in body:
         event, error = body["requestPayload"], _error_of(body)
         if not isinstance(event, dict):
-            return Failed(message["Body"], error, url, receipt, "holds no JSON object as its event")
+            return Failed(
+                message["Body"], error, url, receipt, "has an event that is not a JSON object"
+            )
     else:
         attributes = message.get("MessageAttributes", {})
         event, error = body, attributes.get("ERROR_MESSAGE", {}).get("StringValue", "undelivered")
@@ -168,14 +170,14 @@ def _held(event: dict[str, Any]) -> str | None:
     allows: what did not come over EventBridge, such as a rollback, is for a person to send.
     """
     if not ("source" in event and "detail-type" in event):
-        return "no event of EventBridge, so never sent again from here"
+        return "did not come over EventBridge: send it yourself, if it is yours"
     for name in ("source", "detail-type"):
         if not isinstance(event[name], str) or not event[name]:
-            return f"{name} is no text, as EventBridge gives it"
+            return f"{name} is not text, as in each event of EventBridge"
     ident = event.get("id")
     if not isinstance(ident, str) or not _EVENT_ID.fullmatch(ident):
-        return "id is none that EventBridge gives"
-    return None if isinstance(event.get("detail"), dict) else "detail is no JSON object"
+        return "id is not one of EventBridge's"
+    return None if isinstance(event.get("detail"), dict) else "detail is not a JSON object"
 
 
 def run(redrive: Redrive, *, send: bool) -> int:

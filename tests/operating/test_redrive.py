@@ -110,22 +110,24 @@ def record(payload: Any, **parts: Any) -> str:
 STAY = {
     "hello \x9b2J \u202e": "is not JSON",
     "[" * 100_000: "is not JSON",
-    "[]": "is no JSON object",
-    "null": "is no JSON object",
-    record([1]): "holds no JSON object as its event",
-    record("text"): "holds no JSON object as its event",
-    record(ROLLBACK): "no event of EventBridge",
-    record(ROLLBACK, requestContext=None): "no event of EventBridge",
-    json.dumps(ROLLBACK): "no event of EventBridge",
-    record({"instance": "orders\u202e\u009b2J" + "x" * 5000}): "no event of EventBridge",
-    record(ROLLBACK | {"source": "day2"}): "no event of EventBridge",
-    record(ROLLBACK | {"source": "day2", "detail-type": "Migration Requested"}): "id is none",
-    record(EVENT | {"id": "\ud800"}): "id is none",
-    record(EVENT | {"id": None}): "id is none",
-    record(EVENT | {"source": {"prefix": ""}}): "source is no text",
-    record(EVENT | {"detail-type": ""}): "detail-type is no text",
-    record(EVENT | {"detail": "text"}): "detail is no JSON object",
-    record(EVENT | {"detail": None}, responsePayload="Task timed out"): "detail is no JSON object",
+    "[]": "is not a JSON object",
+    "null": "is not a JSON object",
+    record([1]): "has an event that is not a JSON object",
+    record("text"): "has an event that is not a JSON object",
+    record(ROLLBACK): "did not come over EventBridge",
+    record(ROLLBACK, requestContext=None): "did not come over EventBridge",
+    json.dumps(ROLLBACK): "did not come over EventBridge",
+    record({"instance": "orders\u202e\u009b2J" + "x" * 5000}): "did not come over EventBridge",
+    record(ROLLBACK | {"source": "day2"}): "did not come over EventBridge",
+    record(ROLLBACK | {"source": "day2", "detail-type": "Migration Requested"}): "id is not one",
+    record(EVENT | {"id": "\ud800"}): "id is not one",
+    record(EVENT | {"id": None}): "id is not one",
+    record(EVENT | {"source": {"prefix": ""}}): "source is not text",
+    record(EVENT | {"detail-type": ""}): "detail-type is not text",
+    record(EVENT | {"detail": "text"}): "detail is not a JSON object",
+    record(
+        EVENT | {"detail": None}, responsePayload="Task timed out"
+    ): "detail is not a JSON object",
 }
 GO = [
     record(EVENT),
@@ -152,7 +154,7 @@ def test_what_was_planted_is_listed_and_stays_and_stops_nothing(
     assert all(line.isprintable() and len(line) < 1000 for line in said.splitlines())
     for reason in STAY.values():
         assert reason in said
-    assert said.count("no event of EventBridge") == 5
+    assert said.count("did not come over EventBridge") == 5
     assert redrive.main(["--list"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == f"{len(STAY)} event(s) wait"
     sqs.purge_queue(QueueUrl=url)
