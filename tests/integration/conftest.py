@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -40,23 +40,38 @@ def ca_file(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 @pytest.fixture(scope="session")
-def server(
-    programs: Programs, authority: Authority, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Server]:
-    """Run one server a PostgreSQL, certified as ``localhost`` and nothing else."""
+def servers(
+    authority: Authority, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[Programs], Server]]:
+    """Return the one server of a PostgreSQL, certified as ``localhost`` and nothing else."""
     made = authority.issue(["localhost"])
     folder = tmp_path_factory.mktemp("server-tls")
     files = (folder / "server.crt", folder / "server.key")
     for file, content in zip(files, (made.certificate, made.key), strict=True):
         file.write_bytes(content)
-    server = Server.create(
-        certificate=files,
-        master_password="master's p%ss@word:/?#",
-        settings=SERVER_SETTINGS,
-        programs=programs,
-    )
-    yield server
-    server.remove()
+    running: dict[Programs, Server] = {}
+
+    def find(programs: Programs) -> Server:
+        if programs not in running:
+            running[programs] = Server.create(
+                certificate=files,
+                master_password="master's p%ss@word:/?#",
+                settings=SERVER_SETTINGS,
+                programs=programs,
+            )
+        return running[programs]
+
+    yield find
+    for server in running.values():
+        server.remove()
+
+
+# Of a module: one that asks for another PostgreSQL than its folder would get the folder's server
+# if that were the session's.
+@pytest.fixture(scope="module")
+def server(programs: Programs, servers: Callable[[Programs], Server]) -> Server:
+    """Return the server of the PostgreSQL that is asked for."""
+    return servers(programs)
 
 
 @pytest.fixture

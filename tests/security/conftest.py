@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from tests.integration.conftest import (  # noqa: F401  fixtures are found by th
     authority,
     ca_file,
     server,
+    servers,
     site,
 )
 from tests.security import recorder
@@ -35,12 +36,13 @@ def programs() -> Programs:
 
 @pytest.fixture(scope="session")
 def shared_world(
-    server: Server,  # noqa: F811
+    servers: Callable[[Programs], Server],  # noqa: F811
+    programs: Programs,
     ca_file: Path,  # noqa: F811
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[World]:
     """Make an AWS and a container beside the server."""
-    with World.on(server, ca_file, tmp_path_factory.mktemp("world")) as world:
+    with World.on(servers(programs), ca_file, tmp_path_factory.mktemp("world")) as world:
         yield world
 
 
