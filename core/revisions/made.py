@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from functools import cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from core.revisions import books, rendering
 from core.revisions.manifest import Revision
@@ -37,6 +37,9 @@ _DROPPED = re.compile(
     rf"|TABLE(?:\s+IF\s+EXISTS)?)\s+(?P<table>{_PATH})",
     re.IGNORECASE,
 )
+_SCHEMA_DROPPED = re.compile(
+    rf"DROP\s+SCHEMA\s+(?:IF\s+EXISTS\s+)?(?P<name>{_IDENTIFIER})", re.IGNORECASE
+)
 # What leaves a function that was made before as it was, but for whose it is.
 _HARMLESS_ALTER = re.compile(r"\bOWNER\s+TO\b|\bDEPENDS\s+ON\b", re.IGNORECASE)
 _CHANGE = re.compile(
@@ -56,6 +59,10 @@ _SET = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _VOLATILITY = re.compile(r"\b(IMMUTABLE|STABLE|VOLATILE)\b", re.IGNORECASE)
+
+
+_Key = TypeVar("_Key", str, tuple[str, str])
+_Value = TypeVar("_Value")
 
 
 class MadeFunction(NamedTuple):
@@ -111,7 +118,7 @@ class Made(NamedTuple):
 
     def names(self, name: str) -> bool:
         """Say whether the revisions' SQL names the thing *name*, whatever its schema."""
-        return re.search(rf"(?<![\w$]){re.escape(bare(name))}(?![\w$])", self.text) is not None
+        return names(name, self.text)
 
 
 @cache
@@ -137,6 +144,8 @@ def read(statements: Iterable[str], unread: Sequence[str] = ()) -> Made:
     texts = list(unread)
     for statement in statements:
         texts.append(statement)
+        functions = _outside_dropped(statement, functions)
+        triggers = _outside_dropped(statement, triggers)
         if table := _TABLE.search(statement):
             tables[sql_name(table["name"])] = statement
         if statement.lstrip().upper().startswith("DO "):
@@ -159,7 +168,10 @@ def read(statements: Iterable[str], unread: Sequence[str] = ()) -> Made:
         elif change := _CHANGE.match(statement.lstrip()):
             name = sql_name(change["name"])
             if change["verb"].upper() == "DROP":
-                functions.pop(name, None)
+                # One statement may drop several.
+                functions = {
+                    one: two for one, two in functions.items() if not names(one, statement)
+                }
                 triggers = {key: one for key, one in triggers.items() if name not in one.firing}
             elif not _HARMLESS_ALTER.search(statement):
                 unsure.add(name)
@@ -173,6 +185,21 @@ def read(statements: Iterable[str], unread: Sequence[str] = ()) -> Made:
         frozenset(unsure),
         text,
     )
+
+
+def _outside_dropped(statement: str, made: dict[_Key, _Value]) -> dict[_Key, _Value]:
+    """Return what of *made* is in no schema that *statement* drops."""
+    homes = tuple(f"{sql_name(one['name'])}." for one in _SCHEMA_DROPPED.finditer(statement))
+    return {
+        key: value
+        for key, value in made.items()
+        if not (key if isinstance(key, str) else key[0]).startswith(homes)
+    }
+
+
+def names(name: str, text: str) -> bool:
+    """Say whether the SQL *text* names the thing *name*, whatever its schema."""
+    return re.search(rf"(?<![\w$]){re.escape(bare(name))}(?![\w$])", text) is not None
 
 
 def sql_name(written: str) -> str:

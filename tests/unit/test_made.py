@@ -97,6 +97,28 @@ def test_what_is_dropped_is_not_expected() -> None:
     assert (made.functions, list(made.triggers)) == ({}, [("app.u", "left")])
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DROP FUNCTION app.f, app.g()",
+        "DROP SCHEMA app CASCADE",
+        'DO $$ BEGIN DROP SCHEMA IF EXISTS "app"; END $$',
+    ],
+)
+def test_what_goes_with_others_is_not_expected(statement: str) -> None:
+    """A list of functions, and all that a schema had."""
+    made = read(
+        [
+            "CREATE FUNCTION app.f() RETURNS int LANGUAGE sql AS ''",
+            "CREATE FUNCTION app.g() RETURNS int LANGUAGE sql AS ''",
+            "CREATE FUNCTION apps.h() RETURNS int LANGUAGE sql AS ''",
+            statement,
+        ]
+    )
+
+    assert list(made.functions) == ["apps.h"]
+
+
 def test_a_trigger_is_the_same_however_it_is_written() -> None:
     """As a person writes it, and as PostgreSQL does."""
     ours = trigger_of(
