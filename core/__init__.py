@@ -46,6 +46,8 @@ A module imports only from what stands below it; ``tests/unit/test_architecture.
         scripts        reading and loading them
         sql_files      the SQL files that they run
         manifest       their list, made when packaged
+        marks          which roles are of our making
+        retiring       what a dropped role leaves, kept and given back
         promises       what they promise to leave behind
         made           the functions, triggers and tables that their SQL makes
         rendering      their SQL on paper

@@ -2,8 +2,9 @@
 What migrations share: roles, logins, schemas, grants, and taking them away again.
 
 Each helper is idempotent and works on PostgreSQL 14 to 18 as a master user that is no
-superuser. A downgrade takes away access and keeps data: what a dropped role owned goes
-to the master, and a schema or table that is not empty stays.
+superuser. A downgrade takes away access and keeps data: what a dropped role owned is kept
+by a role that can do nothing, until the role is made again, and a schema or table that is
+not empty stays. What was there before, and is not ours, is neither taken up nor dropped.
 
 The SQL is the same for ``alembic upgrade``, ``--sql`` and ``plan``: a decision that
 depends on the database is made by the database, in a DO block. A login is the one
@@ -23,8 +24,8 @@ from alembic import op
 from core.access.login_passwords import Passwords
 from core.postgres.acting import acting_as
 from core.postgres.session import set_password
-from core.revisions import scripts
-from core.revisions.books import ROLE_MARK
+from core.revisions import marks, retiring, scripts
+from core.revisions.marks import MASTER as _MASTER
 from core.revisions.sql_files import read
 
 logger = logging.getLogger(__name__)
@@ -32,23 +33,8 @@ logger = logging.getLogger(__name__)
 # PostgreSQL cuts longer names silently (NAMEDATALEN), and quotes what is not lower case.
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 
-# Not current_user::regrole, which folds a name in capitals.
-_MASTER = "(SELECT oid FROM pg_roles WHERE rolname = current_user)"
-_IS_NO_PART_OF_AN_EXTENSION = (
-    "NOT EXISTS (SELECT FROM pg_depend AS d WHERE d.objid = oid AND d.deptype = 'e')"
-)
-
 # What a helper does with a thing of its name that somebody else made: refuse it, or take it up.
 Existing = Literal["refuse", "adopt"]
-
-# Since 16 CREATE ROLE leaves its maker a grant of the bootstrap superuser, which nobody can
-# forge. Before, whoever may make roles may do anything to them, and a comment says enough.
-_IS_OURS = f"""
-    CASE WHEN current_setting('server_version_num')::int >= 160000 THEN EXISTS (
-        SELECT FROM pg_auth_members
-        WHERE roleid = found.oid AND member = {_MASTER} AND grantor = 10 AND admin_option
-    ) ELSE coalesce(shobj_description(found.oid, 'pg_authid') = '{ROLE_MARK}', false) END
-"""
 
 # A membership of the master counts for RDS however long the chain. That one with the ADMIN
 # option alone, which CREATE ROLE leaves since 16, does not, is an assumption: infra/AWS.md.
@@ -75,8 +61,8 @@ def role(name: str, *, existing: Existing = "refuse") -> None:
     """
     Make the group role *name*, which cannot log in, and let the master act as it.
 
-    One that somebody else made is taken up only where it can do nothing that a group cannot,
-    and has no strangers as members; with *existing* ``"adopt"`` it is taken up as it is.
+    One that somebody else made is refused; with *existing* ``"adopt"``, or where the request
+    names it in ``take_over``, it is taken up as it is, and no downgrade drops it.
     """
     _make_role(name, existing, is_group=True)
     logger.info("role %s is there", name)
@@ -95,15 +81,17 @@ def login(
     With *acts_as*, each of its sessions starts as that role, so that what it creates
     belongs to the role and not to the login. *member_of* are roles whose privileges it has.
     The password of a login that exists together with its secret is never reset. *existing*
-    as in :func:`role`.
+    as in :func:`role`; a login whose secret we have is ours.
     """
     if op.get_context().as_sql:
         _note(f"the password of {name} depends on the database and on Secrets Manager")
         _make_role(name, existing)
         _run(f"ALTER ROLE {_quoted(name)} LOGIN PASSWORD '{VERIFIER_PLACEHOLDER}'")
     else:
-        known = _passwords().password(name, role_exists=_role_exists(name))
-        _make_role(name, existing)
+        is_there = _role_exists(name)
+        has_secret = is_there and not _passwords().needs_setting(name)
+        _make_role(name, existing, is_known=has_secret)
+        known = _passwords().password(name, role_exists=is_there)
         _run(f"ALTER ROLE {_quoted(name)} LOGIN")
         if known.must_be_set:
             # On the very connection of the revision, so that it is part of its transaction.
@@ -153,11 +141,16 @@ def login_by_iam(
         ) THEN
             REVOKE {_quoted(name)} FROM CURRENT_USER;
         END IF;
+        IF to_regrole('{retiring.heir_of(name)}') IS NOT NULL THEN
+            GRANT {_quoted(name)} TO CURRENT_USER;
+            {retiring.give_back(name)}
+            REVOKE {_quoted(name)} FROM CURRENT_USER;
+        END IF;
         ALTER ROLE {_quoted(name)} LOGIN PASSWORD NULL;
         GRANT rds_iam TO {_quoted(name)};
         {_refuse_lockout(name)}
         """,
-        f"{_FOUND} had_token boolean; self_grant text;",
+        f"{_VARIABLES} had_token boolean; self_grant text;",
     )
     _act(name, acts_as, member_of)
     made = _attributes().get("iam_logins")
@@ -170,7 +163,7 @@ def schema(name: str, *, owner: str | None = None, existing: Existing = "refuse"
     """
     Make the schema *name*, owned by the role *owner* or by the master, closed to all others.
 
-    What the master owns in it (after a downgrade) goes back to *owner*. A schema that belongs
+    What the master owns in it (after a downgrade) goes to *owner*. A schema that belongs
     to somebody else is refused; with *existing* ``"adopt"`` it is taken from its owner, with
     whatever is in it.
     """
@@ -183,7 +176,7 @@ def schema(name: str, *, owner: str | None = None, existing: Existing = "refuse"
                     'schema {name} was there before, and belongs to %s', pg_get_userbyid(holder)
                 ),
                 HINT = 'Look at what is in it; then give it to the master (ALTER SCHEMA {name} '
-                    'OWNER TO), or take it up as it is by existing="adopt".';
+                    'OWNER TO), or take it up as it is: {_consent(name)}.';
     """
     _do(
         f"""
@@ -192,7 +185,7 @@ def schema(name: str, *, owner: str | None = None, existing: Existing = "refuse"
             CREATE SCHEMA {_quoted(name)} AUTHORIZATION {to};
         ELSIF holder = {who} THEN
             NULL;
-        {refusal if _refuses(existing) else ""}
+        {refusal if _refuses(existing, name) else ""}
         END IF;
         IF holder <> {who} THEN
             {_own_schema(name, to)}
@@ -233,7 +226,7 @@ def table(name: str, columns: str, *, existing: Existing = "refuse") -> None:
             RAISE wrong_object_type USING
                 MESSAGE = '{name} was there before, and is not a table',
                 HINT = 'Rename it or drop it, then try again.';
-        {refusal if _refuses(existing) else ""}
+        {refusal if _refuses(existing, name) else ""}
         END IF;
         """,
         "found pg_catalog.pg_class%ROWTYPE;",
@@ -449,29 +442,22 @@ def drop_table_if_empty(name: str) -> None:
 
 def drop_role(name: str) -> None:
     """
-    Drop the role *name*: what it owns goes to the master, what it was granted goes.
+    Drop the role *name*, if we made it; what it was granted goes with it.
 
-    Works in the one managed database; a role with objects in another database of the
-    instance cannot be dropped, and PostgreSQL's error names that database.
+    What it owns has code in it that runs as its owner. So it goes to a role of its own,
+    ``day2_retired_…``, which cannot log in and can do nothing, and comes back to *name* when
+    that is made again. A role that has something in another database of the instance stays,
+    with nothing in this one; a WARNING names the database.
     """
     # One statement: nobody ever sees the master as a member of a login that RDS wants a token of.
-    _do(
-        f"""
-        IF to_regrole('{_plain(name)}') IS NOT NULL THEN
-            GRANT {_quoted(name)} TO CURRENT_USER;
-            REASSIGN OWNED BY {_quoted(name)} TO CURRENT_USER;
-            DROP OWNED BY {_quoted(name)};
-            DROP ROLE {_quoted(name)};
-        END IF;
-        """
-    )
-    logger.info("role %s is dropped", name)
+    _do(retiring.drop_role(_plain(name)), retiring.VARIABLES)
+    logger.info("role %s is dropped, or kept where a warning says so", name)
 
 
 def drop_login(name: str) -> None:
-    """Drop the login *name*; its secret is kept, tagged as retired."""
+    """Drop the login *name* as by :func:`drop_role`; its secret is kept, tagged as retired."""
     drop_role(name)
-    if not op.get_context().as_sql:
+    if not op.get_context().as_sql and not _role_exists(name):
         _passwords().retire(name)
 
 
@@ -492,37 +478,51 @@ def _act(name: str, acts_as: str | None, member_of: Sequence[str]) -> None:
         _run(f"ALTER ROLE {_quoted(name)} SET role = {_quoted(acts_as)}")
 
 
-_FOUND = "found pg_catalog.pg_roles%ROWTYPE; flaws text; strangers text;"
+_VARIABLES = f"{retiring.VARIABLES} flaws text; strangers text;"
 
 
-def _make_role(name: str, existing: Existing, *, is_group: bool = False) -> None:
+def _make_role(
+    name: str, existing: Existing, *, is_group: bool = False, is_known: bool = False
+) -> None:
     """Make the role *name* without LOGIN if it is not there, and act for it from now on."""
     _do(
         f"""
         had_token := {_ENTERS_BY_TOKEN};
-        {_take_up_role(name, existing, is_group=is_group)}
+        {_take_up_role(name, existing, is_group=is_group, is_known=is_known)}
         IF found.oid IS NULL THEN
             {_create_role(name)}
         END IF;
         GRANT {_quoted(name)} TO CURRENT_USER;
+        {retiring.give_back(name)}
         {_refuse_lockout(name)}
         """,
-        f"{_FOUND} had_token boolean;",
+        f"{_VARIABLES} had_token boolean;",
     )
 
 
 def _create_role(name: str) -> str:
     return f"""
         CREATE ROLE {_quoted(name)} NOLOGIN;
-        COMMENT ON ROLE {_quoted(name)} IS '{ROLE_MARK}';
+        COMMENT ON ROLE {_quoted(name)} IS '{marks.MADE}';
     """
 
 
-def _take_up_role(name: str, existing: Existing, *, is_group: bool = False) -> str:
-    """Return the SQL that finds the role *name*, and refuses one that is not as we make it."""
+def _take_up_role(
+    name: str, existing: Existing, *, is_group: bool = False, is_known: bool = False
+) -> str:
+    """
+    Return the SQL that finds the role *name*, and refuses one that is not as we make it.
+
+    *is_known* says that it is ours without a mark, by its secret.
+    """
     look = f"SELECT * INTO found FROM pg_roles WHERE rolname = '{_plain(name)}';"
-    if not _refuses(existing):
-        return look
+    if not _refuses(existing, name):
+        return f"""
+            {look}
+            IF found.oid IS NOT NULL AND NOT {marks.IS_OURS} THEN
+                {marks.mark(marks.TAKEN_OVER)}
+            END IF;
+        """
     attributes = ("SUPERUSER", "CREATEROLE", "CREATEDB", "REPLICATION", "BYPASSRLS")
     columns = ("rolsuper", "rolcreaterole", "rolcreatedb", "rolreplication", "rolbypassrls")
     flaws = [
@@ -538,9 +538,16 @@ def _take_up_role(name: str, existing: Existing, *, is_group: bool = False) -> s
             RAISE insufficient_privilege USING
                 MESSAGE = format('role {name} was there before, with %s', flaws),
                 HINT = format('Take that away (ALTER ROLE {name} NO%s), or take the role up as '
-                    'it is by existing="adopt".', replace(flaws, ' ', ' NO'));
+                    'it is: {_consent(name)}.', replace(flaws, ' ', ' NO'));
         END IF;
-        IF found.oid IS NOT NULL AND NOT ({_IS_OURS}) THEN
+        IF found.oid IS NOT NULL AND NOT {marks.IS_OURS} THEN
+            {marks.mark(marks.MADE) if is_known else _refuse_stranger(name)}
+        END IF;
+    """
+
+
+def _refuse_stranger(name: str) -> str:
+    return f"""
             SELECT string_agg(DISTINCT pg_get_userbyid(m.member), ', ') INTO strangers
             FROM pg_auth_members AS m
             WHERE m.roleid = found.oid AND m.member <> {_MASTER} AND NOT EXISTS (
@@ -553,9 +560,11 @@ def _take_up_role(name: str, existing: Existing, *, is_group: bool = False) -> s
                         'role {name} was there before, and has members: %s', strangers
                     ),
                     HINT = format('Take it from them (REVOKE {name} FROM %s), or take the role up '
-                        'as it is by existing="adopt".', strangers);
+                        'as it is: {_consent(name)}.', strangers);
             END IF;
-        END IF;
+            RAISE insufficient_privilege USING
+                MESSAGE = 'role {name} was there before, and day2 did not make it',
+                HINT = 'Rename it, or take it up as it is: {_consent(name)}.';
     """
 
 
@@ -592,21 +601,25 @@ def _own_schema(name: str, owner: str) -> str:
 
 
 def _own_things(name: str, owner: str) -> str:
-    """Return the SQL that gives *owner* what the master has in the schema *name*."""
+    """
+    Return the SQL that gives *owner* what the master has in the schema *name*.
+
+    Earlier builds left the master with what a dropped role owned.
+    """
     return f"""
         FOR thing IN
-            SELECT oid::regclass AS name FROM pg_class
-            WHERE relnamespace = '{name}'::regnamespace AND relowner = {_MASTER}
-              AND relkind IN ('r', 'p', 'v', 'm', 'f') AND {_IS_NO_PART_OF_AN_EXTENSION}
+            SELECT upper(owned.type) AS kind, owned.identity
+            FROM pg_shdepend AS d, pg_identify_object(classid, objid, objsubid) AS owned
+            WHERE refclassid = 'pg_authid'::regclass AND refobjid = {_MASTER} AND d.deptype = 'o'
+            AND dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+            AND owned.schema = '{name}' AND NOT EXISTS (
+                SELECT FROM pg_depend AS part WHERE part.classid = d.classid
+                AND part.objid = d.objid AND part.deptype IN ('a', 'e', 'i')
+                AND (part.deptype = 'e' OR owned.type = 'sequence')
+            )
         LOOP
-            EXECUTE format('ALTER TABLE %s OWNER TO {owner}', thing.name);
-        END LOOP;
-        FOR thing IN
-            SELECT oid::regprocedure AS name FROM pg_proc
-            WHERE pronamespace = '{name}'::regnamespace AND proowner = {_MASTER}
-              AND {_IS_NO_PART_OF_AN_EXTENSION}
-        LOOP
-            EXECUTE format('ALTER ROUTINE %s OWNER TO {owner}', thing.name);
+            EXECUTE format('ALTER %s %s OWNER TO {owner}',
+                replace(thing.kind, 'STATISTICS OBJECT', 'STATISTICS'), thing.identity);
         END LOOP;
     """
 
@@ -623,10 +636,19 @@ def _refuse_public(name: str) -> str:
     """
 
 
-def _refuses(existing: Existing) -> bool:
+def _consent(name: str) -> str:
+    """Return how one consents to *name*, which was there before, for a hint."""
+    return (
+        f'"take_over": ["{name}"] in the direct request, the action adopt, or existing="adopt" '
+        "in the revision"
+    )
+
+
+def _refuses(existing: Existing, name: str) -> bool:
+    """Say whether a thing *name* of somebody else's is refused."""
     if existing not in ("refuse", "adopt"):
         raise ValueError(f"existing={existing!r}: give 'refuse' or 'adopt'")
-    return existing == "refuse"
+    return existing == "refuse" and name not in _attributes().get("take_over", ())
 
 
 def _role_exists(name: str) -> bool:

@@ -11,7 +11,8 @@ not the owner of its tables: grant it what it needs before you apply this, or le
 line out.
 
 Going back takes away the role, the login and the access. Tables that the application made
-stay, and belong to the master; PUBLIC may use ``public`` again, but not create in it.
+stay, and belong to a role that can do nothing; PUBLIC may use ``public`` again, but not
+create in it.
 """
 
 from alembic import op

@@ -7,7 +7,7 @@ and sequence of ``public``, ``app_schema`` and ``analytics``, those of tomorrow 
 ``backup_role`` owns ``maintenance``, where backup jobs keep their own notes.
 
 Going back takes away the role, the login and the access. Tables in ``maintenance`` stay,
-and belong to the master.
+and belong to a role that can do nothing.
 """
 
 from core import operations

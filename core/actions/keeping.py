@@ -6,16 +6,15 @@ import logging
 
 from core.access.locate import Place
 from core.actions.run import Run
-from core.actions.takeover import mark_role, was_made
+from core.actions.takeover import was_made
 from core.decisions.keeper import Keeper, keeper
 from core.errors import ManagedByAnother
 from core.postgres.session import Session, role_exists
 from core.revisions import books
 from core.revisions.history import Position
+from core.revisions.marks import MADE, mark_role
 
 logger = logging.getLogger(__name__)
-
-_ROLES_KNOW_THEIR_MAKER = 160000
 
 
 def look_up_keeper(run: Run, place: Place, session: Session, at: Position) -> Keeper:
@@ -61,16 +60,10 @@ def keep(run: Run, place: Place, session: Session) -> None:
 
 
 def _mark_roles(run: Run, session: Session) -> None:
-    """
-    Mark the roles that an earlier build made, at its first run by this one.
-
-    Since PostgreSQL 16 a role shows itself who made it.
-    """
-    if session.server_version >= _ROLES_KNOW_THEIR_MAKER:
-        return
+    """Mark the roles that an earlier build made, at its first run by this one."""
     for role in run.promises.up_to(run.revisions.up_to(run.report.final_revision)).roles:
         if role_exists(session, role.name) and was_made(session, role.since):
-            mark_role(session, role.name)
+            mark_role(session, role.name, MADE)
 
 
 def _resource_id(place: Place) -> str | None:

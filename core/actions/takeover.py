@@ -5,22 +5,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from core.postgres.session import Session, query
-from core.revisions.books import ROLE_MARK, SCHEMA
+from core.revisions.books import SCHEMA
+from core.revisions.marks import IS_OURS
 from core.revisions.promises import Promises
 
-# Since 16 CREATE ROLE leaves its maker a grant of the bootstrap superuser (oid 10), which
-# nobody can forge (PostgreSQL documentation, "CREATE ROLE"); before, a comment says it.
-_ROLES = """
+_ROLES = f"""
 SELECT 'role', found.rolname, NULL FROM pg_roles AS found
-WHERE found.rolname = ANY (%s) AND NOT CASE
-    WHEN current_setting('server_version_num')::int >= 160000 THEN EXISTS (
-        SELECT FROM pg_auth_members AS grant_of
-        JOIN pg_roles AS master ON master.oid = grant_of.member
-        WHERE grant_of.roleid = found.oid AND master.rolname = current_user
-          AND grant_of.grantor = 10 AND grant_of.admin_option
-    )
-    ELSE coalesce(shobj_description(found.oid, 'pg_authid') = %s, false)
-END
+WHERE found.rolname = ANY (%s) AND NOT {IS_OURS}
 ORDER BY 2
 """
 
@@ -67,7 +58,7 @@ def strangers(session: Session, promised: Promises) -> list[Found]:
     belongs to the master or to a role that is promised, and is ours.
     """
     names = [role.name for role in promised.roles]
-    roles = [Found(*row) for row in query(session, _ROLES, (names, ROLE_MARK))]
+    roles = [Found(*row) for row in query(session, _ROLES, (names,))]
     ours = {*names, str(query(session, "SELECT current_user")[0][0])}
     owners = sorted(ours - {one.name for one in roles})
     schemas = query(session, _SCHEMAS, ([one.name for one in promised.schemas], owners))
@@ -81,17 +72,9 @@ def is_of_our_making(session: Session, role: str, since: str) -> bool:
 
     A stamp alone says that the revision counts as applied, and not that its roles are ours.
     """
-    return was_made(session, since) or not query(session, _ROLES, ([role], ROLE_MARK))
+    return was_made(session, since) or not query(session, _ROLES, ([role],))
 
 
 def was_made(session: Session, since: str) -> bool:
     """Say whether revision *since* was run on this database, or adopted, and not taken back."""
     return bool(query(session, _WAS_MADE, (since, since))[0][0])
-
-
-def mark_role(session: Session, role: str) -> None:
-    """Write on *role* that we made it."""
-    statement = query(
-        session, "SELECT format('COMMENT ON ROLE %%I IS %%L', %s, %s)", (role, ROLE_MARK)
-    )
-    query(session, str(statement[0][0]))

@@ -19,9 +19,6 @@ from core.postgres.session import Session, is_broken, query, sqlstate_of
 SCHEMA = "day2"
 VERSION_TABLE = "alembic_version"
 
-# The comment on each role that we made; before PostgreSQL 16 it is what we know it by.
-ROLE_MARK = "made by day2"
-
 # The version of the books that this build writes.
 VERSION = 2
 

@@ -93,11 +93,11 @@ def test_a_login_with_a_password_may_become_one_by_iam(site: Site, tmp_path: Pat
 LOCKOUTS = {
     "a group between": (
         "CREATE ROLE ops; GRANT ops TO postgres; CREATE ROLE report_iam; GRANT report_iam TO ops",
-        "operations.login_by_iam('report_iam')",
+        "operations.login_by_iam('report_iam', existing='adopt')",
     ),
     "a role that has it": (
         "CREATE ROLE tokens; GRANT rds_iam TO tokens",
-        "operations.role('tokens')",
+        "operations.role('tokens', existing='adopt')",
     ),
     "membership by member_of": ("", "operations.login('x', member_of=['rds_iam'])"),
     "membership by acts_as": ("", "operations.login('x', acts_as='rds_iam')"),

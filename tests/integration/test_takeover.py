@@ -6,7 +6,7 @@ import pytest
 
 from core.model import Action, Declared, Parameters, Request, TargetSource, Trigger
 from core.outcome import Outcome
-from core.revisions.books import ROLE_MARK
+from core.revisions.marks import MADE
 from tests.equipment.site import HEAD_LOGINS, INSTANCE, Site
 
 EVENT = Request(Trigger.INSTANCE, instance=INSTANCE)
@@ -94,20 +94,19 @@ def test_what_we_made_is_ours_whatever_became_of_the_books(site: Site) -> None:
 
 
 def test_what_an_earlier_build_made_is_marked(site: Site) -> None:
-    """Before 16 nothing but a comment tells a role of ours, and earlier builds wrote none."""
+    """Nothing but a comment tells a role of ours, and earlier builds wrote none."""
     site.run()
     site.query("DROP TABLE day2.book, day2.run")
     for login in HEAD_LOGINS:
         site.query(f"COMMENT ON ROLE {login} IS NULL")
 
     assert site.run().outcome is Outcome.UP_TO_DATE
-    if site.server.programs.major < 16:
-        marks = site.query(
-            "SELECT DISTINCT shobj_description(oid, 'pg_authid') FROM pg_roles"
-            " WHERE rolname = ANY (%s)",
-            (list(HEAD_LOGINS),),
-        )
-        assert marks == [(ROLE_MARK,)]
+    marks = site.query(
+        "SELECT DISTINCT shobj_description(oid, 'pg_authid') FROM pg_roles"
+        " WHERE rolname = ANY (%s)",
+        (list(HEAD_LOGINS),),
+    )
+    assert marks == [(MADE,)]
     site.query("DROP SCHEMA day2 CASCADE")
     assert site.run(Action.PLAN).report.details["exists"] == []
 
