@@ -128,10 +128,11 @@ def _carry_out(
         # SQLAlchemy looks at the server once, and rolls back what is open then.
         loan.bind()
         listen(session)
+        door = _Door(environment, loan)
         for step in steps:
             recorder.begin()
             one = _One(
-                environment, session, loan, step, schema, recorder=recorder, supervisor=supervisor
+                door, session, loan, step, schema, recorder=recorder, supervisor=supervisor
             )
             goes_on = one.carry_out(is_last=step is steps[-1])
             supervisor.committed(step.revision.identifier)
@@ -142,12 +143,49 @@ def _carry_out(
         session.let_go()
 
 
+class _Door:
+    """Alembic, on the connection that is lent: made anew where a revision has used that up."""
+
+    def __init__(self, environment: EnvironmentContext, loan: Loan) -> None:
+        self._environment = environment
+        self._loan = loan
+        self._bind: object = None
+        self._account: Account | None = None
+
+    def migration(self, account: Account) -> MigrationContext:
+        """Return Alembic's context, whose autocommit block tells *account* that it is one."""
+        self._account = account
+        bind = self._loan.bind()
+        if bind is not self._bind:
+            self._bind = bind
+            configure(self._environment, connection=bind)
+            self._tell_of_blocks(self._environment.get_context())
+        return self._environment.get_context()
+
+    def _tell_of_blocks(self, migration: MigrationContext) -> None:
+        block = migration.autocommit_block
+
+        @contextmanager
+        def declared() -> Iterator[None]:
+            account = self._account
+            if account is not None:
+                account.is_declared = True
+            try:
+                with block():
+                    yield
+            finally:
+                if account is not None:
+                    account.is_declared = False
+
+        migration.autocommit_block = declared  # type: ignore[method-assign]
+
+
 class _One:
     """One revision being carried out."""
 
     def __init__(
         self,
-        environment: EnvironmentContext,
+        door: _Door,
         session: Session,
         loan: Loan,
         step: Step,
@@ -157,7 +195,7 @@ class _One:
         supervisor: Supervisor,
     ) -> None:
         self._schema = schema
-        self._environment = environment
+        self._door = door
         self._session = session
         self._loan = loan
         self._step = step
@@ -201,7 +239,7 @@ class _One:
 
     def _run(self, account: Account) -> None:
         """Run the script in the transaction that is open, keeping *account* of it."""
-        migration = self._migration(account)
+        migration = self._door.migration(account)
         with Operations.context(migration):
             # Alembic's autocommit_block commits what is begun here. It is ended below, by us.
             migration.begin_transaction()
@@ -217,24 +255,6 @@ class _One:
                 self._session.notices_of = None
                 self._notices.end()
                 self._supervisor.warned(self._notices.warnings)
-
-    def _migration(self, account: Account) -> MigrationContext:
-        """Return Alembic's context for the connection as it is now."""
-        configure(self._environment, connection=self._loan.bind())
-        migration = self._environment.get_context()
-        block = migration.autocommit_block
-
-        @contextmanager
-        def declared() -> Iterator[None]:
-            account.is_declared = True
-            try:
-                with block():
-                    yield
-            finally:
-                account.is_declared = False
-
-        migration.autocommit_block = declared  # type: ignore[method-assign]
-        return migration
 
     def _record(self, account: Account) -> None:
         """
