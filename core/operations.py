@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Literal
 
 from alembic import op
@@ -331,8 +331,8 @@ def index(name: str, *, on: str, columns: str, unique: bool = False) -> None:
     Build the index *name* on the table *on* (``schema.table``) while the table is in use.
 
     *columns* is SQL, such as ``customer_id, created_at DESC``. CREATE INDEX CONCURRENTLY
-    cannot run in a transaction: a build that fails or is killed leaves an INVALID index,
-    which is dropped here and built again, by this run or by the next.
+    cannot run in a transaction: a build that fails leaves an INVALID index, which is dropped
+    at once, and one that is killed leaves it to the next run, which drops it and builds anew.
     """
     schema_name, dot, table = on.partition(".")
     if not dot or "." in table:
@@ -351,12 +351,18 @@ def index(name: str, *, on: str, columns: str, unique: bool = False) -> None:
         # It waits for every transaction that sees the table; statement_timeout bounds that.
         _run("SET lock_timeout = 0")
         _drop_invalid_index(where)
-        _run(build)
+        try:
+            _run(build)
+        except Exception:
+            # It serves no query, and a unique one would refuse the application's rows.
+            with suppress(Exception):
+                _drop_invalid_index(where)
+            raise
     logger.info("index %s is there", where)
 
 
 def _drop_invalid_index(where: str) -> None:
-    """Drop the index *where*, a quoted name, if an earlier build left it INVALID."""
+    """Drop the index *where*, a quoted name, if a build left it INVALID."""
     found = op.get_bind().exec_driver_sql(
         # Qualified: the revision's own path is in force here.
         "SELECT 1 FROM pg_catalog.pg_index WHERE NOT indisvalid"
@@ -364,8 +370,8 @@ def _drop_invalid_index(where: str) -> None:
         {"where": where},
     )
     if found.first() is not None:
-        logger.info("index %s was left INVALID: dropped, to be built again", where)
         _run(f"DROP INDEX CONCURRENTLY {where}")
+        logger.info("index %s was left INVALID: dropped", where)
 
 
 def sql_file(name: str) -> None:

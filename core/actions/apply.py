@@ -34,6 +34,9 @@ _LOCK_NOT_AVAILABLE = "55P03"
 _DEADLOCK_DETECTED = "40P01"
 _OPERATOR_INTERVENTION = "57P"
 
+# Of the margin: what a revision has done by the end of the budget is recorded, not thrown away.
+_RECORD_SECONDS = 1.0
+
 
 def apply(
     run: Run, place: Place, session: Session, todo: Plan, *, last_row: int, upward: bool = True
@@ -66,6 +69,11 @@ def apply(
             if error.is_late and not (application.had_whole_time or error.has_committed):
                 # It had what was left of the budget; the next run gives it a whole one.
                 return False
+            if error.revision in run.report.applied:
+                raise NotReady(
+                    f"the connection broke as {error.revision} was committed, and it is applied: "
+                    "run the same request again, and it carries on"
+                ) from error
             if is_ended and not error.is_late and not error.has_committed:
                 raise NotReady(f"{error}: run the same request again, and it carries on") from error
         raise
@@ -164,8 +172,8 @@ class _Application:
         return self._run.budget.left()
 
     def session_settings(self) -> str:
-        """Give a revision what is left of the budget for its statements."""
-        left = self._run.budget.left()
+        """Give a revision what is left of the budget for its statements, and time to record it."""
+        left = max(self._run.budget.left(), _RECORD_SECONDS)
         return session_settings(self._session, statement_timeout_seconds=left)
 
     def may_go_on(self) -> bool:

@@ -98,6 +98,8 @@ class Loan:
                 # What broke is rolled back by the server.
                 with suppress(DriverError):
                     session.close()
+            # SQLAlchemy may come back to it, when what holds it is collected.
+            session.is_deaf = True
         return [account for _, account in others]
 
     def end(self) -> None:

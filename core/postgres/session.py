@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext, suppress
 from types import MappingProxyType
 from typing import Any, Protocol, Self
@@ -106,6 +106,9 @@ class Session(extensions.connection):  # type: ignore[misc]  # psycopg2 has no t
         parameters: What it was opened with, for others to the same database.
     """
 
+    # Of all sessions: it is held for a moment only.
+    _cutting = threading.Lock()
+
     # The driver's own, without types.
     autocommit: bool
     account: Account | None = None
@@ -116,6 +119,8 @@ class Session(extensions.connection):  # type: ignore[misc]  # psycopg2 has no t
     is_two_phase: bool = False
     parameters: Mapping[str, Any] = MappingProxyType({})
 
+    _end: float = float("inf")
+    _when_cut: Callable[[], None] | None = None
     _opened: list[tuple[Any, ...]] | None = None
     _timer: threading.Timer | None = None
 
@@ -254,9 +259,10 @@ class Session(extensions.connection):  # type: ignore[misc]  # psycopg2 has no t
             )
 
     def let_go(self) -> None:
-        """Roll back whatever is open, and be as a session that was just opened."""
+        """Roll back whatever is open, and be as a session that was just opened, or broken."""
         self.account, self.is_deaf, self.is_lent, self._opened = None, False, False, None
-        if not is_broken(self):
+        # That it is broken may be found out here.
+        with suppress(psycopg2.OperationalError, psycopg2.InterfaceError):
             if self.is_two_phase:
                 self.tpc_rollback()
             super().rollback()
@@ -303,9 +309,17 @@ class Session(extensions.connection):  # type: ignore[misc]  # psycopg2 has no t
         self._timer.daemon = True
         self._timer.start()
 
+    def when_cut(self, call: Callable[[], None] | None) -> None:
+        """Have *call* called, in a thread of its own, when the session is cut; or nothing."""
+        with self._cutting:
+            self._when_cut = call
+
     def _cut(self) -> None:
         with suppress(OSError):
             self._wire.shutdown(socket.SHUT_RDWR)
+        with self._cutting:
+            if self._when_cut is not None:
+                self._when_cut()
 
 
 def connect(

@@ -52,8 +52,8 @@ OPEN = extensions.TRANSACTION_STATUS_INTRANS
 FAILED = extensions.TRANSACTION_STATUS_INERROR
 
 
-class OutOfTime(Exception):
-    """The time of the run is over before a statement was sent."""
+class OutOfTime(BaseException):
+    """The time of the run is over; no revision that catches every ``Exception`` holds it up."""
 
 
 class Asked(Protocol):
@@ -63,6 +63,8 @@ class Asked(Protocol):
 
     @property
     def closed(self) -> int: ...
+    @property
+    def status(self) -> int: ...
     @property
     def info(self) -> Any: ...
     def ask(self, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]: ...
@@ -136,7 +138,10 @@ class Account:
         before = self._status
         if before == FAILED:
             self._has_failed = True
-        if before == IDLE and self._session.autocommit:
+        if before == IDLE and (
+            # Where a statement ended the transaction, the driver takes it for open and begins none.
+            self._session.autocommit or self._session.status != extensions.STATUS_READY
+        ):
             self._has_autocommitted = True
             self.undeclared = self.undeclared or not self.is_declared
         may_end = _MAY_END.search(text) is not None
@@ -207,28 +212,32 @@ class Account:
     @contextmanager
     def _end(self, *, is_commit: bool) -> Iterator[None]:
         before = self._status
-        identifier = None
-        if before == OPEN:
-            seen = self._look()
-            identifier = seen.identifier
-            self._has_seen_end = True
-        elif before == FAILED:
-            self._has_failed = self._has_seen_end = True
+        seen = self._look() if before == OPEN else None
+        has_failed = self._has_failed or before == FAILED
+        self._has_failed = has_failed
+        since, identifier = self._since, self._identifier
         try:
             yield
         except BaseException:
             if identifier is not None:
                 self.lost += 1
             raise
-        if identifier is not None:
+        if not self._is_usable:
+            self.lost += identifier is not None
+            return
+        if self._status == OPEN and seen is not None and self._look().stamp == seen.stamp:
+            # The driver knows of no transaction: a statement began it.
+            return
+        self._has_seen_end = self._has_seen_end or before != IDLE
+        if identifier is not None and before == OPEN:
             if is_commit:
                 self._keep()
             else:
                 self.lost += 1
-        if self._is_usable and self._status != FAILED:
-            if self._has_failed:
-                self._search()
-            self._identifier = None
+        if has_failed and self._status != FAILED:
+            self._since, self._identifier = since, identifier
+            self._search()
+        self._identifier = None
 
     def _after(self, text: str, before: int, seen: _Seen | None) -> None:
         """Take note of what *text* has done, *before* which the transaction was so."""

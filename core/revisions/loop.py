@@ -8,6 +8,8 @@ its record goes with the last of them.
 from __future__ import annotations
 
 import logging
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -246,9 +248,10 @@ class _One:
             self._session.account = account
             self._session.notices_of = self._notices
             try:
-                scripts.carry_out(
-                    self._step.revision, "upgrade" if self._step.is_upward else "downgrade"
-                )
+                with _interrupted_with(self._session):
+                    scripts.carry_out(
+                        self._step.revision, "upgrade" if self._step.is_upward else "downgrade"
+                    )
             finally:
                 self._session.account = None
                 self._others = self._loan.close_others()
@@ -354,9 +357,8 @@ class _One:
         accounts = (account, *self._others)
         session.account = None
         self._loan.take_back()
+        session.let_go()
         is_broken_now = is_broken(session)
-        if not is_broken_now:
-            session.let_go()
         has_committed = any(one.has_committed for one in accounts)
         self._warn(accounts)
         if isinstance(error, NotReady) and not has_committed:
@@ -394,6 +396,33 @@ class _One:
         )
 
 
+@contextmanager
+def _interrupted_with(session: Session) -> Iterator[None]:
+    """
+    Raise OutOfTime in here, in whatever Python is at work, when *session* is cut.
+
+    Only the main thread can be interrupted, and that is the one in which Lambda calls us.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    ident = threading.main_thread().ident or 0
+    is_running = True
+
+    def interrupt(*_: object) -> None:
+        if is_running:
+            raise OutOfTime
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    session.when_cut(lambda: signal.pthread_kill(ident, signal.SIGUSR1))
+    try:
+        yield
+    finally:
+        is_running = False
+        session.when_cut(None)
+        signal.signal(signal.SIGUSR1, before)
+
+
 def _invalid(indexes: Sequence[str]) -> str:
     """Say that these *indexes* are INVALID, and the way out."""
     drops = "; ".join(f"DROP INDEX CONCURRENTLY {name}" for name in indexes)
@@ -420,5 +449,9 @@ def _reason(error: BaseException, code: str | None, *, is_broken: bool) -> str:
     if code is not None:
         return f"{code} {first}"
     if is_broken and isinstance(origin, DriverError):
-        return "the connection broke"
+        # Over TLS the driver loses what the server says as it ends a session.
+        return (
+            f"the connection broke ({first}): somebody ended the session, or the server or the "
+            "network went away"
+        )
     return f"{type(origin).__name__}: {first}"

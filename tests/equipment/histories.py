@@ -63,6 +63,14 @@ def history_of(
     return Revisions(ini)
 
 
+def lines_of(folder: Path, scripts: Mapping[str, str]) -> Revisions:
+    """Write a history into *folder* of *scripts* that are whole files, by identifier."""
+    ini = copy_of_ours(folder)
+    for revision, text in scripts.items():
+        (folder / "alembic" / "versions" / f"{revision}.py").write_text(text)
+    return Revisions(ini)
+
+
 def table(name: str) -> str:
     """Return the statement of a revision that makes the table *name* in ``public``."""
     return f'op.execute("CREATE TABLE public.{name} ()")'

@@ -13,7 +13,7 @@ from tests.equipment.world import World, make_history
 @pytest.fixture(scope="session")
 def shared_world() -> Iterator[World]:
     """Make a server with few connections to spare, an AWS and a container."""
-    with World.made(settings={"max_connections": "25"}) as world:
+    with World.made(settings={"max_connections": "25", "max_prepared_transactions": "2"}) as world:
         yield world
 
 

@@ -8,6 +8,9 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import psycopg2
+import pytest
+
 from core.postgres.session import query
 from tests.equipment.world import World
 
@@ -79,6 +82,122 @@ def test_no_deadlock_with_a_run_that_waits(world: World, history: MakeHistory) -
     assert [answer.outcome for answer in answers] == ["APPLIED", *["UP_TO_DATE"] * 3]
     assert "40P01" not in first.log
     assert world.query(INDEX) == [(True,)]
+
+
+CONCURRENT = (
+    "with op.get_context().autocommit_block():\n"
+    '    op.create_index("goods_id", "goods", ["id"], schema="public",'
+    " postgresql_concurrently=True, if_not_exists={})"
+)
+
+
+@pytest.mark.parametrize("if_not_exists", [True, False])
+def test_build_waits_longer_than_for_a_relation(
+    world: World, history: MakeHistory, *, if_not_exists: bool
+) -> None:
+    """A build that Alembic writes waits for old transactions, and is carried out once."""
+    ini = history(REVISIONS | {"a2": CONCURRENT.format(if_not_exists)})
+    world.call(world.request(target="a1"), ini=ini)
+    with closing(world.server.superuser("shop")) as reader:
+        reader.autocommit = False
+        query(reader, "UPDATE public.goods SET id = id")
+        call = world.begin(ini=ini)
+        wait_for(lambda: world.query(INDEX) != [])
+        threading.Timer(1.5, reader.rollback).start()
+        answer = call.answer()
+
+    assert (answer.outcome, answer.body["applied_migrations"]) == ("APPLIED", ["a2", "a3"]), answer
+    assert "trying again" not in answer.log
+    assert world.query(INDEX) == [(True,)]
+
+
+@pytest.mark.parametrize("if_not_exists", [True, False])
+def test_index_left_invalid_fails_the_revision(
+    world: World, history: MakeHistory, *, if_not_exists: bool
+) -> None:
+    """Where the wait is longer than the time, the index is named, and so is the way out."""
+    ini = history(REVISIONS | {"a2": CONCURRENT.format(if_not_exists)})
+    world.call(world.request(target="a1"), ini=ini)
+    with closing(world.server.superuser("shop")) as reader:
+        reader.autocommit = False
+        query(reader, "UPDATE public.goods SET id = id")
+        cut = world.call(ini=ini, seconds=7.0)
+        reader.rollback()
+
+    again = world.call(ini=ini)
+    world.query("DROP INDEX public.goods_id")
+    mended = world.call(ini=ini)
+
+    for answer in (cut, again) if if_not_exists else (cut,):
+        assert answer.outcome == "FAILED", answer
+        assert "index public.goods_id was left INVALID" in answer.body["message"]
+        assert "DROP INDEX CONCURRENTLY public.goods_id" in answer.body["message"]
+        assert answer.body["final_revision"] == "a1"
+    assert again.outcome == "FAILED"
+    assert "trying again" not in cut.log
+    assert mended.body["applied_migrations"] == ["a2", "a3"]
+
+
+def test_invalid_index_of_others_fails_nothing(world: World, history: MakeHistory) -> None:
+    """A partitioned parent is INVALID by its nature, and another's index is another's trouble."""
+    world.query(
+        "CREATE TABLE public.others AS SELECT 1 AS id FROM generate_series(1, 2);"
+        "CREATE TABLE public.parted (id int) PARTITION BY RANGE (id);"
+        "CREATE TABLE public.part PARTITION OF public.parted DEFAULT;"
+        "ALTER TABLE public.parted OWNER TO postgres; ALTER TABLE public.part OWNER TO postgres;"
+        "ALTER TABLE public.others OWNER TO postgres"
+    )
+    with pytest.raises(psycopg2.errors.UniqueViolation):
+        world.query("CREATE UNIQUE INDEX CONCURRENTLY others_once ON public.others (id)")
+    body = (
+        'op.execute("CREATE INDEX parted_id ON ONLY public.parted (id)")\n'
+        "with op.get_context().autocommit_block():\n"
+        '    op.execute("CREATE INDEX CONCURRENTLY ON public.others (id)")\n'
+        '    op.execute("CREATE INDEX CONCURRENTLY part_id ON public.part (id)")'
+    )
+
+    answer = world.call(ini=history({"a1": body}))
+
+    invalid = "SELECT count(*) FROM pg_index WHERE NOT indisvalid"
+    assert (answer.outcome, world.query(invalid)) == ("APPLIED", [(2,)]), answer
+
+
+def test_lock_timeout_that_a_revision_sets_itself_is_kept(
+    world: World, history: MakeHistory
+) -> None:
+    """A revision that bounds its own waiting is not made to wait longer, nor run again."""
+    body = CONCURRENT.format(True).replace(
+        "block():\n", "block():\n    op.execute(\"SET lock_timeout = '400ms'\")\n"
+    )
+    ini = history(REVISIONS | {"a2": body})
+    world.call(world.request(target="a1"), ini=ini)
+    with closing(world.server.superuser("shop")) as reader:
+        reader.autocommit = False
+        query(reader, "UPDATE public.goods SET id = id")
+        begun = time.monotonic()
+        answer = world.call(ini=ini)
+        reader.rollback()
+
+    assert time.monotonic() - begun < 5
+    assert answer.outcome == "FAILED", answer
+    assert "55P03" in answer.body["message"]
+    assert "tried 1 time(s)" in answer.body["message"]
+    assert "index public.goods_id was left INVALID" in answer.body["message"]
+
+
+def test_failed_unique_build_leaves_nothing(world: World, history: MakeHistory) -> None:
+    """What operations.index began over duplicates is dropped: the application may insert."""
+    unique = REVISIONS | {"a2": REVISIONS["a2"].replace(")", ", unique=True)")}
+    ini = history(unique)
+    world.call(world.request(target="a1"), ini=ini)
+    world.query("INSERT INTO public.goods VALUES (1)")
+
+    failed = world.call(ini=ini)
+    world.query("INSERT INTO public.goods VALUES (2)")
+
+    assert (failed.outcome, "23505" in failed.body["message"]) == ("FAILED", True)
+    assert "INVALID" not in failed.body["message"]
+    assert world.query(INDEX) == []
 
 
 def wait_for(holds: Callable[[], bool], timeout_seconds: float = 20.0) -> None:

@@ -1,0 +1,130 @@
+"""The time of a run: what does not fit is told so, and asked again only where that may help."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.equipment.world import World
+
+MakeHistory = Callable[..., Path]
+
+# Of a call, its margin is 3 s (tests/equipment/world.py).
+SECONDS = 7.0
+MAKE = 'op.execute("CREATE TABLE public.half ()")'
+
+TOO_LONG = {
+    "many statements": f"{MAKE}\nfor _ in range(30):\n    op.execute('SELECT pg_sleep(0.5)')",
+    "many statements, and errors": (
+        f"{MAKE}\nfor _ in range(30):\n    try:\n        op.execute('SELECT pg_sleep(0.5)')\n"
+        "    except Exception:\n        pass"
+    ),
+    "one statement": f"{MAKE}\nop.execute('SELECT pg_sleep(30)')",
+    "Python between statements": f"{MAKE}\nfor _ in range(99):\n    time.sleep(0.3)\n"
+    "    op.execute('SELECT 1')",
+    "Python alone": f"{MAKE}\ntime.sleep(30)",
+    "Python that catches all it can": (
+        f"{MAKE}\nwhile True:\n"
+        "    try:\n        time.sleep(0.2)\n    except Exception:\n        pass"
+    ),
+    "another session": (
+        "with op.get_bind().engine.connect() as other:\n"
+        "    other.exec_driver_sql('SELECT pg_sleep(30)')"
+    ),
+}
+
+
+@pytest.mark.parametrize("how", sorted(TOO_LONG))
+def test_what_never_fits_fails_for_good(world: World, history: MakeHistory, how: str) -> None:
+    """A revision that had a whole run to itself is not asked for again as it is."""
+    begun = time.monotonic()
+
+    answer = world.call(ini=history({"a1": TOO_LONG[how]}), seconds=SECONDS)
+
+    assert time.monotonic() - begun < SECONDS
+    assert answer.outcome == "FAILED", answer
+    assert "revision a1 failed: its time was over after" in answer.body["message"]
+    for remedy in ("split it", "in batches", "TimeoutSeconds"):
+        assert remedy in answer.body["message"]
+    assert world.query("SELECT to_regclass('public.half')") == [(None,)]
+    assert (world.history(), world.lock_holders()) == ([], [])
+
+
+@pytest.mark.parametrize("how", ["many statements", "one statement"])
+def test_what_may_fit_in_a_whole_run_is_asked_again(
+    world: World, history: MakeHistory, how: str
+) -> None:
+    """Behind another revision it had only what was left: INCOMPLETE, and then it fails."""
+    ini = history({"a1": "op.execute('SELECT pg_sleep(0.5)')", "a2": TOO_LONG[how]})
+
+    first = world.call(ini=ini, seconds=SECONDS)
+    second = world.call(ini=ini, seconds=SECONDS)
+
+    assert (first.outcome, first.body["applied_migrations"]) == ("INCOMPLETE", ["a1"]), first
+    assert second.outcome == "FAILED", second
+
+
+def test_what_committed_something_is_not_asked_again(world: World, history: MakeHistory) -> None:
+    """A revision that was cut off behind a commit of its own would not begin where it did."""
+    body = f"{MAKE}\nop.get_bind().commit()\nop.execute('SELECT pg_sleep(30)')"
+
+    answer = world.call(ini=history({"a1": "pass", "a2": body}), seconds=SECONDS)
+
+    assert (answer.outcome, answer.body["applied_migrations"]) == ("FAILED", ["a1"]), answer
+    assert "its time was over" in answer.body["message"]
+    assert "what it committed itself before is kept" in answer.body["message"]
+
+
+def test_batches_that_fit_are_applied(world: World, history: MakeHistory) -> None:
+    """Time that is not over is no matter, and work that is done by then is recorded."""
+    body = f"{MAKE}\nfor _ in range(5):\n    op.execute('SELECT pg_sleep(0.5)')"
+
+    assert world.call(ini=history({"a1": body}), seconds=SECONDS).outcome == "APPLIED"
+
+
+@pytest.mark.parametrize(
+    ("function", "outcome", "text"),
+    [
+        ("pg_cancel_backend", "FAILED", "the run had time left, so somebody cancelled it"),
+        ("pg_terminate_backend", "NOT_READY", "somebody ended the session"),
+    ],
+)
+def test_hand_of_an_administrator_is_told_as_one(
+    world: World, history: MakeHistory, function: str, outcome: str, text: str
+) -> None:
+    """A statement that somebody cancels is not called one whose time is over."""
+    call = world.begin(ini=history({"a1": f"{MAKE}\nop.execute('SELECT pg_sleep(30)')"}))
+    deadline = time.monotonic() + 10
+    stop = (
+        f"SELECT {function}(pid) FROM pg_stat_activity"
+        " WHERE application_name = 'day2' AND query ~ 'sleep' AND state = 'active'"
+    )
+    while not world.query(stop):
+        assert time.monotonic() < deadline
+
+    answer = call.answer()
+
+    assert answer.outcome == outcome, answer
+    assert text in answer.body["message"]
+    assert "time was over" not in answer.body["message"]
+    assert world.history() == []
+
+
+@pytest.mark.parametrize(
+    "setting", ["idle_session_timeout", "transaction_timeout", "statement_timeout"]
+)
+def test_default_of_the_role_cuts_nothing(world: World, history: MakeHistory, setting: str) -> None:
+    """A timeout that somebody gave the master is not ours to fall over."""
+    if not world.query("SELECT 1 FROM pg_settings WHERE name = %s", (setting,)):
+        setting = "idle_in_transaction_session_timeout"
+    world.query(f"ALTER ROLE postgres SET {setting} = '200ms'")
+    try:
+        body = f"time.sleep(0.5)\nop.execute('SELECT pg_sleep(0.5)')\n{MAKE}"
+        answer = world.call(ini=history({"a1": body, "a2": body.replace("half", "whole")}))
+    finally:
+        world.query(f"ALTER ROLE postgres RESET {setting}")
+
+    assert answer.outcome == "APPLIED", answer
