@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import threading
@@ -106,9 +107,6 @@ class Session(extensions.connection):  # type: ignore[misc]  # psycopg2 has no t
         parameters: What it was opened with, for others to the same database.
     """
 
-    # Of all sessions: it is held for a moment only.
-    _cutting = threading.Lock()
-
     # The driver's own, without types.
     autocommit: bool
     account: Account | None = None
@@ -119,7 +117,7 @@ class Session(extensions.connection):  # type: ignore[misc]  # psycopg2 has no t
     is_two_phase: bool = False
     parameters: Mapping[str, Any] = MappingProxyType({})
 
-    _end: float = float("inf")
+    _end: float = math.inf
     _when_cut: Callable[[], None] | None = None
     _opened: list[tuple[Any, ...]] | None = None
     _timer: threading.Timer | None = None
@@ -305,14 +303,16 @@ class Session(extensions.connection):  # type: ignore[misc]  # psycopg2 has no t
         # A descriptor of our own: the session's may be somebody else's by then.
         self._wire = socket.socket(fileno=os.dup(self.fileno()))
         self._end = time.monotonic() + seconds
+        self._cutting = threading.Lock()
         self._timer = threading.Timer(seconds, self._cut)
         self._timer.daemon = True
         self._timer.start()
 
     def when_cut(self, call: Callable[[], None] | None) -> None:
         """Have *call* called, in a thread of its own, when the session is cut; or nothing."""
-        with self._cutting:
-            self._when_cut = call
+        if self._timer is not None:
+            with self._cutting:
+                self._when_cut = call
 
     def _cut(self) -> None:
         with suppress(OSError):

@@ -17,6 +17,8 @@ from core.postgres.session import query
 from tests.chaos.bus import deliver
 from tests.chaos.contract import Contract
 from tests.chaos.proxy import Proxy
+from tests.equipment.mixtures import try_many
+from tests.equipment.site import Site
 from tests.equipment.world import World, event, make_history
 
 # The server looks every second whether its client is still there.
@@ -365,7 +367,25 @@ class Case:
     short_tries: int
 
 
+def mixed(world: World, tries: int) -> Row:
+    """Have revisions end their transactions in every way there is, in any order."""
+    row = Row("mixtures of commits, rollbacks", tries=tries)
+    seed = random.randrange(10**9)  # noqa: S311 - no secret
+    row.seen[f"drawn with seed {seed}"] = tries
+    world.reset()
+    wrong = try_many(
+        Site(world.server, world.ca_file),
+        world.folder / f"mixtures-{time.monotonic_ns()}",
+        count=tries,
+        seed=seed,
+        tell=lambda _: None,
+    )
+    row.wrong = [f"{mixture}: {problems}" for mixture, problems in wrong.items()]
+    return row
+
+
 CASES = (
+    Case(mixed, 500, 10),
     Case(killed, 50, 5),
     Case(server_killed, 10, 2),
     Case(eight_at_once, 20, 2),

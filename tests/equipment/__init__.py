@@ -6,6 +6,7 @@ What the folders of tests share: a module for each thing that a test works with.
 ``fakes``      Those fakes, at the one seam that the core asks AWS through
 ``catalog``    All that a database has, as text
 ``histories``  Revisions of a test's own
+``mixtures``   Revisions of all that ends a transaction, drawn by chance
 ``world``      A real server, a small AWS and the function in a process of its own
 ``small_aws``  AWS on a port: the calls that the function makes, and no more
 ``container``  The function, warm: forked for each call, so that it can be killed

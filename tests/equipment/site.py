@@ -135,7 +135,9 @@ class Site:
                 session,
                 identifiers,
                 upward=False,
-                recorder=Recorder(trigger="test", request_id=REQUEST_ID, checksums={}),
+                recorder=Recorder(
+                    trigger="test", request_id=REQUEST_ID, checksums=revisions.checksums
+                ),
                 supervisor=Unhurried(),
                 attributes={"login_passwords": passwords},
             )
