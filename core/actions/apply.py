@@ -69,7 +69,7 @@ def apply(
             if error.is_late and not (application.had_whole_time or error.has_committed):
                 # It had what was left of the budget; the next run gives it a whole one.
                 return False
-            if error.revision in run.report.applied:
+            if is_ended and error.revision in run.report.applied:
                 raise NotReady(
                     f"the connection broke as {error.revision} was committed, and it is applied: "
                     "run the same request again, and it carries on"

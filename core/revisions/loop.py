@@ -133,9 +133,7 @@ def _carry_out(
         door = _Door(environment, loan)
         for step in steps:
             recorder.begin()
-            one = _One(
-                door, session, loan, step, schema, recorder=recorder, supervisor=supervisor
-            )
+            one = _One(door, session, loan, step, schema, recorder=recorder, supervisor=supervisor)
             goes_on = one.carry_out(is_last=step is steps[-1])
             supervisor.committed(step.revision.identifier)
             if not goes_on:

@@ -111,20 +111,3 @@ def test_hand_of_an_administrator_is_told_as_one(
     assert text in answer.body["message"]
     assert "time was over" not in answer.body["message"]
     assert world.history() == []
-
-
-@pytest.mark.parametrize(
-    "setting", ["idle_session_timeout", "transaction_timeout", "statement_timeout"]
-)
-def test_default_of_the_role_cuts_nothing(world: World, history: MakeHistory, setting: str) -> None:
-    """A timeout that somebody gave the master is not ours to fall over."""
-    if not world.query("SELECT 1 FROM pg_settings WHERE name = %s", (setting,)):
-        setting = "idle_in_transaction_session_timeout"
-    world.query(f"ALTER ROLE postgres SET {setting} = '200ms'")
-    try:
-        body = f"time.sleep(0.5)\nop.execute('SELECT pg_sleep(0.5)')\n{MAKE}"
-        answer = world.call(ini=history({"a1": body, "a2": body.replace("half", "whole")}))
-    finally:
-        world.query(f"ALTER ROLE postgres RESET {setting}")
-
-    assert answer.outcome == "APPLIED", answer

@@ -1,0 +1,36 @@
+"""What a revision costs beside its own statements: two round trips, whatever is watched over it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.equipment.histories import history_of
+from tests.equipment.site import Site, make_empty
+
+PLAIN = 'op.execute("CREATE TABLE public.{} ()")'
+
+
+@pytest.mark.parametrize("direction", ["upgrade", "downgrade"])
+def test_revision_costs_two_round_trips(site: Site, tmp_path: Path, direction: str) -> None:
+    """One records it, and one commits it and opens the transaction of the next."""
+    sent = {}
+    for count in (3, 8):
+        names = [f"a{number}" for number in range(count)]
+        history = history_of(
+            tmp_path / str(count),
+            {name: PLAIN.format(name) for name in names},
+            {name: f'op.execute("DROP TABLE public.{name}")' for name in names},
+        )
+        make_empty(site.server)
+        before = len(site.server.log)
+        site.run(revisions=history)
+        if direction == "downgrade":
+            before = len(site.server.log)
+            site.downgrade(*reversed(names), revisions=history)
+        # The server writes a line for each message of statements that it is sent.
+        lines = site.server.log[before:].splitlines()
+        sent[count] = sum(" statement: " in line for line in lines)
+
+    assert sent[8] - sent[3] == 5 * (1 + 2), sent
