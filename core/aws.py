@@ -263,11 +263,6 @@ class Aws:
             raise InvalidField(f"secret {name}", "is binary", "store JSON as its SecretString")
         return Secret(found["Name"], found["ARN"], found["SecretString"])
 
-    def owner_of_secret(self, secret: Secret) -> str | None:
-        """Return the instance that RDS keeps *secret* for, by the tag that RDS puts on it."""
-        arn = self.secret_tags(secret.arn).get("aws:rds:primaryDBInstanceArn", "")
-        return arn.rpartition(":db:")[2] or None
-
     def secret_tags(self, name: str) -> dict[str, str]:
         """
         Return the tags of the secret *name*.

@@ -30,7 +30,6 @@ class Directory(Protocol):
     def instance(self, identifier: str) -> Instance: ...
     def instances(self) -> Iterator[Instance]: ...
     def secret(self, name: str, *, stage: str = "AWSCURRENT") -> Secret: ...
-    def owner_of_secret(self, secret: Secret) -> str | None: ...
     def auth_token(self, host: str, port: int, user: str) -> str: ...
 
 
@@ -78,7 +77,7 @@ def locate(request: Request, directory: Directory, settings: Settings) -> Place:
         if secret is None:
             return _place_by_token(instance, directory, settings)
         credentials = master_credentials(secret)
-        _check_owner(secret, credentials, instance, directory)
+        _check_owner(secret, credentials, instance)
         return _place(instance, secret, credentials, settings)._replace(warning=warning)
 
     if request.secret_name is None:
@@ -200,25 +199,46 @@ def _master_secret(
 
 def _owner(secret: Secret, credentials: MasterCredentials, directory: Directory) -> Instance | None:
     """Return the instance that a bare *secret* belongs to, where that can be told."""
-    named = credentials.instance or directory.owner_of_secret(secret)
-    if named is not None:
-        return directory.instance(named.lower())
-    if credentials.host is None:
+    is_managed = _is_managed_by_rds(secret)
+    if credentials.instance is not None and not is_managed:
+        return directory.instance(credentials.instance.lower())
+    if credentials.host is None and not is_managed:
         return None
     port = credentials.port or 5432
     for instance in directory.instances():
-        if same_host(instance.host, credentials.host) and instance.port == port:
+        if is_managed:
+            is_its = _is_managed_secret_of(instance, secret)
+        else:
+            is_its = same_host(instance.host, str(credentials.host)) and instance.port == port
+        if is_its:
             return instance
     return None
 
 
-def _check_owner(
-    secret: Secret, credentials: MasterCredentials, instance: Instance, directory: Directory
-) -> None:
-    """Refuse a secret that says that it is for another instance."""
+def _is_managed_by_rds(secret: Secret) -> bool:
+    return ":secret:rds!" in secret.arn
+
+
+def _is_managed_secret_of(instance: Instance, secret: Secret) -> bool:
+    """
+    Say whether *secret* is the one that RDS keeps for *instance*, by what RDS says itself.
+
+    RDS tags the secret with the instance's ARN too, which has the name of another time where
+    the instance was renamed.
+    """
+    return instance.managed_secret is not None and instance.managed_secret.arn == secret.arn
+
+
+def _check_owner(secret: Secret, credentials: MasterCredentials, instance: Instance) -> None:
+    """Refuse a secret that is for another instance, by what it says or by what RDS says."""
+    if _is_managed_by_rds(secret):
+        if _is_managed_secret_of(instance, secret):
+            return
+        raise Rejected(
+            f"secret_name: {secret.name} is not the one that RDS keeps for {instance.identifier}: "
+            "name the instance's own secret"
+        )
     owner = credentials.instance
-    if owner is None and ":secret:rds!" in secret.arn:
-        owner = directory.owner_of_secret(secret)
     if owner is not None and owner.lower() != instance.identifier.lower():
         raise Rejected(
             f"secret_name: {secret.name} is for instance {owner}, not {instance.identifier}: "

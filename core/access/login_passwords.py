@@ -37,6 +37,9 @@ class Passwords(Protocol):
     def needs_setting(self, login: str) -> bool:
         """Say whether the server may have another password for *login* than its secret."""
 
+    def move(self, login: str) -> bool:
+        """Write into the secret of *login* where its database is now; say whether it moved."""
+
     def settle(self) -> None:
         """Say that every password given out so far is set: its revision is committed."""
 
@@ -97,7 +100,7 @@ class LoginPasswords:
         fields = _fields(current, login)
         tags = self._store.secret_tags(name)
         must_be_set = not role_exists or self._is_in_doubt(tags)
-        has_moved = any(fields.get(key) != value for key, value in self._address.items())
+        has_moved = self._has_moved(fields)
         if must_be_set:
             self._check_maker(name, tags)
         if must_be_set or has_moved:
@@ -130,6 +133,24 @@ class LoginPasswords:
             return True
         return self._is_in_doubt(tags)
 
+    def move(self, login: str) -> bool:
+        """
+        Write into the secret of *login* where its database is now; say whether it moved.
+
+        Raises:
+            NotFound: The secret is missing.
+            NotReady: It is being rotated.
+            InvalidField: It contains no password of *login*.
+        """
+        name = self._name(login)
+        current = self._store.secret(name)
+        fields = _fields(current, login)
+        if not self._has_moved(fields):
+            return False
+        self._check_rotation(name, current)
+        self._store.put_secret(name, json.dumps(fields | self._address))
+        return True
+
     def settle(self) -> None:
         """Say that every password given out so far is set: its revision is committed."""
         for login in sorted(self._given):
@@ -153,6 +174,9 @@ class LoginPasswords:
 
     def _name(self, login: str) -> str:
         return f"{self._folder}/{login}"
+
+    def _has_moved(self, fields: Mapping[str, object]) -> bool:
+        return any(fields.get(key) != value for key, value in self._address.items())
 
     def _is_in_doubt(self, tags: Mapping[str, str]) -> bool:
         """Say whether a secret with *tags* was not set yet, or was set on another instance."""

@@ -31,6 +31,7 @@ def look_up_keeper(run: Run, place: Place, session: Session, at: Position) -> Ke
         stack=run.settings.prefix,
         instance=_resource_id(place),
     )
+    run.is_copy = verdict is Keeper.A_COPYS
     if verdict is Keeper.OURS:
         run.secret_folder = book.secret_folder
     return verdict
@@ -48,8 +49,15 @@ def refuse_anothers(run: Run, place: Place, session: Session, at: Position) -> N
 
 
 def keep(run: Run, place: Place, session: Session) -> None:
-    """Bring the books up to date, and write that this stack keeps the database."""
+    """
+    Bring the books up to date, and write that this stack keeps the database.
+
+    A copy whose logins are left stays its original's by its books, so that the first run for
+    a target of its own knows it for what it is.
+    """
     books.bring_up(session)
+    if run.leaves_logins:
+        return
     if books.read(session).keeper is None:
         _mark_roles(run, session)
     ours = (run.settings.prefix, _resource_id(place), run.folder_at(place.name))

@@ -21,6 +21,7 @@ from core.errors import (
     RevisionFailed,
     WrongPassword,
 )
+from core.model import Trigger
 from core.postgres.session import (
     Session,
     connect,
@@ -125,14 +126,28 @@ def reconcile_logins(run: Run, place: Place, session: Session) -> None:
     A database restored from another instance's snapshot has the roles with the other's
     passwords, and none of the secrets. A run that died right after its commit leaves a
     secret that is tagged as unset. A login whose secret is settled is never touched, and
-    neither is one that was there before and that nobody told us to take over.
+    neither is one that was there before and that nobody told us to take over. Nor are those of
+    a copy that nobody gave a target of its own.
     """
+    if run.leaves_logins:
+        _warn(
+            run,
+            f"{place.name} is a restored copy without a target of its own: its logins keep their "
+            "passwords; to give them others, write its parameter, or send migrate",
+        )
+        return
     applied = run.revisions.up_to(run.report.final_revision)
     passwords = passwords_of(run, place)
     settled: list[str] = []
+    # A new name makes a new endpoint, and a restart may be the sign of one.
+    may_have_moved = run.has_new_name(place.name) or run.request.trigger is Trigger.INSTANCE
     with translating(place.database):
         for login in run.promises.up_to(applied).password_logins:
-            if not passwords.needs_setting(login.name) or not role_exists(session, login.name):
+            if not passwords.needs_setting(login.name):
+                if may_have_moved and passwords.move(login.name):
+                    logger.info("the secret of login %s has the new address now", login.name)
+                continue
+            if not role_exists(session, login.name):
                 continue
             if not is_of_our_making(session, login.name, login.since):
                 _leave_alone(run, login.name)
@@ -147,9 +162,13 @@ def reconcile_logins(run: Run, place: Place, session: Session) -> None:
 
 
 def _leave_alone(run: Run, login: str) -> None:
-    text = (
+    _warn(
+        run,
         f"login {login} was there before, and its password stays as it is: to take it over, "
-        "send the action adopt"
+        "send the action adopt",
     )
+
+
+def _warn(run: Run, text: str) -> None:
     logger.warning(text)
     run.report.warnings.append(text)

@@ -9,7 +9,7 @@ from core.access.locate import Directory
 from core.access.login_passwords import Secrets
 from core.actions.bus import Bus
 from core.budget import Budget
-from core.model import Parameters, Report, Request
+from core.model import Parameters, Report, Request, TargetSource
 from core.revisions.promises import Promises
 from core.revisions.runner import Revisions
 from core.settings import Settings
@@ -28,6 +28,7 @@ class Run:
 
     Attributes:
         secret_folder: Where the secrets of the database's logins are, by its books.
+        is_copy: Whether the books are those of another instance, from which it was restored.
         whole_seconds: What the run had of its budget when it began.
     """
 
@@ -40,11 +41,33 @@ class Run:
     promises: Promises = field(default_factory=Promises.load)
     report: Report = field(default_factory=Report)
     secret_folder: str | None = None
+    is_copy: bool = False
     whole_seconds: float = field(init=False)
 
     def __post_init__(self) -> None:
         self.whole_seconds = self.budget.left()
 
+    @property
+    def leaves_logins(self) -> bool:
+        """
+        Whether the logins keep the passwords that they have.
+
+        A restored copy that merely follows the fleet may be about to take its original's name:
+        applications then come with the passwords of the original.
+        """
+        is_own = self.request.is_direct or self.report.target_source in (
+            TargetSource.REQUEST,
+            TargetSource.PARAMETER,
+        )
+        return self.is_copy and not is_own
+
     def folder_at(self, place_name: str) -> str:
         """Return what the names of the logins' secrets begin with, for a database at a place."""
-        return self.secret_folder or f"{self.settings.prefix}/{place_name}"
+        return self.secret_folder or self._own_folder(place_name)
+
+    def has_new_name(self, place_name: str) -> bool:
+        """Say whether the secrets of the database's logins are under another name than its own."""
+        return self.folder_at(place_name) != self._own_folder(place_name)
+
+    def _own_folder(self, place_name: str) -> str:
+        return f"{self.settings.prefix}/{place_name}"

@@ -38,9 +38,6 @@ class NoCloud:
         )
         return Secret(name, f"{name}:{stage}", text)
 
-    def owner_of_secret(self, _secret: Secret) -> None:
-        """Return no owner."""
-
     def instances(self) -> list[object]:
         """Return no instance."""
         return []

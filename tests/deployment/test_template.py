@@ -46,11 +46,11 @@ RIGHTS = {
     ),
     "WriteStates": (["ssm:PutParameter"], [ARN.format("ssm", "parameter/day2/*/observed-state")]),
     "ReadManagedMasterSecrets": (
-        ["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"],
+        ["secretsmanager:GetSecretValue"],
         [ARN.format("secretsmanager", "secret:rds!db-*")],
     ),
     "ReadOtherMasterSecrets": (
-        ["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"],
+        ["secretsmanager:GetSecretValue"],
         [ARN.format("secretsmanager", "secret:orders-*")],
     ),
     "DecryptMasterSecrets": (["kms:Decrypt"], [KEY]),

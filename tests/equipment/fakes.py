@@ -49,10 +49,6 @@ class FakeCloud:
         """Refuse: the local servers know no IAM."""
         raise NotFound(f"no token for {user} at {host}:{port}")
 
-    def owner_of_secret(self, secret: Secret) -> str | None:
-        """Return no owner: no secret here is one that RDS keeps."""
-        return self.tags.get(secret.name, {}).get("owner")
-
     def secret(self, name: str, *, stage: str = "AWSCURRENT") -> Secret:
         """Return the secret *name*, which has a current value only."""
         if stage != "AWSCURRENT":

@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 
 from core.errors import AccessDenied, LockBusy, ManagedByAnother, MigrationError, Rejected
-from core.model import Action, Result
+from core.model import Action, Declared, Parameters, Request, Result, TargetSource, Trigger
 from core.outcome import Outcome
 from core.postgres.session import query
 from core.revisions import books
@@ -30,6 +30,13 @@ def passwords(site: Site) -> list[tuple[object, ...]]:
         "SELECT rolname, rolpassword FROM pg_authid WHERE rolname = ANY (%s) ORDER BY 1",
         (list(HEAD_LOGINS),),
     )
+
+
+def told_names(site: Site) -> set[object]:
+    """Return which instances the secrets of the logins name."""
+    return {
+        site.cloud.secrets[f"day2/orders/{login}"]["dbInstanceIdentifier"] for login in HEAD_LOGINS
+    }
 
 
 def rename(site: Site, name: str, **changes: object) -> None:
@@ -70,7 +77,7 @@ def test_a_database_is_handed_over_by_adopt(site: Site) -> None:
 
 
 def test_a_renamed_instance_keeps_its_secrets(site: Site) -> None:
-    """Its applications read them by the old name, and nobody told them of another."""
+    """Its applications read them by the old name, and find the new address in them."""
     site.run()
     before, secrets = passwords(site), set(site.cloud.secrets)
     rename(site, "orders2")
@@ -79,6 +86,23 @@ def test_a_renamed_instance_keeps_its_secrets(site: Site) -> None:
 
     assert result.outcome is Outcome.UP_TO_DATE
     assert (passwords(site), set(site.cloud.secrets)) == (before, secrets)
+    assert told_names(site) == {"orders2"}
+
+
+def test_an_instance_that_gets_its_old_name_back_has_its_address_in_the_secrets(
+    site: Site,
+) -> None:
+    """The restart behind a new name is what tells."""
+    site.run()
+    for login in HEAD_LOGINS:
+        site.cloud.secrets[f"day2/orders/{login}"]["dbInstanceIdentifier"] = "orders2"
+    site.cloud.declared[INSTANCE] = Parameters(
+        Declared("004", TargetSource.PARAMETER, "/day2/orders/target-revision")
+    )
+
+    site.run(request=Request(Trigger.INSTANCE, instance=INSTANCE))
+
+    assert told_names(site) == {INSTANCE}
 
 
 def test_a_restored_copy_gets_passwords_of_its_own(site: Site) -> None:
@@ -95,6 +119,45 @@ def test_a_restored_copy_gets_passwords_of_its_own(site: Site) -> None:
     assert site.query("SELECT keeper, dbi_resource_id, secret_folder FROM day2.book") == [
         ("day2", "db-COPY", "day2/copy")
     ]
+
+
+def test_a_copy_that_follows_the_fleet_keeps_its_logins_as_they_are(site: Site) -> None:
+    """It may take its original's name, whose applications come with the passwords they know."""
+    site.run(target="003")
+    before = passwords(site)
+    rename(site, "copy", dbi_resource_id="db-COPY")
+    fleet = Declared("004", TargetSource.FLEET, "/day2/_fleet/target-revision")
+    own = Declared("004", TargetSource.PARAMETER, "/day2/copy/target-revision")
+
+    site.cloud.declared["copy"] = Parameters(fleet)
+    first, second = (site.run(request=Request(Trigger.SWEEP, instance="copy")) for _ in "12")
+
+    assert (first.report.applied, second.outcome) == (["004"], Outcome.UP_TO_DATE)
+    assert set(before) <= set(passwords(site))
+    assert "is a restored copy" in second.report.warnings[0]
+
+    site.cloud.declared["copy"] = Parameters(own)
+    site.run(request=Request(Trigger.PARAMETER, instance="copy"))
+
+    assert not set(before) & set(passwords(site))
+
+
+def test_a_copy_that_takes_its_originals_name_goes_on_with_its_secrets(site: Site) -> None:
+    """Restore, rename, go on (OPERATIONS.md): what applications read is what lets them in."""
+    site.run()
+    before = {name: dict(text) for name, text in site.cloud.secrets.items()}
+    # The snapshot is from before a password was changed.
+    site.query("ALTER ROLE app_user PASSWORD 'of the snapshot'")
+    site.cloud.known[INSTANCE] = site.cloud.known[INSTANCE]._replace(dbi_resource_id="db-COPY")
+    site.cloud.declared[INSTANCE] = Parameters(
+        Declared("004", TargetSource.PARAMETER, "/day2/orders/target-revision")
+    )
+
+    result = site.run(request=Request(Trigger.INSTANCE, instance=INSTANCE))
+
+    assert result.report.details["settled_logins"] == list(HEAD_LOGINS)
+    assert site.cloud.secrets == before
+    assert site.query("SELECT session_user", user="app_user") == [("app_user",)]
 
 
 def test_older_books_are_read_as_they_are_and_brought_up_to_date(site: Site) -> None:

@@ -99,7 +99,8 @@ def test_impaired_managed_secret_is_used_with_a_warning(world: World) -> None:
     world.aws.keep(
         "rds!db-1",
         {"username": "postgres", "password": world.server.master_password},
-        **{"aws:rds:primaryDBInstanceArn": arn("rds", f"db:{INSTANCE}")},
+        # Of the time before a new name.
+        **{"aws:rds:primaryDBInstanceArn": arn("rds", "db:orders-2025")},
     )
 
     answer = world.migrate("001")
@@ -115,7 +116,7 @@ def declare_managed(world: World, status: str) -> None:
 
 
 def test_managed_secret_of_another_instance_is_refused(world: World) -> None:
-    """RDS's tag says whose a managed secret is, and it holds whoever names it."""
+    """RDS says which secret it keeps for an instance, and that holds whoever names another."""
     world.aws.keep(
         "rds!db-1",
         {"username": "postgres", "password": MARKER},
@@ -125,7 +126,7 @@ def test_managed_secret_of_another_instance_is_refused(world: World) -> None:
     answer = world.call({**STATUS, "secret_name": "rds!db-1"})
 
     assert answer.outcome == "REJECTED"
-    assert "is for instance billing, not orders" in answer.body["message"]
+    assert "is not the one that RDS keeps for orders" in answer.body["message"]
 
 
 @pytest.mark.parametrize("case", PASSWORDS)

@@ -316,32 +316,6 @@ def test_a_binary_secret_is_refused(aws: Aws, stub: Stub) -> None:
     assert str(caught.value) == ("secret orders-master: is binary: store JSON as its SecretString")
 
 
-@pytest.mark.parametrize(
-    ("tags", "owner"),
-    [
-        ([], None),
-        ([{"Key": "team", "Value": "shop"}], None),
-        (
-            [
-                {
-                    "Key": "aws:rds:primaryDBInstanceArn",
-                    "Value": "arn:aws:rds:us-east-1:123456789012:db:orders",
-                }
-            ],
-            "orders",
-        ),
-    ],
-)
-def test_the_owner_of_a_secret_is_in_the_tag_that_rds_puts_on_it(
-    tags: list[dict[str, str]], owner: str | None, aws: Aws, stub: Stub
-) -> None:
-    """The instance's identifier is the end of its ARN."""
-    found = {"Tags": tags, "VersionIdsToStages": {"v" * 32: ["AWSCURRENT"]}}
-    stub("secretsmanager").add_response("describe_secret", found, {"SecretId": ARN})
-
-    assert aws.owner_of_secret(Secret("orders-master", ARN, "{}")) == owner
-
-
 @pytest.mark.parametrize("versions", [{}, {"v" * 32: ["AWSPENDING"]}])
 def test_a_secret_without_a_value_is_told_from_one_that_is_not_there(
     versions: dict[str, list[str]], aws: Aws, stub: Stub

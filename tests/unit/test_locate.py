@@ -38,11 +38,10 @@ TOKEN = f"token for master at {HOST}:5432"
 
 @dataclass
 class FakeDirectory:
-    """Instances and secrets by name; a secret's fields, its stages, and whom RDS tagged."""
+    """Instances and secrets by name; a secret's fields, and its stages."""
 
     known: Sequence[Instance] = ()
     secrets: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
-    owners: Mapping[str, str] = field(default_factory=dict)
 
     def instance(self, identifier: str) -> Instance:
         """Return the instance *identifier*."""
@@ -62,10 +61,6 @@ class FakeDirectory:
             raise NotFound(f"secret {name} does not exist")
         fields = {"username": "master", "password": f"of {key}"} | self.secrets[key]
         return Secret(name, name, json.dumps(fields))
-
-    def owner_of_secret(self, secret: Secret) -> str | None:
-        """Return the instance that RDS tagged *secret* with."""
-        return self.owners.get(secret.name)
 
     def auth_token(self, host: str, port: int, user: str) -> str:
         """Return a token that says what it is for."""
@@ -169,24 +164,30 @@ def test_the_secrets_own_address_does_not_count_for_a_known_instance(orders: Ins
 
 
 def test_a_bare_secrets_owner_is_found_in_order(orders: Instance) -> None:
-    """``dbInstanceIdentifier``, then RDS's own tag, then the endpoint."""
-    by_field, by_tag, by_endpoint = (
+    """``dbInstanceIdentifier``, then the endpoint."""
+    by_field, by_endpoint = (
         orders._replace(identifier=name, host=f"{name}.example")
-        for name in ("by-field", "by-tag", "by-endpoint")
+        for name in ("by-field", "by-endpoint")
     )
-    known = [by_field, by_tag, by_endpoint]
+    known = [by_field, by_endpoint]
     address = {"host": "by-endpoint.example"}
-    named = FakeDirectory(
-        known,
-        {"orders-master": address | {"dbInstanceIdentifier": "by-field"}},
-        {"orders-master": "by-tag"},
-    )
-    tagged = FakeDirectory(known, {"orders-master": address}, {"orders-master": "by-tag"})
+    named = FakeDirectory(known, {"orders-master": address | {"dbInstanceIdentifier": "by-field"}})
     placed = FakeDirectory(known, {"orders-master": address})
 
-    found = [locate(BARE, directory, SETTINGS).instance for directory in (named, tagged, placed)]
+    found = [locate(BARE, directory, SETTINGS).instance for directory in (named, placed)]
 
     assert found == known
+
+
+def test_a_bare_managed_secrets_owner_is_who_says_so(orders: Instance) -> None:
+    """RDS's tag on it has the name of another time, and the instance its ARN."""
+    other = ManagedSecret(managed(orders).replace("db-1", "db-2"), "active")
+    billing = orders._replace(identifier="billing", managed_secret=other)
+    directory = FakeDirectory([billing, orders], {managed(orders): {}})
+
+    place = locate(BARE._replace(secret_name=managed(orders)), directory, SETTINGS)
+
+    assert place.instance == orders
 
 
 @pytest.mark.parametrize(
@@ -246,19 +247,28 @@ def test_a_secret_without_host_and_owner_leads_nowhere(orders: Instance) -> None
     )
 
 
-@pytest.mark.parametrize("fields", [{"dbInstanceIdentifier": "billing"}, {}])
-def test_another_instances_secret_is_refused(fields: dict[str, object], orders: Instance) -> None:
-    """By its field, or by RDS's tag: a secret of another instance is never tried here."""
-    name = "arn:aws:secretsmanager:us-east-1:123456789012:secret:rds!db-2-AbCdEf"
-    directory = FakeDirectory([orders], {name: fields}, {name: "billing"})
+@pytest.mark.parametrize(
+    ("name", "fields", "problem"),
+    [
+        ("mine", {"dbInstanceIdentifier": "billing"}, "is for instance billing, not orders"),
+        (
+            "arn:aws:secretsmanager:us-east-1:123456789012:secret:rds!db-2-AbCdEf",
+            {},
+            "is not the one that RDS keeps for orders",
+        ),
+    ],
+)
+def test_another_instances_secret_is_refused(
+    name: str, fields: dict[str, object], problem: str, orders: Instance
+) -> None:
+    """By its field, or by RDS's word: a secret of another instance is never tried here."""
+    directory = FakeDirectory([orders], {name: fields})
     request = Request(Trigger.DIRECT, instance="orders", secret_name=name)
 
     with pytest.raises(Rejected) as caught:
         locate(request, directory, SETTINGS)
 
-    assert str(caught.value) == (
-        f"secret_name: {name} is for instance billing, not orders: name the instance's own secret"
-    )
+    assert str(caught.value) == f"secret_name: {name} {problem}: name the instance's own secret"
 
 
 @pytest.mark.parametrize("request_", [DIRECT, EVENT])
