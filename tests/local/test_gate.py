@@ -19,7 +19,7 @@ from botocore.exceptions import ClientError
 from infra.local import processes
 from infra.local.local_aws import LocalAws
 from infra.local.state import Keys
-from tests.equipment.local_aws import Function
+from tests.equipment.local_aws import LocalFunction
 
 BODY = "Action=GetCallerIdentity&Version=2011-06-15"
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -183,7 +183,7 @@ def test_nobody_else_reads_the_keys_or_what_is_logged(local_aws: LocalAws) -> No
 
 
 def test_a_function_is_the_unprivileged_user(
-    local_aws: LocalAws, make_function: Callable[..., Function]
+    local_aws: LocalAws, make_function: Callable[..., LocalFunction]
 ) -> None:
     """With the keys of its role, a folder of its own, and no look at ours."""
     function = make_function(
