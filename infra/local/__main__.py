@@ -179,10 +179,9 @@ def main(words: list[str]) -> int:
 
 
 def _show(call: Any) -> int:
-    """Print a call's log and response; the log goes to standard error, so that jq can read on."""
-    print(call.log, end="", file=sys.stderr, flush=True)
-    print(json.dumps(call.response, indent=2))
-    return 0 if call.succeeded else 1
+    from infra.invoke import show
+
+    return show(call)
 
 
 def _redrive(aws: LocalAws, *, send: bool) -> int:

@@ -1,14 +1,14 @@
 """The stack on the local AWS: the real template, a package of this checkout, its function."""
 
-import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 from botocore.exceptions import ClientError
 
 from infra import package
+from infra.invoke import Call, send
 from infra.local.local_aws import LocalAws, LocalAwsError
 from infra.local.state import CHECKOUT
 
@@ -17,24 +17,6 @@ BUCKET = "day2-artifacts"
 STACK = "day2"
 FUNCTION = f"{STACK}-dispatcher"
 DEPLOY_SECONDS = 120
-
-
-@dataclass(frozen=True)
-class Call:
-    """What came of one invocation."""
-
-    response: Any
-    function_error: str | None
-    request_id: str
-    log: str
-
-    @property
-    def succeeded(self) -> bool:
-        """Whether the function answered, and its answer is a success."""
-        body = self.response.get("body") if isinstance(self.response, dict) else None
-        return self.function_error is None and (
-            not isinstance(body, dict) or body.get("success") is not False
-        )
 
 
 def deploy(
@@ -83,16 +65,9 @@ def deploy(
 
 def invoke(aws: LocalAws, event: Any, *, function: str = FUNCTION) -> Call:
     """Invoke *function* with *event* and wait for its answer and its whole log."""
-    answer = aws.client("lambda").invoke(
-        FunctionName=function, Payload=json.dumps(event).encode(), LogType="Tail"
-    )
-    request_id = answer["ResponseMetadata"]["RequestId"]
-    return Call(
-        json.loads(answer["Payload"].read() or "null"),
-        answer.get("FunctionError"),
-        request_id,
-        (aws.state.calls / f"{request_id}.log").read_text(),
-    )
+    call = send(aws.client("lambda"), function, event)
+    # Lambda tells the last 4 KB only.
+    return replace(call, log=(aws.state.calls / f"{call.request_id}.log").read_text())
 
 
 def _status(cloudformation: Any, stack: str) -> str | None:

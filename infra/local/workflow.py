@@ -21,9 +21,9 @@ from core.decisions.target import identifier_problem
 from core.errors import RunFailed
 from core.revisions import scripts
 from core.revisions.manifest import Revision
+from infra.invoke import Call
 from infra.local import stack
 from infra.local.local_aws import LocalAws, LocalAwsError
-from infra.local.stack import Call
 from infra.local.state import CHECKOUT
 
 INSTANCE = "workbench"

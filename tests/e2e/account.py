@@ -14,9 +14,9 @@ import psycopg2
 from botocore.config import Config
 from localstack_client.session import Session
 
+from infra.invoke import Call
 from infra.local import stack, workflow
 from infra.local.local_aws import LocalAws
-from infra.local.stack import Call
 
 ROOT = Path(__file__).resolve().parents[2]
 FLEET = "_fleet"

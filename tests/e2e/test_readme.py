@@ -65,16 +65,20 @@ COMMANDS: dict[str, dict[str, Run | Not]] = {
         "--tags Key=day2,Value=enabled": Run(
             "^$", (("<instance's ARN>", f"arn:aws:rds:us-east-1:000000000000:db:{BILLING}"),)
         ),
-        "aws lambda invoke --function-name day2-dispatcher "
-        "--cli-binary-format raw-in-base64-out --cli-read-timeout 900 "
-        """--payload '{"instance": "<instance>"}' /dev/stdout""": Run(
-            r'"success": true.*"final_revision": "004"', (("<instance>", BILLING),)
+        ".venvs/dev/bin/python -m infra.invoke --stack day2 "
+        """--payload '{"instance": "<instance>"}'""": Run(
+            r'(?s)"success": true.*"final_revision": "004"',
+            (("<instance>", BILLING), ("invoke --stack day2", "invoke --yes --stack day2")),
         ),
         'eval "$(make -s env)"': Run("^$"),
         """make invoke PAYLOAD='{"instance": "orders", "action": "status"}'""": Run(
             "orders is at 004; the head of this build is 004; 0 pending"
         ),
         "make invoke EVENT=events/direct_plan.json": Run(r"Would apply 0 migration\(s\)"),
+        ".venvs/dev/bin/python -m infra.invoke --stack day2 "
+        """--payload '{"instance": "orders", "action": "plan"}'""": Run(
+            r"Would apply 0 migration\(s\)"
+        ),
         'make new-migration NAME="Reporting role"': Run("alembic/versions/005_reporting_role.py"),
         "make test-lambda-to TARGET=005": Run(r'"final_revision": "005"'),
         "make lint-migrations": Run("the revisions are clean"),

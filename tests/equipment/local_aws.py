@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from infra import package
+from infra.invoke import Call
 from infra.local import stack
 from infra.local.local_aws import LocalAws
 from infra.local.state import State, free_port
@@ -55,7 +56,7 @@ class LocalFunction:
     aws: LocalAws
     name: str
 
-    def invoke(self, event: Any = None) -> stack.Call:
+    def invoke(self, event: Any = None) -> Call:
         """Invoke it and return what came of it."""
         return stack.invoke(self.aws, event, function=self.name)
 

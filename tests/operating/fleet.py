@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from infra.invoke import Call
 from infra.local import stack, workflow
 from infra.local.local_aws import LocalAws
 
@@ -54,7 +55,7 @@ class Fleet:
             Name="/day2/_fleet/target-revision", Value=revision, Type="String", Overwrite=True
         )
 
-    def sweep(self, *, full: bool = False, after: str | None = None) -> stack.Call:
+    def sweep(self, *, full: bool = False, after: str | None = None) -> Call:
         """Let the function sweep, from behind the instance *after*, and wait for it."""
         event = {"source": "day2.schedule", "detail-type": "Sweep Requested"}
         return stack.invoke(self.aws, event | {"detail": {"full": full, "after": after}})

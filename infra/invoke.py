@@ -1,0 +1,142 @@
+"""
+Invoke the function once, wait for as long as it may run, and print its answer and its log.
+
+    python -m infra.invoke [--stack day2] [--yes] --payload JSON | --event FILE
+
+It talks to whichever AWS the shell's credentials are for, names it, and asks before it sends what
+may change something. The answer goes to standard output, the log to standard error; the exit
+status is 0 for a success. ``make invoke`` does the same on the local AWS, whatever the shell has.
+"""
+
+import argparse
+import base64
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, ReadTimeoutError
+
+from infra import account
+
+# An answer needs so long to come back once the function has ended.
+ANSWER_SECONDS = 15
+# They change nothing (README, "Ask it").
+READING = ("status", "plan", "check")
+
+
+class NotAnsweredError(Exception):
+    """The function did not answer; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """What came of one invocation."""
+
+    response: Any
+    function_error: str | None
+    request_id: str
+    log: str
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the function answered, and its answer is a success."""
+        body = self.response.get("body") if isinstance(self.response, dict) else None
+        return self.function_error is None and (
+            not isinstance(body, dict) or body.get("success") is not False
+        )
+
+
+def send(client: Any, function: str, event: Any) -> Call:
+    """Invoke *function* with *event* by Lambda's *client*, and return its answer and log's end."""
+    answer = client.invoke(
+        FunctionName=function, Payload=json.dumps(event).encode(), LogType="Tail"
+    )
+    return Call(
+        json.loads(answer["Payload"].read() or "null"),
+        answer.get("FunctionError"),
+        answer["ResponseMetadata"]["RequestId"],
+        base64.b64decode(answer.get("LogResult", "")).decode(errors="replace"),
+    )
+
+
+def once(
+    client: Callable[..., Any], stack: str, event: Any, answer_seconds: float = ANSWER_SECONDS
+) -> Call:
+    """
+    Invoke the function of *stack* with *event*, exactly once.
+
+    Raises:
+        NotAnsweredError: The function may still be at it.
+        ClientError: AWS refused, and nothing was run.
+    """
+    found = client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]
+    outputs = {item["OutputKey"]: item["OutputValue"] for item in found["Outputs"]}
+    function = outputs["FunctionName"]
+    settings = client("lambda").get_function_configuration(FunctionName=function)
+    seconds = settings["Timeout"] + answer_seconds
+    # What is tried again migrates twice. What is silent for minutes is forgotten by NAT gateways.
+    config = Config(retries={"total_max_attempts": 1}, read_timeout=seconds, tcp_keepalive=True)
+    try:
+        return send(client("lambda", config=config), function, event)
+    except ReadTimeoutError as error:
+        raise NotAnsweredError(
+            f"{function} did not answer within {seconds} s and may still run: ask for the status "
+            f"before you send anything again, and read the log group {outputs['LogGroupName']}"
+        ) from error
+
+
+def show(call: Call) -> int:
+    """Print a call's log and response, and return the exit status."""
+    # The log goes to standard error, so that jq can read on.
+    print(call.log, end="", file=sys.stderr, flush=True)
+    print(json.dumps(call.response, indent=2))
+    return 0 if call.succeeded else 1
+
+
+def _event(arguments: argparse.Namespace) -> Any:
+    """
+    Return what is to be sent.
+
+    Raises:
+        ValueError: It is not JSON.
+        OSError: The file cannot be read.
+    """
+    source = "--payload" if arguments.event is None else arguments.event
+    text = arguments.payload if arguments.event is None else Path(arguments.event).read_text()
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{source} is not JSON: {error}") from error
+
+
+def main(words: list[str]) -> int:
+    """Invoke the function after a yes; return 0 for a success."""
+    parser = argparse.ArgumentParser(prog="python -m infra.invoke", description=__doc__)
+    parser.add_argument("--stack", default="day2")
+    parser.add_argument("--yes", action="store_true", help="do not ask, as in CI")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--event", metavar="FILE", help="a JSON file, such as those in events/")
+    what.add_argument("--payload", metavar="JSON")
+    arguments = parser.parse_args(words)
+    try:
+        event = _event(arguments)
+    except (OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    session = boto3.session.Session()
+    reads = isinstance(event, dict) and event.get("action") in READING
+    try:
+        account.confirm(session, arguments.stack, "invoke it", yes=arguments.yes or reads)
+        return show(once(session.client, arguments.stack, event))
+    except (account.NoConsentError, NotAnsweredError, BotoCoreError, ClientError) as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
