@@ -67,8 +67,7 @@ env: ## Print what AWS clients need: eval "$(make -s env)"
 .PHONY: invoke
 invoke: ## Invoke the function with EVENT=file or PAYLOAD='{…}'
 	$(call needs,dev)
-	$(if $(EVENT)$(PAYLOAD),,@echo "make invoke EVENT=events/….json or PAYLOAD='{…}'" >&2; exit 2)
-	$(LOCAL) invoke $(if $(EVENT),--event "$$EVENT",--payload "$$PAYLOAD")
+	$(LOCAL) invoke --event="$$EVENT" --payload="$$PAYLOAD"
 
 .PHONY: db-up
 db-up: up ## Make a local database and its secret, to try revisions on
@@ -88,9 +87,10 @@ test-lambda: up ## Have the function apply all revisions to that database
 	$(LOCAL) migrate
 
 .PHONY: test-lambda-to
-test-lambda-to: up ## Have it apply them up to TARGET=002
+test-lambda-to: ## Have it apply them up to TARGET=002
 	$(if $(TARGET),,@echo "make test-lambda-to TARGET=002" >&2; exit 2)
-	$(LOCAL) migrate --target "$$TARGET"
+	@$(MAKE) up
+	$(LOCAL) migrate --target="$$TARGET"
 
 .PHONY: golden
 golden: ## Write the golden files of the tests anew; review them as a diff

@@ -20,6 +20,10 @@ from infra.local.state import State
 # once.
 
 
+class WrongUseError(Exception):
+    """A command was not called as it has to be; the message is one line and says how."""
+
+
 def up(aws: LocalAws, arguments: argparse.Namespace) -> int:
     """Start the local AWS and deploy the stack."""
     from infra.local import stack
@@ -70,10 +74,18 @@ def status(aws: LocalAws, arguments: argparse.Namespace) -> int:
 
 def invoke(aws: LocalAws, arguments: argparse.Namespace) -> int:
     """Invoke the function and print its log and its response."""
-    from infra.local import stack
+    event = _event(arguments.event, arguments.payload)
 
-    text = arguments.payload or Path(arguments.event).read_text()
-    return _show(stack.invoke(aws, json.loads(text)))
+    from infra.local import stack, workflow
+
+    for kind, name in stack.missing(aws, event):
+        made = workflow.SECRET if kind == "secret" else workflow.INSTANCE
+        print(
+            f"the event names the {kind} {name}, which this local AWS does not have: "
+            f"make it, or name {made}, which make db-up makes",
+            file=sys.stderr,
+        )
+    return _show(stack.invoke(aws, event))
 
 
 def database_up(aws: LocalAws, arguments: argparse.Namespace) -> int:
@@ -157,7 +169,7 @@ def main(words: list[str]) -> int:
     command("clean", clean)
     command("env", env)
     command("status", status)
-    event = command("invoke", invoke).add_mutually_exclusive_group(required=True)
+    event = command("invoke", invoke)
     event.add_argument("--event", metavar="FILE", help="a JSON file, such as those in events/")
     event.add_argument("--payload", metavar="JSON")
     command("database-up", database_up)
@@ -173,9 +185,43 @@ def main(words: list[str]) -> int:
     arguments = parser.parse_args(words)
     try:
         return int(arguments.run(LocalAws(State.of_checkout()), arguments))
+    except WrongUseError as error:
+        print(error, file=sys.stderr)
+        return 2
     except (LocalAwsError, ServerError, PermissionError) as error:
         print(error, file=sys.stderr)
         return 1
+
+
+def _event(file: str | None, payload: str | None) -> Any:
+    """
+    Return the event in *file*, or *payload* itself.
+
+    Raises:
+        WrongUseError: There are both or none of them, or it is not JSON.
+    """
+    if bool(file) == bool(payload):
+        which = "either EVENT or PAYLOAD" if file else "EVENT=events/….json or PAYLOAD='{…}'"
+        raise WrongUseError(f"give {which}: make invoke EVENT=events/direct_plan.json")
+    text, name = payload or "", "PAYLOAD"
+    if file:
+        name = f"EVENT={file}"
+        try:
+            text = Path(file).read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise WrongUseError(f"{name} is not a text file in UTF-8") from None
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise WrongUseError(f"{name} cannot be read: {reason}") from None
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise WrongUseError(f"{name} is not JSON: {error}") from None
+
+
+def _refuse_constant(name: str) -> None:
+    """Refuse what Python takes for JSON and nobody else does."""
+    raise ValueError(f"{name} is not a value of JSON")
 
 
 def _show(call: Any) -> int:

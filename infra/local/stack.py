@@ -70,6 +70,26 @@ def invoke(aws: LocalAws, event: Any, *, function: str = FUNCTION) -> Call:
     return replace(call, log=(aws.state.calls / f"{call.request_id}.log").read_text())
 
 
+def missing(aws: LocalAws, event: Any) -> list[tuple[str, str]]:
+    """Return kind and name of what a direct request names and the local AWS does not have."""
+    if not isinstance(event, dict) or "source" in event:
+        return []
+    found = []
+    for field, kind in (("secret_name", "secret"), ("instance", "instance")):
+        name = event.get(field)
+        if not isinstance(name, str) or not name:
+            continue
+        try:
+            if kind == "secret":
+                aws.client("secretsmanager").describe_secret(SecretId=name)
+            else:
+                aws.client("rds").describe_db_instances(DBInstanceIdentifier=name)
+        except ClientError as error:
+            if "NotFound" in error.response["Error"]["Code"]:
+                found.append((kind, name))
+    return found
+
+
 def _status(cloudformation: Any, stack: str) -> str | None:
     """Return the stack's status; None when there is none that can be updated."""
     try:

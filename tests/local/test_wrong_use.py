@@ -1,0 +1,128 @@
+"""A command that is called wrongly says so in one line, before it starts or changes anything."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from infra.local import stack
+from infra.local.local_aws import LocalAws
+
+ROOT = Path(__file__).parents[2]
+
+EVENTS = {
+    "directory": "cannot be read",
+    "missing.json": "cannot be read",
+    "empty.json": "is not JSON",
+    "half.json": "is not JSON",
+    "nan.json": "is not JSON",
+    "deep.json": "is not JSON",
+    "latin.json": "is not a text file in UTF-8",
+}
+CONTENTS = {
+    "empty.json": b"",
+    "half.json": b'{"instance": ',
+    "nan.json": b'{"instance": NaN}',
+    "deep.json": b"[" * 200_000,
+    "latin.json": b'{"instance": "\xe9"}',
+}
+
+
+def _run(state: Path, command: list[str], **variables: str) -> tuple[int, str, str]:
+    """Run *command* where nothing is up, and return how it ended and what it said."""
+    ran = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=os.environ | variables | {"DAY2_STATE": str(state)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    left = sorted(path.name for path in state.iterdir()) if state.exists() else []
+    assert left == []
+    return ran.returncode, ran.stdout, ran.stderr
+
+
+@pytest.fixture
+def event_files(tmp_path: Path) -> Path:
+    """Return a folder with files that hold no event."""
+    (tmp_path / "directory").mkdir()
+    for name, content in CONTENTS.items():
+        (tmp_path / name).write_bytes(content)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        *((("--event=" + name,), said) for name, said in EVENTS.items()),
+        (("--payload={",), "PAYLOAD is not JSON"),
+        (("--payload=-x",), "PAYLOAD is not JSON"),
+        (("--payload={}", "--event=half.json"), "give either EVENT or PAYLOAD"),
+        ((), "give EVENT="),
+        (("--payload=", "--event="), "give EVENT="),
+    ],
+    ids=str,
+)
+def test_invoke_names_what_is_wrong(event_files: Path, given: tuple[str, ...], said: str) -> None:
+    """In one line, with exit status 2."""
+    words = [word.replace("--event=", f"--event={event_files}/") for word in given]
+    words = ["--event=" if word == f"--event={event_files}/" else word for word in words]
+
+    status, out, err = _run(
+        event_files / "state", [sys.executable, "-m", "infra.local", "invoke", *words]
+    )
+
+    assert (status, out, err.count("\n")) == (2, "", 1), err
+    assert said in err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["invoke", "EVENT=no-such.json"], "EVENT=no-such.json cannot be read"),
+        (["invoke", "EVENT=-x"], "EVENT=-x cannot be read"),
+        (["invoke", "PAYLOAD={'instance': 1}"], "PAYLOAD is not JSON"),
+        (["invoke", "PAYLOAD={}", "EVENT=events/requested.json"], "give either"),
+        (["invoke"], "give EVENT="),
+        (["test-lambda-to"], "make test-lambda-to TARGET=002"),
+        (["test-lambda-to", "TARGET= "], "make test-lambda-to TARGET=002"),
+    ],
+    ids=str,
+)
+def test_so_does_make(tmp_path: Path, words: list[str], said: str) -> None:
+    """Nothing was deployed before it: no state is there."""
+    status, out, err = _run(tmp_path / "state", ["make", "-s", *words])
+
+    assert (status, out) == (2, "")
+    lines = [line for line in err.splitlines() if not line.startswith("make: ***")]
+    assert len(lines) == 1
+    assert said in lines[0]
+
+
+def test_a_sample_says_what_it_needs(local_aws: LocalAws) -> None:
+    """The secret or the instance that it names, and no more once that is there."""
+    samples = {file.stem: json.loads(file.read_text()) for file in ROOT.glob("events/*.json")}
+    named = {
+        name: stack.missing(local_aws, event)
+        for name, event in samples.items()
+        if not name.startswith("rejected_")
+    }
+
+    for name, missing in named.items():
+        wanted = ("secret", "orders-master") if "secret_name" in samples[name] else None
+        wanted = wanted or (("instance", "orders") if "instance" in samples[name] else None)
+        assert missing == ([wanted] if wanted else []), name
+    assert ("secret", "orders-master") in named["direct_secret_only"]
+
+    secrets = local_aws.client("secretsmanager")
+    secrets.create_secret(Name="orders-master", SecretString="{}")
+    try:
+        assert stack.missing(local_aws, samples["direct_secret_only"]) == []
+    finally:
+        secrets.delete_secret(SecretId="orders-master", ForceDeleteWithoutRecovery=True)
