@@ -150,7 +150,7 @@ def login_by_iam(
         GRANT rds_iam TO {_quoted(name)};
         {_refuse_lockout(name)}
         """,
-        f"{_VARIABLES} had_token boolean; self_grant text;",
+        f"{_VARIABLES} had_token boolean; self_grant pg_catalog.text;",
     )
     _act(name, acts_as, member_of)
     made = _attributes().get("iam_logins")
@@ -194,7 +194,7 @@ def schema(name: str, *, owner: str | None = None, existing: Existing = "refuse"
         REVOKE ALL ON SCHEMA {_quoted(name)} FROM PUBLIC;
         {_refuse_public(name)}
         """,
-        "holder oid; could boolean; thing record;",
+        "holder pg_catalog.oid; could boolean; thing pg_catalog.record;",
     )
     logger.info("schema %s belongs to %s", name, owner or "the master")
 
@@ -220,7 +220,7 @@ def table(name: str, columns: str, *, existing: Existing = "refuse") -> None:
         f"""
         SELECT * INTO found FROM pg_class WHERE oid = to_regclass('{name}');
         IF found.oid IS NULL THEN
-            PERFORM set_config('search_path', path, true);
+            PERFORM pg_catalog.set_config('search_path', path, true);
             CREATE TABLE {quoted} ({columns});
         ELSIF found.relkind NOT IN ('r', 'p') THEN
             RAISE wrong_object_type USING
@@ -291,7 +291,7 @@ def read_only(reader: str, *, schemas: Sequence[str], tables_of: Sequence[str]) 
                     USING HINT = 'Their owners may: GRANT SELECT ON … TO {reader}.';
             END IF;
             """,
-            "thing record; closed text[] := '{}'; more int := 0;",
+            "thing pg_catalog.record; closed pg_catalog.text[] := '{}'; more int := 0;",
         )
         for kind in ("TABLES", "SEQUENCES"):
             for creator in ("CURRENT_USER", *map(_quoted, tables_of)):
@@ -484,7 +484,7 @@ def _act(name: str, acts_as: str | None, member_of: Sequence[str]) -> None:
         _run(f"ALTER ROLE {_quoted(name)} SET role = {_quoted(acts_as)}")
 
 
-_VARIABLES = f"{retiring.VARIABLES} flaws text; strangers text;"
+_VARIABLES = f"{retiring.VARIABLES} flaws pg_catalog.text; strangers pg_catalog.text;"
 
 
 def _make_role(
@@ -687,7 +687,8 @@ def _do(body: str, variables: str = "") -> None:
     Run *body* in the database, which there decides what depends on it.
 
     Whoever may create in a schema of the path could give a function or an operator a better
-    match than PostgreSQL's own; so there is no path but the catalogue in here.
+    match than PostgreSQL's own; so there is no path but the catalogue in here. *variables* are
+    declared before that: their types are qualified, unless the grammar knows them.
     """
     tag = "$day2$"
     while tag in body:
@@ -696,12 +697,12 @@ def _do(body: str, variables: str = "") -> None:
         f"""
         DO {tag}
         DECLARE
-            path CONSTANT text := pg_catalog.current_setting('search_path');
+            path CONSTANT pg_catalog.text := pg_catalog.current_setting('search_path');
             {variables}
         BEGIN
             PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
             {body}
-            PERFORM set_config('search_path', path, true);
+            PERFORM pg_catalog.set_config('search_path', path, true);
         END
         {tag}
         """

@@ -145,7 +145,7 @@ def as_role(statement: str, role: str) -> str:
     outer, middle = (tag.replace("day2_as", one) for one in ("day2_do", "day2_body"))
     return f"""DO {outer}
 DECLARE
-    path CONSTANT text := pg_catalog.current_setting('search_path');
+    path CONSTANT pg_catalog.text := pg_catalog.current_setting('search_path');
     may_own boolean;
 BEGIN
     PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
@@ -163,7 +163,7 @@ BEGIN
     IF NOT may_own THEN
         EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM {role}', current_database());
     END IF;
-    PERFORM set_config('search_path', path, true);
+    PERFORM pg_catalog.set_config('search_path', path, true);
     PERFORM pg_temp.day2_as_role();
     DROP FUNCTION pg_temp.day2_as_role();
 END

@@ -13,8 +13,9 @@ import hashlib
 from core.revisions.marks import IS_MADE, MADE, MASTER
 
 VARIABLES = """
-    found pg_catalog.pg_roles%ROWTYPE; heir pg_catalog.pg_roles%ROWTYPE; thing record;
-    lent text[] := '{}'; elsewhere text; given text[] := '{}'; one text;
+    found pg_catalog.pg_roles%ROWTYPE; heir pg_catalog.pg_roles%ROWTYPE;
+    thing pg_catalog.record; elsewhere pg_catalog.text; one pg_catalog.text;
+    lent pg_catalog.text[] := '{}'; given pg_catalog.text[] := '{}';
 """
 
 # How long a role's name may be; longer ones PostgreSQL cuts (NAMEDATALEN).
