@@ -7,6 +7,7 @@ What the folders of tests share: a module for each thing that a test works with.
 ``catalog``    All that a database has, as text
 ``histories``  Revisions of a test's own
 ``mixtures``   Revisions of all that ends a transaction, drawn by chance
+``shadows``    A database where a stranger has something of his own behind each name
 ``world``      A real server, a small AWS and the function in a process of its own
 ``small_aws``  AWS on a port: the calls that the function makes, and no more
 ``container``  The function, warm: forked for each call, so that it can be killed

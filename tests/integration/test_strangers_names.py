@@ -25,12 +25,12 @@ from alembic.config import Config
 from alembic.util import CommandError
 
 from core import operations
-from core.actions.takeover import mark_role
 from core.errors import LeftAlone, MigrationError
 from core.model import Action, Declared, Parameters, Request, TargetSource, Trigger
 from core.postgres import session as door
 from core.postgres.session import Session, query
 from core.postgres.transactions import Account, Watched
+from core.revisions.marks import MADE, mark_role
 from core.settings import ROOT
 from infra.local.postgres import Server
 from tests.equipment import shadows
@@ -100,7 +100,7 @@ def what_others_have(site: Site, _folder: Path) -> Iterator[object]:
     site.query("DROP ROLE app_user; DROP SCHEMA analytics; DROP SCHEMA day2")
     yield site.run()
     with closing(site.connect_as_runner()) as session:
-        mark_role(session, "app_role")
+        mark_role(session, "app_role", MADE)
     site.query("UPDATE day2.book SET keeper = NULL")
     yield site.run()
     other = site.settings._replace(
