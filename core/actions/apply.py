@@ -64,6 +64,12 @@ def apply(
             _read_back_anew(run, place, todo, last_row)
         else:
             _read_back(run, session, todo, last_row)
+        unknown = run.report.details.get("unknown")
+        if unknown:
+            # Nothing is claimed: neither that it failed nor that the rest was asked for.
+            raise NotReady(
+                f"{error}; {unknown}: run the same request again, and it carries on"
+            ) from error
         if isinstance(error, RevisionFailed):
             run.report.at = error.at
             if error.is_late and not (application.had_whole_time or error.has_committed):
