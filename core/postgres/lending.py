@@ -11,7 +11,7 @@ from sqlalchemy.pool import NullPool
 from core.postgres import names
 from core.postgres.notices import listen
 from core.postgres.session import DriverError, Session
-from core.postgres.transactions import NEXT_ID, Account
+from core.postgres.transactions import NEXT_ID, STAMP, Account
 
 
 class Loan:
@@ -115,11 +115,11 @@ class Loan:
         session = self._session.another()
         listen(session)
         session.notices_of = self._session.notices_of
-        ((next_id,),) = session.ask(f"SELECT {NEXT_ID}")
+        ((next_id, stamp),) = session.ask(f"SELECT {NEXT_ID}, {STAMP}")
         if settings := self._settings():
             session.ask(f"{settings}; {names.set_path(self.path)}")
         session.autocommit = False
-        session.account = Account(session, next_id=next_id, time_left=self._time_left)
+        session.account = Account(session, next_id=next_id, stamp=stamp, time_left=self._time_left)
         self._others.append((session, session.account))
         return session
 

@@ -182,12 +182,16 @@ class Session(extensions.connection):  # type: ignore[misc]  # psycopg2 has no t
         """Commit in two phases, or one that was prepared before."""
         with self.account.commit() if self.account else nullcontext():
             super().tpc_commit(*xid)
+        if self.account and self.is_two_phase:
+            self.account.has_ended_prepared(is_commit=True)
         self.is_two_phase = False
 
     def tpc_rollback(self, *xid: Any) -> None:
         """Roll back in two phases, or one that was prepared before."""
         with self.account.rollback() if self.account else nullcontext():
             super().tpc_rollback(*xid)
+        if self.account and self.is_idle and self.is_two_phase:
+            self.account.has_ended_prepared(is_commit=False)
         self.is_two_phase = False
 
     def cursor(self, *arguments: Any, **options: Any) -> Any:
@@ -199,14 +203,19 @@ class Session(extensions.connection):  # type: ignore[misc]  # psycopg2 has no t
         """Close the session; where it is lent, only what is open is rolled back, as by closing."""
         if self.is_deaf:
             return
-        if self.account and not self.closed:
-            self.rollback()
-        if self.is_lent:
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-            self._wire.close()
-        super().close()
+        try:
+            if self.account and not self.closed:
+                # By a call that the account sees.
+                if self.is_two_phase:
+                    self.tpc_rollback()
+                else:
+                    self.rollback()
+        finally:
+            if not self.is_lent:
+                if self._timer is not None:
+                    self._timer.cancel()
+                    self._wire.close()
+                super().close()
 
     # How our own code uses it
 

@@ -91,7 +91,7 @@ class Account:
 
     Args:
         next_id: The next transaction id that the server gave when the revision began.
-        stamp: Of the transaction that it began in; ``None`` if none was open.
+        stamp: Of the transaction that it began in, or of the look before it.
         time_left: Returns the seconds that the revision still has.
 
     Attributes:
@@ -108,7 +108,7 @@ class Account:
         session: Asked,
         *,
         next_id: int,
-        stamp: Decimal | None = None,
+        stamp: Decimal,
         time_left: Callable[[], float] = lambda: float("inf"),
     ) -> None:
         self._session = session
@@ -177,9 +177,20 @@ class Account:
         """Take note that a transaction is prepared, by the driver."""
         self._has_prepared = True
 
-    def finish(self, stamp: Decimal | None = None) -> None:
+    def has_ended_prepared(self, *, is_commit: bool) -> None:
+        """Take note of what became of the transaction that was prepared here."""
+        if self._has_prepared:
+            self._has_prepared = False
+            if is_commit:
+                self._keep()
+            else:
+                self.lost += 1
+
+    def finish(self, session: Asked, stamp: Decimal | None = None) -> None:
         """
         Close the account; *stamp* is that of the transaction which is open in the end.
+
+        What is still to be asked is asked over *session*: its own may be closed.
 
         An end that was not seen here is looked for now.
         """
@@ -191,8 +202,7 @@ class Account:
                 # It ended and nothing was lost.
                 self._keep()
         if self._has_prepared:
-            begun = self._first or Decimal(0)
-            self.prepared = [gid for (gid,) in self._ask(_PREPARED, (begun,))]
+            self.prepared = [gid for (gid,) in session.ask(_PREPARED, (self._first,))]
 
     @property
     def has_committed(self) -> bool:
@@ -327,11 +337,11 @@ class Account:
         if before.is_unlimited:
             self._ask("RESET lock_timeout")
 
-    def still_invalid(self) -> list[str]:
-        """Return the names of the indexes that are left INVALID now."""
-        if not self.invalid or not self._is_usable or self._status == FAILED:
+    def still_invalid(self, session: Asked) -> list[str]:
+        """Return the names of the indexes that are left INVALID now, as *session* sees them."""
+        if not self.invalid:
             return []
-        return [name for oid, name, *_ in self._ask(_INVALID) if oid in self.invalid]
+        return [name for oid, name, *_ in session.ask(_INVALID) if oid in self.invalid]
 
     def _ask(self, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         return self._session.ask(statement, values)

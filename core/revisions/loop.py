@@ -282,9 +282,9 @@ class _One:
         if not found:
             raise Untrue(f"{SCHEMA}.{VERSION_TABLE} was changed by somebody else during this run")
         ((stamp, holds_lock),) = found
-        account.finish(stamp)
+        account.finish(session, stamp)
         for one in self._others:
-            one.finish()
+            one.finish(session)
         self._check((account, *self._others))
         if not holds_lock:
             self._take_lock_again()
@@ -315,7 +315,7 @@ class _One:
                 f"it left the prepared transaction {', '.join(map(repr, prepared))}, which holds "
                 "its locks: end it with COMMIT PREPARED or ROLLBACK PREPARED"
             )
-        invalid = [name for one in accounts for name in one.still_invalid()]
+        invalid = [name for one in accounts for name in one.still_invalid(self._session)]
         if invalid:
             raise Untrue(_invalid(invalid))
 
@@ -378,7 +378,11 @@ class _One:
             reason += f"; {self._why_off_path()}"
         if has_committed and not isinstance(error, Untrue):
             reason += "; what it committed itself before is kept"
-        invalid = [] if is_broken_now else account.still_invalid()
+        invalid = (
+            []
+            if is_broken_now
+            else [name for one in accounts for name in one.still_invalid(session)]
+        )
         if invalid and not isinstance(error, Untrue):
             reason += f"; {_invalid(invalid)}"
         if details.hint and not is_late:

@@ -138,6 +138,29 @@ def test_index_left_invalid_fails_the_revision(
     assert mended.body["applied_migrations"] == ["a2", "a3"]
 
 
+def test_index_that_an_engine_left_invalid_fails_the_revision(
+    world: World, history: MakeHistory
+) -> None:
+    """Another connection's build is the revision's too, and so is an error that it caught."""
+    body = (
+        "op.execute('CREATE TABLE public.goods AS SELECT 1 AS id FROM generate_series(1, 2)')\n"
+        "op.get_bind().commit()\n"
+        "with op.get_bind().engine.connect() as other:\n"
+        "    other = other.execution_options(isolation_level='AUTOCOMMIT')\n"
+        "    try:\n"
+        "        other.exec_driver_sql(\n"
+        "            'CREATE UNIQUE INDEX CONCURRENTLY goods_id ON public.goods (id)')\n"
+        "    except Exception:\n"
+        "        pass"
+    )
+
+    answer = world.call(ini=history({"a1": body}))
+
+    assert answer.outcome == "FAILED", answer
+    assert world.query(INDEX) == [(False,)]
+    assert world.history() == []
+
+
 def test_invalid_index_of_others_fails_nothing(world: World, history: MakeHistory) -> None:
     """A partitioned parent is INVALID by its nature, and another's index is another's trouble."""
     world.query(

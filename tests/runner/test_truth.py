@@ -54,6 +54,17 @@ LOSING = {
         "with op.get_bind().engine.connect() as other:\n"
         '    other.exec_driver_sql("CREATE TABLE public.more ()")'
     ),
+    "engine's two phases, not prepared": (
+        "other = op.get_bind().engine.connect()\n"
+        "other.begin_twophase()\n"
+        'other.exec_driver_sql("CREATE TABLE public.more ()")'
+    ),
+    "engine's two phases, prepared and left": (
+        "other = op.get_bind().engine.connect()\n"
+        "phases = other.begin_twophase()\n"
+        'other.exec_driver_sql("CREATE TABLE public.more ()")\n'
+        "phases.prepare()"
+    ),
     "procedure in an autocommit block": (
         "with op.get_context().autocommit_block():\n"
         '    op.execute("DO $$ BEGIN CREATE TABLE public.more (); ROLLBACK; END $$")'
@@ -163,6 +174,13 @@ KEEPING = {
         "with op.get_bind().engine.begin() as other:\n"
         '    other.exec_driver_sql("CREATE TABLE public.others ()")'
     ),
+    "engine's two phases": (
+        "with op.get_bind().engine.connect() as other:\n"
+        "    phases = other.begin_twophase()\n"
+        '    other.exec_driver_sql("CREATE TABLE public.phases ()")\n'
+        "    phases.prepare()\n"
+        "    phases.commit()"
+    ),
     "engine in autocommit": (
         "with op.get_bind().engine.connect() as other:\n"
         '    other.execution_options(isolation_level="AUTOCOMMIT").exec_driver_sql("VACUUM")'
@@ -212,10 +230,11 @@ def test_what_loses_nothing_is_recorded(world: World, history: MakeHistory) -> N
     # What another connection commits is committed, whatever becomes of the revision.
     assert [list(KEEPING)[int(name[1:]) - 2] for name in warned] == [
         "engine that writes",
+        "engine's two phases",
         "engine in autocommit",
     ]
     made = set(revisions) | {f"{name}m" for name in revisions if name != "a1"}
-    assert set(tables(world)) == made | {"others"}
+    assert set(tables(world)) == made | {"others", "phases"}
     assert world.lock_holders() == []
     assert sessions(world) == 0
 
