@@ -73,6 +73,8 @@ class Request(NamedTuple):
     Attributes:
         target: As asked: ``head``, an exact identifier, or ``None`` for the declared target.
         from_revision: The revision that a rollback says it starts from.
+        take_over: Names of roles, schemas and tables that somebody else made, and that the
+            revisions may take up all the same.
         wait_until: Until when an instance that is being made is waited for (aware, UTC).
         continues: The id of the run whose rest this asks for.
     """
@@ -83,6 +85,7 @@ class Request(NamedTuple):
     secret_name: str | None = None
     target: str | None = None
     from_revision: str | None = None
+    take_over: frozenset[str] = frozenset()
     wait_until: datetime | None = None
     continues: str | None = None
 

@@ -44,8 +44,13 @@ _DIRECT_FIELDS = (
     "action",
     "target_revision",
     "from_revision",
+    "take_over",
     "raise_on_failure",
 )
+# What was there before, by the name of a role or a schema, or of a table with its schema.
+_TAKEN_OVER = re.compile(r"[a-z_][a-z0-9_]{0,62}(\.[a-z_][a-z0-9_]{0,62})?")
+_TAKING_ACTIONS = (Action.MIGRATE, Action.PLAN)
+
 _BUS_FIELDS = ("instance", "action", "target_revision", "wait_until", "continues")
 _BUS_ACTIONS = (Action.MIGRATE, Action.STATUS)
 _ACTIONS = {action.value: action for action in Action}
@@ -221,6 +226,7 @@ def _direct(raw: Mapping[str, Any]) -> Request:
         secret_name=secret_name,
         target=_target(raw, ""),
         from_revision=_text(raw, "from_revision", ""),
+        take_over=_take_over(raw),
     )
 
 
@@ -266,6 +272,25 @@ def _instance(value: object, name: str) -> str:
 def _target(fields: Mapping[str, Any], path: str) -> str | None:
     value = _text(fields, "target_revision", path)
     return None if value is None else target_revision(value, named=f"{path}target_revision")
+
+
+def _take_over(raw: Mapping[str, Any]) -> frozenset[str]:
+    """Return what may be taken over that somebody else made."""
+    names = raw.get("take_over")
+    if names is None:
+        return frozenset()
+    if not isinstance(names, list):
+        raise InvalidField("take_over", "is not a list", 'give names, such as ["app_user"]')
+    for number, name in enumerate(names):
+        if not isinstance(name, str) or not _TAKEN_OVER.fullmatch(name):
+            raise InvalidField(
+                f"take_over[{number}]",
+                f"{name!r} is not a name of ours",
+                "give the name of a role, a schema, or a table with its schema, as plan shows it",
+            )
+    if _action(raw, "") not in _TAKING_ACTIONS:
+        raise InvalidField("take_over", "is for migrate and plan only", "leave it out")
+    return frozenset(names)
 
 
 def _time(fields: Mapping[str, Any], name: str, path: str) -> datetime | None:

@@ -138,6 +138,7 @@ class _Application:
                         attributes={
                             "login_passwords": self._passwords,
                             "iam_logins": self._iam_logins,
+                            "take_over": self._run.request.take_over,
                         },
                     )
             except RevisionFailed as error:

@@ -22,10 +22,11 @@ from core.decisions.target import declared_target
 from core.errors import InvalidField, Rejected, UnknownRevision
 from core.model import HEAD, Result, TargetSource
 from core.outcome import Outcome
-from core.postgres.session import Session, acquire_lock, query, set_password
+from core.postgres.session import Session, acquire_lock, query, role_exists, set_password
 from core.revisions import history
 from core.revisions.books import SCHEMA, VERSION_TABLE
 from core.revisions.history import Position
+from core.revisions.marks import TAKEN_OVER, mark_role
 from core.settings import target_parameter
 
 logger = logging.getLogger(__name__)
@@ -120,6 +121,9 @@ def adopt(run: Run) -> Result:
             set_password(session, login.name, known.password)
             logger.info("login %s has a password of its own now", login.name)
         passwords.settle()
+        for role in run.promises.up_to(applied).roles:
+            if role_exists(session, role.name):
+                mark_role(session, role.name, TAKEN_OVER)
         _record(run, session, applied, "adopt", at)
         run.report.final_revision = history.position(session).current
     message = f"Adopted {place.name} at {target}; its logins have new passwords in Secrets Manager"

@@ -63,7 +63,11 @@ def show_plan(run: Run) -> Result:
         choice = choose_or_leave(run, place, at.current)
         todo = plan_to(run, place, at.current, choice)
         there = strangers(session, run.promises.up_to(todo.revisions))
-    run.report.warnings += [f"{one} exists, and would be taken over" for one in there]
+    run.report.warnings += [
+        f"{one} exists, and would be taken over: a run refuses that unless take_over names it"
+        for one in there
+        if one.name not in run.request.take_over
+    ]
     statements = run.revisions.sql(todo.revisions, at.current)
     run.report.details = {
         "plan": [

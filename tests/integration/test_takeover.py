@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from pathlib import Path
+
 import pytest
 
+from core.errors import RevisionFailed
 from core.model import Action, Declared, Parameters, Request, TargetSource, Trigger
 from core.outcome import Outcome
+from core.postgres.session import query
 from core.revisions.marks import MADE
+from tests.equipment.histories import history_of
 from tests.equipment.site import HEAD_LOGINS, INSTANCE, Site
 
 EVENT = Request(Trigger.INSTANCE, instance=INSTANCE)
@@ -52,7 +58,9 @@ def test_a_plan_names_what_would_be_taken_over(site: Site, statement: str, name:
 
     result = site.run(Action.PLAN)
 
-    assert f"{name} exists, and would be taken over" in result.report.warnings
+    assert (
+        f"{name} exists, and would be taken over: a run refuses that unless take_over names it"
+    ) in result.report.warnings
     assert name.split()[1] in [one["name"] for one in result.report.details["exists"]]  # type: ignore[attr-defined]
 
 
@@ -120,3 +128,86 @@ def test_passwords_that_are_settled_are_listed(site: Site) -> None:
 
     assert result.outcome is Outcome.UP_TO_DATE
     assert result.report.details["settled_logins"] == ["app_user"]
+
+
+# Consent
+
+
+LIVE = (
+    "CREATE ROLE app_user LOGIN PASSWORD 'of the application'; CREATE ROLE app_role;"
+    "CREATE ROLE shop_owner; CREATE SCHEMA app_schema AUTHORIZATION shop_owner;"
+    "GRANT app_user, app_role, shop_owner TO postgres WITH ADMIN OPTION"
+)
+NAMES = frozenset({"app_user", "app_role", "app_schema"})
+
+
+@pytest.mark.parametrize("missing", sorted(NAMES))
+def test_what_was_there_is_left_until_its_name_is_given(site: Site, missing: str) -> None:
+    """A login of an application keeps its password, and no secret is made for it."""
+    site.query(LIVE)
+    before = password_of(site, "app_user")
+
+    with pytest.raises(RevisionFailed, match=rf'{missing} was there.*take_over": \["{missing}"'):
+        site.run(request=site.request(target="001")._replace(take_over=NAMES - {missing}))
+
+    assert password_of(site, "app_user") == before
+    assert site.query("SELECT version_num FROM day2.alembic_version") == []
+    if missing == "app_user":
+        assert f"day2/{INSTANCE}/app_user" not in site.cloud.secrets
+
+
+@pytest.mark.parametrize("major_mark", ["by hand", "by the master itself"])
+def test_consent_takes_over_what_it_names(site: Site, major_mark: str) -> None:
+    """And a plan of the same request warns of nothing; whoever made it was no run of ours."""
+    if major_mark == "by hand":
+        site.query(LIVE)
+    else:
+        with closing(site.connect_as_runner()) as session:
+            query(
+                session,
+                "CREATE ROLE app_user LOGIN; CREATE ROLE app_role; CREATE SCHEMA app_schema",
+            )
+        with pytest.raises(RevisionFailed, match="app_role was there before"):
+            site.run(target="001")
+    consent = site.request(target="001")._replace(take_over=NAMES)
+
+    planned = site.run(request=consent._replace(action=Action.PLAN))
+    result = site.run(request=consent)
+
+    assert planned.report.warnings == []
+    assert result.report.applied == ["001"]
+    site.login("app_user").close()
+    before = password_of(site, "app_user")
+    site.query("DROP SCHEMA day2 CASCADE")
+    assert site.run(target="001").report.applied == ["001"]
+    assert password_of(site, "app_user") == before
+    site.downgrade("001")
+    assert site.query("SELECT to_regrole('app_user')::text") == [("app_user",)]
+
+
+def test_a_login_by_iam_of_somebody_elses_is_left(site: Site, tmp_path: Path) -> None:
+    """To take its password away would lock its application out."""
+    site.query("CREATE ROLE reports LOGIN PASSWORD 'of the application'")
+    before = password_of(site, "reports")
+    revisions = history_of(tmp_path, {"a1": "operations.login_by_iam('reports')"})
+
+    with pytest.raises(RevisionFailed, match="reports was there before"):
+        site.run(revisions=revisions)
+
+    assert password_of(site, "reports") == before
+
+
+def test_a_mark_that_another_could_have_written_says_nothing(site: Site, tmp_path: Path) -> None:
+    """Since 16 whoever makes a role may comment on it, and keeps the ADMIN option."""
+    site.query(
+        "CREATE ROLE mallory CREATEROLE; SET ROLE mallory; CREATE ROLE team;"
+        "COMMENT ON ROLE team IS 'made by day2'; GRANT team TO postgres WITH ADMIN OPTION"
+    )
+    revisions = history_of(tmp_path, {"a1": "operations.role('team')"})
+
+    if site.server.programs.major >= 16:
+        with pytest.raises(RevisionFailed, match="team was there before"):
+            site.run(revisions=revisions)
+    else:
+        # There whoever may make roles may do anything to any of them.
+        assert site.run(revisions=revisions).report.applied == ["a1"]

@@ -13,7 +13,9 @@ from core.model import Action, FleetBump, Ignored, Request, Sweep, Trigger
 from handlers.requests import Asked, asks_to_raise, is_event, parse, request_id
 from tests.conftest import ROOT
 
-FIELDS = "secret_name, instance, action, target_revision, from_revision, raise_on_failure"
+FIELDS = (
+    "secret_name, instance, action, target_revision, from_revision, take_over, raise_on_failure"
+)
 ACTIONS = ", ".join(Action)
 
 ACCEPTED: dict[str, Asked] = {
@@ -45,6 +47,12 @@ ACCEPTED: dict[str, Asked] = {
     ),
     "direct_adopt": Request(
         Trigger.DIRECT, Action.ADOPT, instance="orders", target="004", from_revision="base"
+    ),
+    "direct_take_over": Request(
+        Trigger.DIRECT,
+        instance="orders",
+        target="head",
+        take_over=frozenset({"app_user", "app_schema"}),
     ),
     "direct_secret_only": Request(Trigger.DIRECT, secret_name="orders-master"),
     "direct_status": Request(Trigger.DIRECT, Action.STATUS, secret_name="orders-master"),
@@ -147,6 +155,8 @@ REJECTED = {
     ),
     "rejected_sweep_full_text": "detail.full: 'yes' is not a boolean: give true or false",
     "rejected_sweep_unknown_field": "detail.everything: is unknown: the fields are full, after",
+    "rejected_take_over_by_rollback": "take_over: is for migrate and plan only: leave it out",
+    "rejected_take_over_text": 'take_over: is not a list: give names, such as ["app_user"]',
     "rejected_text_as_flag": "raise_on_failure: 'true' is not a boolean: give true or false",
     "rejected_unknown_action": f"action: 'upgrade' is not an action: give one of {ACTIONS}",
     "rejected_unknown_field": f"revision: is unknown: the fields are {FIELDS}",
