@@ -166,7 +166,7 @@ def as_the_older_tool(world: World) -> dict[str, str]:
         "INSERT INTO public.alembic_version VALUES ('004')"
     )
     for login in LOGINS:
-        world.query(f"ALTER ROLE {login} PASSWORD 'changeme'")
+        world.query(f"ALTER ROLE {login} PASSWORD 'changeme'; COMMENT ON ROLE {login} IS NULL")
         world.aws.secrets.pop(f"day2/{INSTANCE}/{login}")
     world.aws.parameters.clear()
     world.declare("004")
@@ -192,6 +192,13 @@ def test_adopt_takes_over(world: World) -> None:
         with pytest.raises(psycopg2.OperationalError):
             world.who_logs_in(login, password)
     assert ask(world, None, "adopt", "004", "004").outcome == "REJECTED"
+    world.query("DROP SCHEMA day2 CASCADE; DROP TABLE public.alembic_version")
+    assert world.call().outcome == "APPLIED"
+    assert world.query(
+        "SELECT DISTINCT shobj_description(oid, 'pg_authid') FROM pg_roles"
+        " WHERE rolname = ANY (%s)",
+        (list(LOGINS),),
+    ) == [("taken over by day2",)]
 
 
 @pytest.mark.parametrize(
