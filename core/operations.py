@@ -24,7 +24,7 @@ from alembic import op
 from core.access.login_passwords import Passwords
 from core.postgres.acting import acting_as
 from core.postgres.session import set_password
-from core.revisions import marks, retiring, scripts
+from core.revisions import marks, rendering, retiring, scripts
 from core.revisions.marks import MASTER as _MASTER
 from core.revisions.sql_files import read
 
@@ -705,24 +705,28 @@ def _do(body: str, variables: str = "") -> None:
             PERFORM pg_catalog.set_config('search_path', path, true);
         END
         {tag}
-        """
+        """,
+        is_ours=True,
     )
 
 
-def _run(statement: str) -> None:
+def _run(statement: str, *, is_ours: bool = False) -> None:
     """Run *statement* as written: no parameter marks, no colons that mean something."""
     lines = [line.rstrip() for line in statement.splitlines() if line.strip()]
     margin = min(len(line) - len(line.lstrip()) for line in lines)
-    _send("\n".join(line[margin:] for line in lines))
+    _send("\n".join(line[margin:] for line in lines), is_ours=is_ours)
 
 
-def _send(statement: str) -> None:
-    """Send *statement* as it is."""
+def _send(statement: str, *, is_ours: bool = False) -> None:
+    """Send *statement* as it is; *is_ours* says that no author wrote any of it."""
     if op.get_context().as_sql:
         # A comment may end it.
         last = statement.rstrip().rpartition("\n")[2]
         end = "\n;" if "--" in last else "" if last.endswith(";") else ";"
-        op.get_context().impl.static_output(statement.rstrip() + end)
+        written = statement.rstrip() + end
+        if is_ours:
+            op.get_context().opts.setdefault(rendering.OURS, set()).add(written.strip())
+        op.get_context().impl.static_output(written)
     else:
         op.get_bind().exec_driver_sql(statement, execution_options={"no_parameters": True})
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 # Where env.py finds what it is to render, in the attributes of Alembic's Config.
 BUILD = "revisions"
 PAPER = "paper"
+# Where operations.py puts what its helpers write, in the options of Alembic's context.
+OURS = "of our helpers"
 
 _TRANSACTIONAL = ("begin", "begin_twophase", "commit", "rollback", "close", "invalidate")
 
@@ -33,12 +35,14 @@ class Paper:
 
     Attributes:
         refused: What no run would carry out, of all its revisions.
+        ours: What our own helpers wrote, no author.
         partial: The revisions that are not whole in it, and the reasons of each.
     """
 
     def __init__(self) -> None:
         self.refused: list[str] = []
         self.partial: dict[str, list[str]] = {}
+        self.ours: set[str] = set()
 
     def __call__(self, revision: Revision, direction: str) -> None:
         """Write the SQL of *revision* to the context that Alembic is in."""
@@ -166,6 +170,7 @@ def statements(revision: Revision, direction: str) -> tuple[list[str], Paper]:
         environment.configure(dialect_name="postgresql")
         with Operations.context(environment.get_context()):
             paper(revision, direction)
+        paper.ours = environment.get_context().opts.get(OURS, set())
     return [one.strip() for one in output.pieces if one.strip()], paper
 
 
