@@ -191,7 +191,9 @@ def test_failing_revision_keeps_those_before_it(site: Site, tmp_path: Path) -> N
         "22012",
         Outcome.FAILED,
     )
-    assert error.report == report(final_revision="a2", applied=["a1", "a2"], pending=["a3", "a4"])
+    assert error.report == report(
+        final_revision="a2", applied=["a1", "a2"], pending=["a3", "a4"], at="a3.py:14"
+    )
     assert site.query(OUR_TABLES) == [("one",), ("two",)]
     assert site.query("SELECT revision FROM day2.history ORDER BY id") == [("a1",), ("a2",)]
 
@@ -252,7 +254,9 @@ def test_failure_in_python_is_reported_as_the_revisions_own(site: Site, tmp_path
         site.run(revisions=revisions)
 
     assert str(caught.value) == "revision a2 failed: IndexError: list index out of range"
-    assert caught.value.report == report(final_revision="a1", applied=["a1"], pending=["a2"])
+    assert caught.value.report == report(
+        final_revision="a1", applied=["a1"], pending=["a2"], at="a2.py:14"
+    )
 
 
 def test_revision_does_not_inherit_the_session_of_the_one_before(
@@ -399,7 +403,7 @@ def test_master_may_have_a_name_that_needs_quotes(site: Site, master: str) -> No
 
 
 def test_going_back_keeps_data(site: Site) -> None:
-    """Tables of the application stay with the master, and are the application's again after."""
+    """Tables of the application stay, with heirs that may do nothing, and come back after."""
     site.run()
     site.query(
         "CREATE TABLE app_schema.kept AS SELECT 1 AS id;"
@@ -429,7 +433,11 @@ def test_going_back_keeps_data(site: Site) -> None:
     site.run()
 
     assert kept == [(1, 1, 2, 3, 1, "May")]
-    assert {owner for _, owner in owners_at_base} == {"postgres"}
+    assert {owner for _, owner in owners_at_base} == {
+        "postgres",
+        "day2_retired_app_role",
+        "day2_retired_backup_role",
+    }
     assert site.query(owners) == at_head
     assert site.query(contents) == kept
     site.query("ALTER TABLE app_schema.kept ADD COLUMN name text", user="app_user")
@@ -475,9 +483,10 @@ def test_password_of_a_login_in_use_is_never_reset(site: Site) -> None:
     ids=["marks", "quotes", "unicode", "long"],
 )
 def test_password_that_somebody_stored_is_taken_up(site: Site, password: str) -> None:
-    """A secret that is there before its login gives the login its password, odd or not."""
+    """A secret that is tagged to be taken gives its login the password in it, odd or not."""
     name = f"day2/{INSTANCE}/app_user"
     site.cloud.secrets[name] = {"password": password}
+    site.cloud.tags[name] = {"day2:unset": "true"}
 
     site.run(target="001")
 

@@ -16,6 +16,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from decimal import Decimal
 from pathlib import Path
 from types import FrameType
 
@@ -204,9 +205,9 @@ def what_misbehaves(site: Site, folder: Path) -> Iterator[object]:
     yield refused(lambda: site.run(revisions=revisions)).partition(" (login")[0]
     with closing(site.connect_as_runner()) as session:
         # As after PREPARE TRANSACTION, which our servers refuse.
-        account = Account(session, next_id=1)
+        account = Account(session, next_id=1, stamp=Decimal(0))
         account.has_prepared()
-        account.finish()
+        account.finish(session)
         yield account.prepared
 
 

@@ -192,7 +192,7 @@ def test_denied_secret_is_named(world: World) -> None:
 
 def test_iam_token_is_the_password_and_no_secret_is_read(world: World, tmp_path: Path) -> None:
     """With IamAuthentication the master's secret is not asked for, where tokens are taken."""
-    world.aws.instances[INSTANCE] = world.instance(IAMDatabaseAuthenticationEnabled="true")
+    world.declare_instance(IAMDatabaseAuthenticationEnabled="true")
     del world.aws.secrets[MASTER_SECRET]
 
     answer = world.call(STATUS, variables={"DAY2_IAM_AUTHENTICATION": "true"})
