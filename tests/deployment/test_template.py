@@ -574,6 +574,32 @@ def test_the_dashboard_shows_what_is_measured(resources: dict[str, Any]) -> None
     assert shown <= METRICS
 
 
+def test_the_table_of_costs_counts_what_there_is(
+    resources: dict[str, Any], all_resources: dict[str, Any]
+) -> None:
+    """Alarms and endpoints of the template, the logins of the example revisions, and its sums."""
+
+    def priced(start: str) -> list[float]:
+        (row,) = (one for one in table if one[0].startswith(start))
+        return [float(cell.replace(",", "")) for cell in row[1:]]
+
+    def count(of: dict[str, Any], kind: str) -> int:
+        return sum(one["Type"] == kind for one in of.values())
+
+    table = documents.rows("infra/OPERATIONS.md", "a month")
+    revisions = (documents.ROOT / "alembic" / "versions").glob("*.py")
+    logins = {
+        login for file in revisions for login in re.findall(r'"(\w+_user)"', file.read_text())
+    }
+    endpoints = count(all_resources, "AWS::EC2::VPCEndpoint") - 1  # the topic's
+    rows = [priced(row[0]) for row in table]
+
+    assert priced("login secrets") == [round(len(logins) * 0.4 * n, 2) for n in (10, 100, 1000)]
+    assert priced("alarms") == [round(count(resources, "AWS::CloudWatch::Alarm") * 0.1, 2)] * 3
+    assert priced("`CreateEndpoints`") == [round(endpoints * 2 * 730 * 0.01, 2)] * 3
+    assert priced("sum") == [round(sum(column), 2) for column in zip(*rows[:-2], strict=True)]
+
+
 def test_a_suppressed_finding_says_why() -> None:
     """Beside it, in a sentence."""
     resources = cloudformation.load()["Resources"]

@@ -120,6 +120,10 @@ COMMANDS: dict[str, dict[str, Run | Not]] = {
         ),
         "make failures": Run(r"\d+ event\(s\) wait"),
         "make redrive": Not("as above"),
+        ".venvs/dev/bin/python -m infra.orphans --stack day2": Run(r"\d+ left over"),
+        ".venvs/dev/bin/python -m infra.orphans --stack day2 --delete": Not(
+            "would delete what other tests need; tests/operating/test_orphans.py does it"
+        ),
         "aws ec2 describe-security-groups …": ON_AWS,
         "aws ec2 revoke-security-group-ingress …": ON_AWS,
         "aws cloudformation delete-stack --stack-name day2": Not(

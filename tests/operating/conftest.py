@@ -15,6 +15,13 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     item.add_marker("alone")
 
 
+def put_to_sleep(aws: LocalAws, name: str) -> None:
+    """Let the stack *name* hear of nothing: the local AWS fails to delete one like ours."""
+    events = aws.client("events")
+    for rule in events.list_rules(NamePrefix=f"{name}-")["Rules"]:
+        events.disable_rule(Name=rule["Name"])
+
+
 @pytest.fixture(scope="session")
 def patterns(local_aws: LocalAws, deployed: dict[str, str]) -> dict[str, str]:
     """Return the pattern of each rule of the deployed stack, as EventBridge holds it."""

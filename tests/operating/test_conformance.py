@@ -17,6 +17,7 @@ import pytest
 from infra import template as cloudformation
 from infra.local import stack
 from infra.local.local_aws import LocalAws
+from tests.operating.conftest import put_to_sleep
 
 STACK = "day2-everything"
 # botocore's word for a service, and the endpoint's.
@@ -28,13 +29,6 @@ ENDPOINTS = {
     "SSM": "ssm",
 }
 KEY = "arn:aws:kms:us-east-1:000000000000:key/9e8a0c70-5ba4-4c3f-9d9f-2b1f5c7f6a52"
-
-
-def put_to_sleep(aws: LocalAws, name: str) -> None:
-    """Let the stack *name* hear of nothing: the local AWS fails to delete one like ours."""
-    events = aws.client("events")
-    for rule in events.list_rules(NamePrefix=f"{name}-")["Rules"]:
-        events.disable_rule(Name=rule["Name"])
 
 
 @pytest.fixture(scope="module")
