@@ -89,6 +89,10 @@ RULES = {
         "no run carries it out",
         "write the colon as it says, or bind a value",
     ),
+    "unqualified-name": (
+        "schema public is not searched where somebody else may create in it",
+        "write the schema before the name, or SET LOCAL search_path in the revision",
+    ),
     "loose-file": (
         "a file that a revision reads by itself can change unnoticed once it is applied",
         "use operations.sql_file, which puts it into the checksum",
@@ -100,6 +104,8 @@ RULES = {
 NEVER_ALLOWED = {"colon"}
 
 _ALLOWANCE = re.compile(r"#\s*lint:\s*allow\s+([a-z-]+)\s*:\s*(\S.*)")
+# A name with its schema has two parts.
+_WITH_SCHEMA = 2
 _MASTERS = ("postgres", "master", "rds_superuser")
 # What operations.as_role runs a statement in.
 _AS_ROLE = ("pg_temp", "day2_as_role")
@@ -150,7 +156,9 @@ def lint(ini: Path = ROOT / "alembic.ini") -> list[Finding]:
     Raises:
         RunFailed: They cannot be listed.
     """
-    versions = Path(ScriptDirectory.from_config(Config(str(ini))).versions)
+    config = Config(str(ini))
+    versions = Path(ScriptDirectory.from_config(config).versions)
+    is_declared = config.get_main_option("revision_schema") is not None
     found: list[Finding] = []
     for revision in scripts.read(versions):
         with tokenize.open(revision.file) as opened:
@@ -160,7 +168,11 @@ def lint(ini: Path = ROOT / "alembic.ini") -> list[Finding]:
             findings = {
                 Finding(revision.identifier, direction, rule, statement)
                 for rule, statement in (
-                    *_run(revision, direction, has_note=has_note),
+                    *(
+                        (rule, statement)
+                        for rule, statement in _run(revision, direction, has_note=has_note)
+                        if not (is_declared and rule == "unqualified-name")
+                    ),
                     *_loose_files(revision, source, direction),
                 )
             }
@@ -231,13 +243,20 @@ class _Reader:
 
     Attributes:
         is_ours: A helper of ``core.operations`` wrote the statement, and no author.
+        has_path: They have set a search path of their own.
+        in_block: They are those of a PL/pgSQL block.
+        temporary: The temporary tables that they made.
     """
 
     has_note: bool
+    has_path: bool = False
+    has_path_outside: bool = False
+    in_block: bool = False
     found: list[tuple[str, str]] = field(default_factory=list)
     made: set[tuple[str | None, str]] = field(default_factory=set)
     memberships: set[tuple[str, str]] = field(default_factory=set)
     is_ours: bool = False
+    temporary: set[str] = field(default_factory=set)
 
     def read(self, text: str) -> None:
         """Read the statements in *text*, and what is inside their DO blocks."""
@@ -275,7 +294,7 @@ class _Reader:
             self.block(next(one.arg.sval for one in tree.args if one.defname == "as"))
             return
         shown = _first_line(text)
-        visitor = _Rules(self, shown)
+        visitor = _Rules(self, shown, common=_common_names(tree))
         visitor(tree)
 
     def block(self, body: str) -> None:
@@ -287,11 +306,16 @@ class _Reader:
             self._tell_unread(f"DO {body}", str(error.args[0]))
             self._block_by_words(body)
             return
+        before = self.has_path, self.in_block
+        if not self.in_block:
+            self.has_path_outside = self.has_path
+        self.has_path, self.in_block = self.has_path or "search_path" in body, True
         for kind, text in inside:
             if kind == "PLpgSQL_stmt_execsql":
                 self.read(text)
             else:
                 self._executed(text)
+        self.has_path, self.in_block = before
 
     def _block_by_words(self, body: str) -> None:
         """Read what is a statement by itself, of a block that the parser refuses."""
@@ -323,16 +347,62 @@ class _Reader:
 class _Rules(Visitor):
     """One statement, looked at by every rule. A method's name is pglast's name of a node."""
 
-    def __init__(self, reader: _Reader, statement: str) -> None:
+    def __init__(self, reader: _Reader, statement: str, *, common: set[str]) -> None:
         super().__init__()
         self._reader = reader
         self._text = statement
+        self._common = common
 
     def _tell(self, rule: str) -> None:
         self._reader.found.append((rule, self._text))
 
     def _is_there(self, table: Any) -> bool:
         return (table.schemaname, table.relname) not in self._reader.made
+
+    # Names
+
+    def visit_VariableSetStmt(self, _path: Any, node: Any) -> None:
+        if node.name == "search_path":
+            self._reader.has_path = True
+
+    def visit_FuncCall(self, _path: Any, node: Any) -> None:
+        if node.funcname[-1].sval == "set_config" and "search_path" in self._text:
+            self._reader.has_path = True
+
+    def visit_RangeVar(self, path: Any, node: Any) -> None:
+        if node.relpersistence == "t":
+            self._reader.temporary.add(node.relname)
+        if not self._is_known(str(path), node):
+            self._tell_unqualified(())
+
+    def _is_known(self, path: str, node: Any) -> bool:
+        """Say whether a relation's name needs no schema, or has one."""
+        return (
+            node.schemaname is not None
+            # PostgreSQL's own, which come first on any path.
+            or node.relname.startswith("pg_")
+            or node.relname in self._reader.temporary | self._common
+            # A variable of PL/pgSQL, what format completes, and what CREATE SCHEMA makes in it.
+            or (self._reader.in_block and ("intoClause" in path or node.relname == "name"))
+            or "schemaElts" in path
+        )
+
+    def _tell_unqualified(self, name: Any) -> None:
+        """Tell of *name*, in parts, unless it has a schema or the path is the revision's own."""
+        if len(name) < _WITH_SCHEMA and not self._reader.has_path:
+            self._tell("unqualified-name")
+
+    def visit_CreateEnumStmt(self, _path: Any, node: Any) -> None:
+        self._tell_unqualified(node.typeName)
+
+    def visit_CreateRangeStmt(self, _path: Any, node: Any) -> None:
+        self._tell_unqualified(node.typeName)
+
+    def visit_CreateDomainStmt(self, _path: Any, node: Any) -> None:
+        self._tell_unqualified(node.domainname)
+
+    def visit_DefineStmt(self, _path: Any, node: Any) -> None:
+        self._tell_unqualified(node.defnames)
 
     # Passwords
 
@@ -407,8 +477,11 @@ class _Rules(Visitor):
         if _names(node.funcname) == _AS_ROLE:
             # It has no path of its own on purpose, and is there for one statement: read that.
             body = next(option.arg for option in node.options if option.defname == "as")
+            # The block around it sets a path, and sets it back before.
+            self._reader.has_path = self._reader.has_path_outside
             self._reader.block(body[0].sval)
             return
+        self._tell_unqualified(node.funcname)
         self._definer(node.options)
 
     def visit_AlterFunctionStmt(self, _path: Any, node: Any) -> None:
@@ -538,6 +611,24 @@ def _is_filled(constraint: Any) -> bool:
         ConstrType.CONSTR_UNIQUE,
         ConstrType.CONSTR_PRIMARY,
     )
+
+
+def _common_names(tree: Any) -> set[str]:
+    """Return the names that the WITH clauses in *tree* give."""
+    found = _CommonNames()
+    found(tree)
+    return found.names
+
+
+class _CommonNames(Visitor):
+    """The names of common table expressions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def visit_CommonTableExpr(self, _path: Any, node: Any) -> None:
+        self.names.add(node.ctename)
 
 
 class _Calls(Visitor):

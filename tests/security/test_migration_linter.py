@@ -18,6 +18,18 @@ MAKE = "CREATE TABLE app.new (id int);"
 
 # A rule, and statements that break it.
 BREAKING = [
+    ("unqualified-name", "CREATE TABLE new (id int)"),
+    ("unqualified-name", "CREATE VIEW app.shown AS SELECT id FROM orders"),
+    ("unqualified-name", "UPDATE orders SET id = 1"),
+    ("unqualified-name", "GRANT SELECT ON orders TO reporting"),
+    (
+        "unqualified-name",
+        "WITH few AS (SELECT id FROM app.x) UPDATE app.x SET id = 1 FROM few, orders",
+    ),
+    ("unqualified-name", "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'"),
+    ("unqualified-name", "CREATE TYPE colour AS ENUM ('red')"),
+    ("unqualified-name", "CREATE DOMAIN short AS text"),
+    ("unqualified-name", "DO $$ BEGIN INSERT INTO orders VALUES (1); END $$"),
     ("literal-password", "CREATE ROLE reporting LOGIN PASSWORD 'guess me'"),
     ("literal-password", "ALTER ROLE reporting PASSWORD 'SCRAM-SHA-256$4096:c2FsdA==$a:b'"),
     ("literal-password", "CREATE USER MAPPING FOR app SERVER far OPTIONS (password 'guess me')"),
@@ -53,7 +65,7 @@ BREAKING = [
     ("security-definer", "ALTER FUNCTION app.f() SECURITY DEFINER"),
     ("default-privileges", "ALTER DEFAULT PRIVILEGES IN SCHEMA app GRANT SELECT ON TABLES TO r"),
     ("blocking-index", "CREATE INDEX ON app.orders (customer)"),
-    ("blocking-index", "CREATE UNIQUE INDEX orders_number ON orders (number)"),
+    ("blocking-index", "CREATE UNIQUE INDEX orders_number ON app.orders (number)"),
     ("blocking-index", f"{MAKE} CREATE INDEX ON other.new (id)"),
     ("blocking-index", "REINDEX TABLE app.orders"),
     ("blocking-index", "DROP INDEX app.orders_customer"),
@@ -84,6 +96,13 @@ BETTER = [
     "GRANT rds_iam TO reporting; REVOKE rds_iam FROM reporting; GRANT reporting TO CURRENT_USER",
     "GRANT a TO CURRENT_USER; REVOKE a FROM CURRENT_USER; GRANT rds_iam TO a",
     "GRANT rds_iam TO a; GRANT a TO CURRENT_USER WITH ADMIN TRUE, INHERIT FALSE, SET FALSE",
+    "WITH few AS (SELECT id FROM app.x AS y) UPDATE app.x SET id = few.id FROM few",
+    "SELECT count(*) FROM pg_class JOIN pg_catalog.pg_namespace AS n ON n.oid = relnamespace",
+    "CREATE TEMP TABLE work (id int); INSERT INTO work SELECT id FROM app.orders",
+    "SET LOCAL search_path = app; CREATE TABLE new (id int)",
+    "CREATE SCHEMA extra CREATE TABLE new (id int)",
+    "DO $$ DECLARE one text; BEGIN SELECT name INTO one FROM app.orders; END $$",
+    "SELECT * FROM generate_series(1, 3) AS numbers (id)",
     "GRANT a TO CURRENT_USER; DROP ROLE a; CREATE ROLE a IN ROLE rds_iam",
     (
         "CREATE FUNCTION app.f() RETURNS int LANGUAGE sql SECURITY DEFINER"
