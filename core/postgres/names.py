@@ -92,19 +92,25 @@ def set_path(path: str, *, transaction: bool = False) -> str:
     return f"SET {'LOCAL ' if transaction else ''}search_path = {path}"
 
 
-def revision_path(schema: str) -> str:
-    """
-    Return the column that sets the path of a revision, and says which.
-
-    pg_catalog, which is not named, is searched first; named first, it is where an
-    unqualified CREATE TABLE would go.
-    """
+def prepare_look(schema: str) -> str:
+    """Return what prepares, once a session, the look at whether *schema* can be trusted."""
     return (
-        "pg_catalog.set_config('search_path', CASE"
+        "DEALLOCATE ALL; PREPARE day2_look AS SELECT set_config('day2.path', CASE"
         f" WHEN NOT EXISTS (SELECT FROM pg_namespace WHERE nspname = '{schema}')"
         f" OR EXISTS ({_REASONS.format(schema=schema)})"
-        f" THEN '{OURS}' ELSE '\"{schema}\", pg_temp' END, false)"
+        f" THEN '{OURS}' ELSE '\"{schema}\", pg_temp' END, true)"
     )
+
+
+# To plan it takes several times as long as to do it. It does not set the path by itself: what
+# is planned counts for the path it was planned under.
+LOOK = "EXECUTE day2_look"
+
+# The column that sets the path of a revision, after the look, and says which. pg_catalog, which
+# is not named, is searched first; named first, it is where an unqualified CREATE TABLE would go.
+REVISION_PATH = (
+    "pg_catalog.set_config('search_path', pg_catalog.current_setting('day2.path'), false)"
+)
 
 
 def reasons(schema: str) -> str:

@@ -211,7 +211,10 @@ class _One:
         opened = session.opened()
         if opened is None:
             session.make_transactional()
-            opened = query(session, self._opening())
+            # Also where a revision has thrown away what was prepared (DISCARD ALL).
+            settings = self._supervisor.session_settings()
+            prepare = names.prepare_look(self._schema)
+            opened = query(session, f"{settings}; {prepare}; {self._opening()}")
         ((stamp, next_id, holds_lock, self._loan.path),) = opened
         account = Account(
             session, next_id=next_id, stamp=stamp, time_left=self._supervisor.time_left
@@ -235,7 +238,7 @@ class _One:
         return goes_on
 
     def _opening(self) -> str:
-        return opening(self._supervisor.session_settings(), self._schema)
+        return opening(self._supervisor.session_settings())
 
     def _run(self, account: Account) -> None:
         """Run the script in the transaction that is open, keeping *account* of it."""

@@ -97,7 +97,9 @@ def crowded(site: Site) -> Site:
 def path_of(site: Site, schema: str = "public") -> str:
     """Return the search path that a revision would get now."""
     with closing(site.connect_as_runner()) as session:
-        return str(query(session, f"SELECT {names.revision_path(schema)}")[0][0])
+        look = f"{names.prepare_look(schema)}; {names.LOOK}; SELECT {names.REVISION_PATH}"
+        session.autocommit = False
+        return str(query(session, look)[0][0])
 
 
 @pytest.mark.parametrize("what", NOT_TRUSTED)
