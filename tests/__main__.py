@@ -1,11 +1,12 @@
 """
-Every test, in two halves side by side: those that need a local AWS, and all others.
+Every test, in two halves side by side, one a core.
 
     python -m tests
 
-What needs one has the mark ``local_aws``, and by that the halves are told apart. The first
-half prints as it goes, the second when both have ended. They share nothing: each pytest has
-servers of its own. ``pytest tests/…`` runs any part of them alone.
+What needs a local AWS has the mark ``local_aws``. The first half is all of that, and then the
+folders that wait more than they work; the second is all else. The first prints as it goes, the
+second when both have ended. They share nothing: each pytest has servers of its own.
+``pytest tests/…`` runs any part of them alone.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 ON_LOCAL_AWS, ALL_OTHERS = "local_aws", "not local_aws"
 
+# They make the two halves about as long; a new folder is run with all else.
+IN_THE_FIRST_HALF = [str(Path("tests", name)) for name in ("chaos", "runner", "security")]
+
 
 def main() -> int:
     """Run both halves; return 0 if every test passed."""
@@ -35,7 +39,10 @@ def main() -> int:
         signal.signal(one, signal.default_int_handler)
     with (
         tempfile.TemporaryFile("w+", errors="replace") as output,
-        running(["tests", "-m", ALL_OTHERS], output) as others,
+        running(
+            ["tests", "-m", ALL_OTHERS, *(f"--ignore={path}" for path in IN_THE_FIRST_HALF)],
+            output,
+        ) as others,
     ):
         failed = []
         # All of them, whatever becomes of the first.
@@ -43,6 +50,9 @@ def main() -> int:
             with running([*paths, "-m", ON_LOCAL_AWS]) as one:
                 if one.wait():
                     failed.append(" ".join(paths))
+        with running([*IN_THE_FIRST_HALF, "-m", ALL_OTHERS]) as one:
+            if one.wait():
+                failed.append(" ".join(IN_THE_FIRST_HALF))
         is_good = others.wait() == 0
         output.seek(0)
         sys.stdout.write(output.read())
