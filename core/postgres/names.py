@@ -35,7 +35,7 @@ _KNOWN = """(
 # and what a stranger has there that a name might pick up. A member of the master's can be the
 # master anyway. Functions and types count where PostgreSQL has one of their name, as both are
 # called alike: any other is called because it is meant. Rows and arrays cannot be called.
-_REASONS = f"""
+_MAKERS = f"""
 SELECT format('login %I may create in it', login.rolname) AS reason
 FROM pg_roles AS login
 WHERE rolcanlogin AND NOT rolsuper AND NOT pg_has_role(login.oid, {_ME}, 'MEMBER')
@@ -46,7 +46,8 @@ WHERE rolcanlogin AND NOT rolsuper AND NOT pg_has_role(login.oid, {_ME}, 'MEMBER
         WHERE privilege_type = 'CREATE') AS maker (oid)
     WHERE n.oid = {_SCHEMA}
       AND (maker.oid = 0 OR pg_has_role(login.oid, maker.oid, 'MEMBER')))
-UNION ALL
+"""
+_REASONS = f"""{_MAKERS}UNION ALL
 SELECT format('%I owns function %s', pg_get_userbyid(proowner), p.oid::regprocedure)
 FROM pg_proc AS p
 WHERE pronamespace = {_SCHEMA} AND proowner {_OF_A_STRANGER} AND proname IN {_KNOWN}
@@ -93,18 +94,31 @@ def set_path(path: str, *, transaction: bool = False) -> str:
 
 
 def prepare_look(schema: str) -> str:
-    """Return what prepares, once a session, the look at whether *schema* can be trusted."""
+    """
+    Return what prepares, once a session, the looks at whether *schema* can be trusted.
+
+    What a stranger has there is looked for once a run. As long as nobody may put more there,
+    which is looked at before each revision, that stays true.
+    """
+
+    def look(reasons: str) -> str:
+        return (
+            f"SELECT set_config('day2.path', CASE"
+            f" WHEN NOT EXISTS (SELECT FROM pg_namespace WHERE nspname = '{schema}')"
+            f" OR EXISTS ({reasons.format(schema=schema)})"
+            f" THEN '{OURS}' ELSE '\"{schema}\", pg_temp' END, true)"
+        )
+
     return (
-        "DEALLOCATE ALL; PREPARE day2_look AS SELECT set_config('day2.path', CASE"
-        f" WHEN NOT EXISTS (SELECT FROM pg_namespace WHERE nspname = '{schema}')"
-        f" OR EXISTS ({_REASONS.format(schema=schema)})"
-        f" THEN '{OURS}' ELSE '\"{schema}\", pg_temp' END, true)"
+        f"DEALLOCATE ALL; PREPARE day2_look AS {look(_REASONS)};"
+        f" PREPARE day2_look_again AS {look(_MAKERS)}"
     )
 
 
 # To plan it takes several times as long as to do it. It does not set the path by itself: what
 # is planned counts for the path it was planned under.
 LOOK = "EXECUTE day2_look"
+LOOK_AGAIN = "EXECUTE day2_look_again"
 
 # The column that sets the path of a revision, after the look, and says which. pg_catalog, which
 # is not named, is searched first; named first, it is where an unqualified CREATE TABLE would go.

@@ -495,16 +495,14 @@ def session_settings(session: Session, *, statement_timeout_seconds: float | Non
     return "; ".join(statements)
 
 
-def opening(settings: str) -> str:
+def opening(settings: str, look: str = names.LOOK) -> str:
     """
     Return what opens a transaction for a revision, behind BEGIN: the *settings* it begins with.
 
     Its row is the transaction's stamp, the next transaction id, whether the lock is held, and
-    the search path. The look at the revision's schema is prepared before, in this session.
+    the search path. The *look* at the revision's schema is prepared before, in this session.
     """
-    return (
-        f"{settings}; {names.LOOK}; SELECT {STAMP}, {NEXT_ID}, {HOLDS_LOCK}, {names.REVISION_PATH}"
-    )
+    return f"{settings}; {look}; SELECT {STAMP}, {NEXT_ID}, {HOLDS_LOCK}, {names.REVISION_PATH}"
 
 
 # The lock is taken twice. So this gives one of the two back and takes it again: it says whether

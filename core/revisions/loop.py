@@ -227,7 +227,7 @@ class _One:
             goes_on = not is_last and self._supervisor.may_go_on()
             self._loan.take_back()
             session.commit_and_open(
-                self._opening() if goes_on and session.begins_as_by_default else None
+                self._next_opening() if goes_on and session.begins_as_by_default else None
             )
         except BaseException as error:
             # The one place that catches everything: a revision may raise anything at all.
@@ -239,6 +239,11 @@ class _One:
 
     def _opening(self) -> str:
         return opening(self._supervisor.session_settings())
+
+    def _next_opening(self) -> str:
+        """Return what opens the next transaction: a schema that was trusted is looked at less."""
+        look = names.LOOK if self._loan.path == names.OURS else names.LOOK_AGAIN
+        return opening(self._supervisor.session_settings(), look)
 
     def _run(self, account: Account) -> None:
         """Run the script in the transaction that is open, keeping *account* of it."""
