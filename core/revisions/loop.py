@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -43,6 +44,9 @@ from core.revisions.failure import failure_details
 from core.revisions.history import Recorder, Step
 
 logger = logging.getLogger(__name__)
+
+# How long a full look at the schema of a revision's names is relied on.
+_FULL_LOOK_SECONDS = 1.0
 
 # PostgreSQL documentation, Appendix A.
 _QUERY_CANCELED = "57014"
@@ -214,6 +218,7 @@ class _One:
             # Also where a revision has thrown away what was prepared (DISCARD ALL).
             settings = self._supervisor.session_settings()
             prepare = names.prepare_look(self._schema)
+            self._loan.looked_in_full_at = time.monotonic()
             opened = query(session, f"{settings}; {prepare}; {self._opening()}")
         ((stamp, next_id, holds_lock, self._loan.path),) = opened
         account = Account(
@@ -227,7 +232,7 @@ class _One:
             goes_on = not is_last and self._supervisor.may_go_on()
             self._loan.take_back()
             session.commit_and_open(
-                self._next_opening() if goes_on and session.begins_as_by_default else None
+                self._next_opening(account) if goes_on and session.begins_as_by_default else None
             )
         except BaseException as error:
             # The one place that catches everything: a revision may raise anything at all.
@@ -240,9 +245,22 @@ class _One:
     def _opening(self) -> str:
         return opening(self._supervisor.session_settings())
 
-    def _next_opening(self) -> str:
-        """Return what opens the next transaction: a schema that was trusted is looked at less."""
-        look = names.LOOK if self._loan.path == names.OURS else names.LOOK_AGAIN
+    def _next_opening(self, account: Account) -> str:
+        """
+        Return what opens the next transaction: a schema that was just trusted is looked at less.
+
+        In full again where this revision committed by itself, so that somebody could have put
+        something there in between, and where the last full look is a while ago.
+        """
+        now = time.monotonic()
+        is_full = (
+            self._loan.path == names.OURS
+            or account.has_committed
+            or now - self._loan.looked_in_full_at > _FULL_LOOK_SECONDS
+        )
+        if is_full:
+            self._loan.looked_in_full_at = now
+        look = names.LOOK if is_full else names.LOOK_AGAIN
         return opening(self._supervisor.session_settings(), look)
 
     def _run(self, account: Account) -> None:
