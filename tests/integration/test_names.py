@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -198,3 +199,34 @@ def test_declared_schema_that_is_no_plain_name_is_refused(
         site.run(revisions=revisions)
 
     assert site.query("SELECT count(*) FROM day2.history") == [(0,)]
+
+
+def test_what_came_while_a_revision_had_committed_is_seen(crowded: Site, tmp_path: Path) -> None:
+    """Between its commit and its end somebody may create, and have that taken away again."""
+    key = 7001
+    path = "SELECT current_setting('search_path') AS path"
+    wait = f'op.execute("SELECT pg_advisory_lock({key})")'
+    revisions = history_of(
+        tmp_path,
+        {
+            "a1": f'op.execute("CREATE TABLE public.x ()"); op.get_bind().commit(); {wait}',
+            "a2": f'op.execute("CREATE TABLE pg_temp.seen AS {path}");'
+            ' op.execute("SELECT public.note((SELECT path FROM pg_temp.seen))")',
+        },
+    )
+    crowded.query(
+        "CREATE TABLE public.noted (path text);"
+        "CREATE FUNCTION public.note(text) RETURNS void LANGUAGE sql SECURITY DEFINER"
+        " AS 'INSERT INTO public.noted VALUES ($1)';"
+        "GRANT EXECUTE ON FUNCTION public.note(text) TO PUBLIC"
+    )
+    with closing(crowded.server.superuser(DATABASE)) as somebody:
+        query(somebody, "SELECT pg_advisory_lock(%s)", (key,))
+        runner = threading.Thread(target=lambda: crowded.run(revisions=revisions))
+        runner.start()
+        crowded.wait_until_somebody_waits()
+        query(somebody, NOT_TRUSTED["a function"])
+        query(somebody, "SELECT pg_advisory_unlock(%s)", (key,))
+        runner.join()
+
+    assert crowded.query("SELECT path FROM public.noted") == [(names.OURS,)]
