@@ -189,6 +189,25 @@ class Aws:
         ):
             yield from map(_instance, page["DBInstances"])
 
+    def in_deployments(self) -> frozenset[str]:
+        """
+        Return the ARN of every instance that is a side of a blue/green deployment.
+
+        One that was switched over has ended, whether it is deleted or not (RDS API,
+        BlueGreenDeployment, "Status").
+        """
+        found: set[str] = set()
+        for page in self._pages(
+            "rds:DescribeBlueGreenDeployments",
+            "all deployments",
+            lambda **more: self._client("rds").describe_blue_green_deployments(**more),
+            ("Marker", "Marker"),
+        ):
+            for deployment in page["BlueGreenDeployments"]:
+                if deployment.get("Status") != "SWITCHOVER_COMPLETED":
+                    found.update(_sides(deployment))
+        return frozenset(found)
+
     # Parameters
 
     def parameters(self, instance: str) -> Parameters:
@@ -479,6 +498,16 @@ def _instance(found: Mapping[str, Any]) -> Instance:
         created_at=found.get("InstanceCreateTime"),
         tags={tag["Key"]: tag["Value"] for tag in found.get("TagList", [])},
     )
+
+
+def _sides(deployment: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the ARN of each instance in a ``BlueGreenDeployment``, replicas too."""
+    members = deployment.get("SwitchoverDetails", [])
+    for fields, names in (
+        ((deployment,), ("Source", "Target")),
+        (members, ("SourceMember", "TargetMember")),
+    ):
+        yield from (one[name] for one in fields for name in names if one.get(name))
 
 
 def _declared(values: Mapping[str, Mapping[str, Any]], own: str, fleet: str) -> Declared | None:

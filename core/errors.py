@@ -20,6 +20,7 @@ MigrationError
 ├── Incomplete             INCOMPLETE         nothing, or send the same request again
 └── NotReady               NOT_READY          wait; the same request will succeed later
     ├── InstanceNotReady                      … by itself, once RDS has made the instance
+    ├── AwaitsPerson                          … once somebody does what the message says
     └── Unreachable                           … once routes and security groups let us through
 
 LeftAlone stands outside the tree: a database that we were not asked to touch has not failed.
@@ -193,6 +194,10 @@ class NotReady(MigrationError):
     """The instance or its server cannot be used yet."""
 
     outcome = Outcome.NOT_READY
+
+
+class AwaitsPerson(NotReady):
+    """Somebody has to do something first: asking again at once would only take time."""
 
 
 class InstanceNotReady(NotReady):

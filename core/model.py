@@ -47,6 +47,10 @@ class Action(StrEnum):
     ADOPT = "adopt"
 
 
+# They change nothing, so there is nothing to tell of them, and nothing that they could break.
+READING = frozenset({Action.STATUS, Action.PLAN, Action.CHECK})
+
+
 class Trigger(StrEnum):
     """What woke us."""
 

@@ -22,7 +22,7 @@ from core.budget import Budget
 from core.decisions.eligibility import SKIPPED
 from core.decisions.observed import observed_state
 from core.errors import MESSAGE_CHARACTERS, MigrationError, RunFailed
-from core.model import Action, FleetBump, Request, Result, Sweep, Trigger, cut
+from core.model import READING, FleetBump, Request, Result, Sweep, Trigger, cut
 from core.outcome import Outcome
 from core.postgres.masking import masked
 from core.settings import Settings
@@ -43,8 +43,6 @@ REPORT_MARGIN_SECONDS = 3
 # SNS API, Publish, "Subject".
 SUBJECT_CHARACTERS = 99
 
-# They change nothing, so there is nothing to tell of them.
-_READING = (Action.STATUS, Action.PLAN, Action.CHECK)
 _AT_TARGET = (Outcome.APPLIED, Outcome.UP_TO_DATE)
 # Too long for one log line, or on each line already.
 _NOT_IN_THE_LINE = ("history", "plan", "roles", "message", "request_id")
@@ -92,7 +90,7 @@ def tell(
     """
     _log(asked, answer, body)
     _measure(answer, body)
-    if ours is not None and isinstance(asked, Request) and asked.action not in _READING:
+    if ours is not None and isinstance(asked, Request) and asked.action not in READING:
         most = DIRECT_REPORT_SECONDS if asked.is_direct else REPORT_SECONDS
         patience = Budget.of(min(seconds_left() - REPORT_MARGIN_SECONDS, most))
         aws = ours.aws.within(patience)

@@ -33,6 +33,10 @@ INSTANCE_EVENTS = {
     "RDS-EVENT-0088": "started",
     "RDS-EVENT-0154": "started, after the longest time it may be stopped",
 }
+DEPLOYMENT_EVENTS = {
+    "RDS-EVENT-0246": "deleted",
+    "RDS-EVENT-0248": "switched over",
+}
 PARAMETER_OPERATIONS = ("Create", "Update")
 
 # RDS API, CreateDBInstance, "DBInstanceIdentifier"; stored in lower case.
@@ -133,6 +137,7 @@ def readers(prefix: str) -> dict[tuple[str, str], Callable[[Mapping[str, Any]], 
     """
     return {
         ("aws.rds", "RDS DB Instance Event"): _instance_event,
+        ("aws.rds", "RDS Blue Green Deployment Event"): _deployment_event,
         ("aws.ssm", "Parameter Store Change"): lambda detail: _parameter_event(detail, prefix),
         (prefix, MIGRATION_REQUESTED): _requested,
         (prefix, SWEEP_REQUESTED): _sweep,
@@ -152,6 +157,19 @@ def _instance_event(detail: Mapping[str, Any]) -> Request | Ignored:
     if detail.get("SourceType") != "DB_INSTANCE" or not is_ours:
         return _other_rds_event(detail)
     return Request(Trigger.INSTANCE, instance=_instance(_named(detail), "detail.SourceIdentifier"))
+
+
+def _deployment_event(detail: Mapping[str, Any]) -> Sweep | Ignored:
+    """
+    Parse an event of a blue/green deployment: its end sets free what waited for it.
+
+    It names no instance, and its deployment may be gone: so the whole fleet is looked at.
+    """
+    event = detail.get("EventID")
+    is_end = isinstance(event, str) and event in DEPLOYMENT_EVENTS
+    if detail.get("SourceType") != "BLUE_GREEN_DEPLOYMENT" or not is_end:
+        return _other_rds_event(detail)
+    return Sweep()
 
 
 def _other_rds_event(detail: Mapping[str, Any]) -> Ignored:

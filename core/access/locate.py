@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Protocol
 
 from core.access.credentials import MasterCredentials, master_credentials, same_host
-from core.decisions.eligibility import Verdict, eligibility, refusal
+from core.decisions.eligibility import Eligibility, Verdict, eligibility, refusal
 from core.errors import (
     InstanceNotReady,
     InvalidField,
@@ -17,7 +17,7 @@ from core.errors import (
     NotFound,
     Rejected,
 )
-from core.model import Database, Instance, Request, Secret
+from core.model import READING, Database, Instance, Request, Secret
 from core.settings import Settings
 
 # A secret may be written a little after its instance.
@@ -29,6 +29,7 @@ class Directory(Protocol):
 
     def instance(self, identifier: str) -> Instance: ...
     def instances(self) -> Iterator[Instance]: ...
+    def in_deployments(self) -> frozenset[str]: ...
     def secret(self, name: str, *, stage: str = "AWSCURRENT") -> Secret: ...
     def auth_token(self, host: str, port: int, user: str) -> str: ...
 
@@ -70,7 +71,7 @@ def locate(request: Request, directory: Directory, settings: Settings) -> Place:
     """
     if request.instance is not None:
         instance = directory.instance(request.instance)
-        warning = _check(instance, request, settings)
+        warning = _check(instance, request, directory, settings)
         secret = None
         if request.secret_name or not _prefers_token(instance, settings):
             secret = _master_secret(request, instance, directory, settings)
@@ -86,7 +87,7 @@ def locate(request: Request, directory: Directory, settings: Settings) -> Place:
     credentials = master_credentials(secret)
     owner = _owner(secret, credentials, directory)
     if owner is not None:
-        _check(owner, request, settings)
+        _check(owner, request, directory, settings)
         return _place(owner, secret, credentials, settings)
     if credentials.host is None:
         raise NotFound(
@@ -143,7 +144,9 @@ def _prefers_token(instance: Instance, settings: Settings) -> bool:
     return settings.iam_authentication and instance.takes_tokens
 
 
-def _check(instance: Instance, request: Request, settings: Settings) -> str | None:
+def _check(
+    instance: Instance, request: Request, directory: Directory, settings: Settings
+) -> str | None:
     """Raise unless *instance* can be migrated now; return what to warn of."""
     managed = instance.managed_secret
     uses_managed_secret = (
@@ -152,9 +155,19 @@ def _check(instance: Instance, request: Request, settings: Settings) -> str | No
         and not _prefers_token(instance, settings)
         and master_secret_name(instance, settings) == managed.arn
     )
-    found = eligibility(
-        instance, settings, is_direct=request.is_direct, uses_managed_secret=uses_managed_secret
-    )
+
+    def decide(*, is_in_deployment: bool) -> Eligibility:
+        return eligibility(
+            instance,
+            settings,
+            is_direct=request.is_direct,
+            uses_managed_secret=uses_managed_secret,
+            is_in_deployment=is_in_deployment,
+        )
+
+    found = decide(is_in_deployment=False)
+    if found.verdict is Verdict.USE and request.action not in READING:
+        found = decide(is_in_deployment=instance.arn in directory.in_deployments())
     refused = refusal(found)
     if refused is None:
         return found.warning

@@ -26,6 +26,7 @@ from core.drift.comparing import Comparison, compare
 from core.drift.ledger import Finding, Turn
 from core.model import Result
 from core.outcome import Outcome
+from core.postgres.session import Session
 from core.revisions import history
 from core.revisions.made import made_by
 from core.revisions.promises import Promises
@@ -34,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 # More than anybody repairs by hand; the rest comes to light by the next check.
 MOST_FINDINGS = 500
+MOST_LOGGED = 20
 
 
 def check(run: Run) -> Result:
@@ -42,12 +44,8 @@ def check(run: Run) -> Result:
         with reading(session):
             at = history.position(session)
             known_current(run.revisions.identifiers, at.current)
-            applied = run.revisions.up_to(at.current)
-            promises = run.promises.up_to(applied)
             is_anothers = look_up_keeper(run, place, session, at) is Keeper.ANOTHER
-            found = Comparison({}, [])
-            if applied:
-                found = compare(session, promises, made_by(run.revisions.history[: len(applied)]))
+            promises, found = _compared(run, session, at.current)
         # The secrets of another stack's logins are not ours to read.
         if not is_anothers:
             found.findings.extend(_refused(run, place, promises, found))
@@ -64,6 +62,39 @@ def check(run: Run) -> Result:
         message += f", which shows the first {MOST_FINDINGS}"
     logger.warning(message)
     return Result(Outcome.CHECKED, message, run.report)
+
+
+def check_copy(run: Run, place: Place, session: Session) -> None:
+    """
+    Warn of what a copy lacks, or has beyond what is promised, once it is at its target.
+
+    Such as a database after the switchover of a blue/green deployment: logical replication
+    copies rows, and no role or grant that came after the copy was made.
+    """
+    with reading(session):
+        _, found = _compared(run, session, run.report.final_revision)
+    count = len(found.findings)
+    if not count:
+        logger.info("%s is a copy of another instance's database, with all promised", place.name)
+        return
+    text = (
+        f"{place.name} is a copy of another instance's database and has {count} deviation(s) "
+        "from what its revisions promise: send the action check"
+    )
+    logger.warning(text)
+    for one in found.findings[:MOST_LOGGED]:
+        logger.warning("%s of %s: %s", one.drift, one.role, one.privilege)
+    run.report.warnings.append(text)
+
+
+def _compared(run: Run, session: Session, current: str | None) -> tuple[Promises, Comparison]:
+    """Return what is promised at *current*, and what deviates from it."""
+    applied = run.revisions.up_to(current)
+    promises = run.promises.up_to(applied)
+    if not applied:
+        return promises, Comparison({}, [])
+    made = made_by(run.revisions.history[: len(applied)])
+    return promises, compare(session, promises, made)
 
 
 def _refused(run: Run, place: Place, promises: Promises, found: Comparison) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from core.access.locate import Place, locate, with_password_at
 from core.actions.run import Run
 from core.budget import pauses
-from core.errors import NotReady, Unreachable, WrongPassword
+from core.errors import AwaitsPerson, NotReady, Unreachable, WrongPassword
 from core.postgres.session import Session, connect, translating
 
 logger = logging.getLogger(__name__)
@@ -42,6 +42,8 @@ def _enter(run: Run) -> tuple[Place, Session]:
             if place.instance is not None:
                 run.report.dbi_resource_id = place.instance.dbi_resource_id
             return place, _connect_naming_groups(place, run)
+        except AwaitsPerson:
+            raise
         except NotReady as error:
             if run.budget.left() < pause + run.settings.minimum_slice_seconds:
                 raise

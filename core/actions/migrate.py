@@ -7,6 +7,7 @@ import logging
 from core.access.locate import Place, is_entered_unasked
 from core.actions import bus
 from core.actions.apply import apply
+from core.actions.check import check_copy
 from core.actions.entry import entered
 from core.actions.goal import choose_or_leave, plan_to, refuse_beyond_declared
 from core.actions.keeping import keep, refuse_anothers
@@ -53,6 +54,8 @@ def migrate(run: Run) -> Result:
             keep(run, place, session)
         if not todo:
             reconcile_logins(run, place, session)
+            if run.is_copy:
+                check_copy(run, place, session)
             message = "No pending migrations - database is up to date!"
             logger.info(message)
             return Result(Outcome.UP_TO_DATE, message, run.report)
@@ -61,6 +64,8 @@ def migrate(run: Run) -> Result:
             is_done = apply(run, place, session, todo, last_row=at.last_row)
         if is_done:
             reconcile_logins(run, place, session)
+            if run.is_copy:
+                check_copy(run, place, session)
     if not is_done:
         return _incomplete(run, place)
     message = (

@@ -33,6 +33,7 @@ class Fleet(Bus, Protocol):
     """What a sweep needs of AWS; ``core.aws`` has the real one."""
 
     def instances(self) -> Iterator[Instance]: ...
+    def in_deployments(self) -> frozenset[str]: ...
     def all_parameters(self) -> dict[str, Parameters]: ...
 
 
@@ -70,6 +71,7 @@ def sweep(
     fallback = parameters.get(FLEET, Parameters())
     found = Findings()
     wanted: list[str] = []
+    deployed = fleet.in_deployments()
     for instance in sorted(fleet.instances(), key=lambda one: one.identifier):
         name = instance.identifier
         if asked.after is not None and name <= asked.after:
@@ -78,7 +80,7 @@ def sweep(
         if found.resumes_after is not None and budget.left() < settings.minimum_slice_seconds / 2:
             break
         found.resumes_after = name
-        if not _is_ours(instance, settings, found):
+        if not _is_ours(instance, settings, found, deployed):
             continue
         its = parameters.get(name, fallback)
         found.strange_states += its.has_strange_state
@@ -113,10 +115,12 @@ def bump_fleet(fleet: Fleet, settings: Settings) -> tuple[Result, Findings]:
     """Request a run for every managed instance that follows the fleet's parameter."""
     parameters = fleet.all_parameters()
     found = Findings()
+    deployed = fleet.in_deployments()
     followers = [
         instance.identifier
         for instance in fleet.instances()
-        if _is_ours(instance, settings, found) and _follows(parameters.get(instance.identifier))
+        if _is_ours(instance, settings, found, deployed)
+        and _follows(parameters.get(instance.identifier))
     ]
     _request(followers, fleet, found)
     return _result(found), found
@@ -127,9 +131,11 @@ def _follows(parameters: Parameters | None) -> bool:
     return declared is None or declared.source is TargetSource.FLEET
 
 
-def _is_ours(instance: Instance, settings: Settings, found: Findings) -> bool:
+def _is_ours(
+    instance: Instance, settings: Settings, found: Findings, deployed: frozenset[str]
+) -> bool:
     """Say whether a run for *instance* makes sense; count it where it does not."""
-    verdict = eligibility(instance, settings)
+    verdict = eligibility(instance, settings, is_in_deployment=instance.arn in deployed)
     if verdict.verdict is Verdict.USE:
         return True
     found.skipped[verdict.reason] += 1

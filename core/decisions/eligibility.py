@@ -6,7 +6,7 @@ import re
 from enum import StrEnum
 from typing import NamedTuple
 
-from core.errors import InstanceNotReady, MigrationError, NotReady, Rejected
+from core.errors import AwaitsPerson, InstanceNotReady, MigrationError, Rejected
 from core.model import OLDEST_POSTGRESQL, Instance, ManagedSecret
 from core.settings import Settings
 
@@ -45,8 +45,10 @@ _UNUSABLE = frozenset(
         "inaccessible-encryption-credentials-recoverable",
     }
 )
-# RDS User Guide, "Creating a blue/green deployment": green copies are named so.
+# RDS User Guide, "Overview of Amazon RDS Blue/Green Deployments": green copies are named so, and
+# what was production before a switchover.
 _GREEN = re.compile(r".+-green-[0-9a-z]{6}")
+_OLD_BLUE = re.compile(r".+-old[0-9]+")
 
 
 # The reason codes of SKIP.
@@ -58,7 +60,9 @@ SKIPPED = frozenset(
         "not-postgresql",
         "old-version",
         "green-copy",
+        "old-blue",
         "read-replica",
+        "blue-green",
         "other-vpc",
         "stopped",
         "unusable",
@@ -77,17 +81,20 @@ def eligibility(
     *,
     is_direct: bool = False,
     uses_managed_secret: bool = False,
+    is_in_deployment: bool = False,
 ) -> Eligibility:
     """
     Decide whether *instance* can be migrated now, must be waited for, or is not ours.
 
     A direct request needs no tag: whoever sends it names the instance.
     *uses_managed_secret* says that the master's password comes from RDS's own secret, so
-    that the secret's state counts too.
+    that the secret's state counts too. *is_in_deployment* says that it is a side of a blue/green
+    deployment that has not ended.
     """
     secret = instance.managed_secret if uses_managed_secret else None
+    why_not = _why_not(instance, settings, is_direct=is_direct, is_in_deployment=is_in_deployment)
     for verdict, reasons in (
-        (Verdict.SKIP, _why_not(instance, settings, is_direct=is_direct)),
+        (Verdict.SKIP, why_not),
         (Verdict.WAIT, _why_later(instance, secret)),
     ):
         for applies, reason, message in reasons:
@@ -102,7 +109,9 @@ def eligibility(
 _Reasons = tuple[tuple[object, str, str], ...]
 
 
-def _why_not(instance: Instance, settings: Settings, *, is_direct: bool) -> _Reasons:
+def _why_not(
+    instance: Instance, settings: Settings, *, is_direct: bool, is_in_deployment: bool
+) -> _Reasons:
     """Return each reason to leave *instance* alone."""
     is_replica = instance.replica_of is not None
     return (
@@ -131,12 +140,24 @@ def _why_not(instance: Instance, settings: Settings, *, is_direct: bool) -> _Rea
             "old-version",
             f"runs PostgreSQL {instance.engine_version}: day2 needs {OLDEST_POSTGRESQL} or newer",
         ),
+        # By logical replication a green copy has no source that RDS would tell.
         (
-            is_replica and _GREEN.fullmatch(instance.identifier),
+            _GREEN.fullmatch(instance.identifier),
             "green-copy",
-            f"is the green copy of {instance.replica_of}",
+            "is named as the green copy of a blue/green deployment",
+        ),
+        (
+            _OLD_BLUE.fullmatch(instance.identifier),
+            "old-blue",
+            "is named as what a blue/green deployment replaced",
         ),
         (is_replica, "read-replica", f"is a read replica of {instance.replica_of}"),
+        # RDS User Guide, "Switchover guardrails": DDL on blue degrades the replication.
+        (
+            is_in_deployment,
+            "blue-green",
+            "is in a blue/green deployment, which a change would break; it is caught up afterwards",
+        ),
         (
             settings.vpc_id and instance.vpc_id and instance.vpc_id != settings.vpc_id,
             "other-vpc",
@@ -197,7 +218,11 @@ def refusal(found: Eligibility) -> MigrationError | None:
         case Verdict.WAIT:
             return InstanceNotReady(f"{found.message} ({found.reason})")
         case Verdict.SKIP if found.reason == "stopped":
-            return NotReady(f"{found.message} ({found.reason}): start the instance")
+            return AwaitsPerson(f"{found.message} ({found.reason}): start the instance")
+        case Verdict.SKIP if found.reason == "blue-green":
+            return AwaitsPerson(
+                f"{found.message} ({found.reason}): switch over, or delete the deployment"
+            )
         case Verdict.SKIP if found.reason == "old-version":
             return Rejected(f"instance: {found.message} ({found.reason}): upgrade it first")
         case _:

@@ -33,6 +33,7 @@ RIGHTS = {
         [ARN.format("logs", "log-group:/aws/lambda/day2-dispatcher:*")],
     ),
     "FindInstances": (["rds:DescribeDBInstances"], [ARN.format("rds", "db:*")]),
+    "FindDeployments": (["rds:DescribeBlueGreenDeployments"], ["*"]),
     "ReadTargetsAndStates": (
         ["ssm:GetParameters"],
         [
@@ -188,6 +189,15 @@ def test_the_rules_match_exactly_what_the_design_says(resources: dict[str, Any])
                 ],
             },
         },
+        "Deployments": {
+            "account": ["000000000000"],
+            "source": ["aws.rds"],
+            "detail-type": ["RDS Blue Green Deployment Event"],
+            "detail": {
+                "SourceType": ["BLUE_GREEN_DEPLOYMENT"],
+                "EventID": ["RDS-EVENT-0246", "RDS-EVENT-0248"],
+            },
+        },
         "Parameters": {
             "account": ["000000000000"],
             "source": ["aws.ssm"],
@@ -318,7 +328,7 @@ def test_a_name_prefix_narrows_the_master_secrets() -> None:
 )
 def test_two_stacks_share_no_name(named: Callable[[str], dict[str, str]]) -> None:
     """Every name, pattern and right has the stack's prefix in it; a tag alone says the stack."""
-    one, other = (cloudformation.resolve(named(name)) for name in ("blue", "green"))
+    one, other = (cloudformation.resolve(named(name)) for name in ("first", "second"))
     names = re.compile(r"(\w*Name|Source|Input)$")
 
     def shown(node: Any, path: str = "") -> dict[str, str]:
@@ -338,8 +348,8 @@ def test_two_stacks_share_no_name(named: Callable[[str], dict[str, str]]) -> Non
     assert ours
     for path, value in ours.items():
         refers_to_a_resource_of_the_stack = value.partition(".")[0] in one
-        assert "blue" in value or refers_to_a_resource_of_the_stack, path
-        assert shown(other)[path] == value.replace("blue", "green")
+        assert "first" in value or refers_to_a_resource_of_the_stack, path
+        assert shown(other)[path] == value.replace("first", "second")
 
 
 def test_a_prefix_is_all_that_is_seen_of_a_stack(all_resources: dict[str, Any]) -> None:

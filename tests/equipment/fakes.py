@@ -23,6 +23,7 @@ class FakeCloud:
 
     known: dict[str, Instance] = field(default_factory=dict)
     declared: dict[str, Parameters] = field(default_factory=dict)
+    deployed: frozenset[str] = frozenset()
     secrets: MutableMapping[str, dict[str, object]] = field(default_factory=dict)
     tags: MutableMapping[str, dict[str, str]] = field(default_factory=dict)
     events: list[tuple[str, Mapping[str, object]]] = field(default_factory=list)
@@ -36,6 +37,10 @@ class FakeCloud:
     def instances(self) -> Iterator[Instance]:
         """Yield every instance."""
         yield from self.known.values()
+
+    def in_deployments(self) -> frozenset[str]:
+        """Return the ARNs of instances in blue/green deployments."""
+        return self.deployed
 
     def parameters(self, instance: str) -> Parameters:
         """Return what is declared for *instance*."""

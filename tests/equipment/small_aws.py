@@ -30,7 +30,11 @@ SUFFIX = "-AbCdEf"
 
 # How IAM calls the service: by the prefix of X-Amz-Target, or by the action of a query.
 _TARGETS = {"AmazonSSM": "ssm", "secretsmanager": "secretsmanager", "AWSEvents": "events"}
-_QUERIES = {"DescribeDBInstances": "rds", "Publish": "sns"}
+_QUERIES = {
+    "DescribeBlueGreenDeployments": "rds",
+    "DescribeDBInstances": "rds",
+    "Publish": "sns",
+}
 
 
 class Fault(Exception):
@@ -88,6 +92,7 @@ class SmallAws:
 
     Attributes:
         instances: Fields of the RDS API's ``DBInstance`` by identifier.
+        deployments: Fields of the RDS API's ``BlueGreenDeployment``.
         parameters: Name to ``(type, value)``.
         events: Every entry that was put on the bus, oldest first.
         published: Subject and message of all that was sent to a topic.
@@ -101,6 +106,7 @@ class SmallAws:
     instances: dict[str, dict[str, Any]] = field(default_factory=dict)
     parameters: dict[str, tuple[str, str]] = field(default_factory=dict)
     secrets: dict[str, StoredSecret] = field(default_factory=dict)
+    deployments: list[dict[str, Any]] = field(default_factory=list)
     events: list[dict[str, str]] = field(default_factory=list)
     published: list[str] = field(default_factory=list)
     calls: list[AwsCall] = field(default_factory=list)
@@ -134,7 +140,13 @@ class SmallAws:
     def forget(self) -> None:
         """Become empty."""
         with self._lock:
-            for held in (self.instances, self.parameters, self.secrets, self.faults):
+            for held in (
+                self.instances,
+                self.parameters,
+                self.secrets,
+                self.faults,
+                self.deployments,
+            ):
                 held.clear()
             for told in (self.events, self.published, self.calls):
                 told.clear()
@@ -186,6 +198,10 @@ class SmallAws:
             raise Fault("DBInstanceNotFound", status=404)
         found = [self.instances[name]] if name else list(self.instances.values())
         return f"<DBInstances>{''.join(_xml('DBInstance', one) for one in found)}</DBInstances>"
+
+    def _DescribeBlueGreenDeployments(self, _asked: Mapping[str, Any]) -> str:
+        found = "".join(_xml("member", one) for one in self.deployments)
+        return f"<BlueGreenDeployments>{found}</BlueGreenDeployments>"
 
     # Parameter Store
 

@@ -7,7 +7,14 @@ from contextlib import closing
 
 import pytest
 
-from core.errors import AccessDenied, LockBusy, ManagedByAnother, MigrationError, Rejected
+from core.errors import (
+    AccessDenied,
+    AwaitsPerson,
+    LockBusy,
+    ManagedByAnother,
+    MigrationError,
+    Rejected,
+)
 from core.model import Action, Declared, Parameters, Request, Result, TargetSource, Trigger
 from core.outcome import Outcome
 from core.postgres.session import query
@@ -140,6 +147,31 @@ def test_a_copy_that_follows_the_fleet_keeps_its_logins_as_they_are(site: Site) 
     site.run(request=Request(Trigger.PARAMETER, instance="copy"))
 
     assert not set(before) & set(passwords(site))
+
+
+def test_a_copy_is_compared_with_what_is_promised(site: Site) -> None:
+    """As after the switchover of a blue/green deployment, which copies no grants."""
+    site.run()
+    site.query("REVOKE USAGE ON SCHEMA app_schema FROM app_role")
+    site.cloud.known[INSTANCE] = site.cloud.known[INSTANCE]._replace(dbi_resource_id="db-GREEN")
+
+    first, second = site.run(), site.run()
+
+    assert "deviation(s) from what its revisions promise" in first.report.warnings[0]
+    assert (first.outcome, second.report.warnings) == (Outcome.UP_TO_DATE, [])
+
+
+def test_a_database_in_a_deployment_is_read_and_not_changed(site: Site) -> None:
+    """An event leaves it until the deployment ends, and a person is told at once."""
+    site.cloud.deployed = frozenset({site.cloud.known[INSTANCE].arn})
+
+    left = site.run(request=Request(Trigger.SWEEP, instance=INSTANCE))
+    with pytest.raises(AwaitsPerson, match="switch over, or delete the deployment"):
+        site.run()
+
+    assert (left.outcome, left.reason) == (Outcome.IGNORED, "blue-green")
+    assert site.run(Action.STATUS).outcome is Outcome.STATUS
+    assert site.query("SELECT to_regnamespace('day2')") == [(None,)]
 
 
 def test_a_copy_that_takes_its_originals_name_goes_on_with_its_secrets(site: Site) -> None:

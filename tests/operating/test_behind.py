@@ -32,6 +32,10 @@ class OneInstance:
     created: timedelta
     parameters: Parameters
 
+    def in_deployments(self) -> frozenset[str]:
+        """Return none."""
+        return frozenset()
+
     def instances(self) -> Iterator[Instance]:
         """Yield it."""
         yield Instance(

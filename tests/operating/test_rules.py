@@ -11,10 +11,13 @@ import pytest
 from infra.local.local_aws import LocalAws
 from tests.operating.story import samples
 
-INSTANCES, PARAMETERS, REQUESTS = "day2-instances", "day2-parameters", "day2-requests"
+INSTANCES, DEPLOYMENTS = "day2-instances", "day2-blue-green"
+PARAMETERS, REQUESTS = "day2-parameters", "day2-requests"
 
 # The rule that each sample event matches; an event of EventBridge that is not here wakes nobody.
 WAKE = {
+    "deployment_deleted": DEPLOYMENTS,
+    "deployment_switched_over": DEPLOYMENTS,
     "fleet_parameter_updated": PARAMETERS,
     "ignored_parameter_refused": PARAMETERS,
     "instance_created": INSTANCES,
@@ -50,6 +53,7 @@ NEAR_MISSES: list[tuple[str, Mapping[str, Any]]] = [
     ("instance_created", {"detail-type": "RDS DB Cluster Event"}),
     ("instance_created", {"detail.EventID": "RDS-EVENT-0003"}),
     ("instance_created", {"detail.EventID": None}),
+    ("deployment_deleted", {"detail.EventID": "RDS-EVENT-0244"}),
     ("instance_restored_from_snapshot", {"detail.SourceType": "SNAPSHOT"}),
     ("instance_restored_from_snapshot", {"detail.SourceType": "CLUSTER"}),
     ("parameter_updated", {"account": "210987654321"}),

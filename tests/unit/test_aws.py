@@ -175,6 +175,31 @@ def test_a_replica_of_a_cluster_is_told(aws: Aws, stub: Stub) -> None:
     assert aws.instance("orders").replica_of == "cluster"
 
 
+def test_both_sides_of_a_deployment_are_told_until_it_is_switched_over(
+    aws: Aws, stub: Stub
+) -> None:
+    """With the replicas of each, page by page; in whatever state it has not ended."""
+    members = [{"SourceMember": "arn:blue-replica", "TargetMember": "arn:green-replica"}, {}]
+    pages = [
+        {"Status": "PROVISIONING", "Source": "arn:young"},
+        {"Status": "SWITCHOVER_COMPLETED", "Source": "arn:x-old1", "Target": "arn:x"},
+        {"Source": "arn:blue", "Target": "arn:green", "SwitchoverDetails": members},
+    ]
+    more = {"BlueGreenDeployments": pages[:2], "Marker": "next"}
+    stub("rds").add_response("describe_blue_green_deployments", more)
+    stub("rds").add_response(
+        "describe_blue_green_deployments", {"BlueGreenDeployments": pages[2:]}, {"Marker": "next"}
+    )
+
+    assert aws.in_deployments() == {
+        "arn:young",
+        "arn:blue",
+        "arn:green",
+        "arn:blue-replica",
+        "arn:green-replica",
+    }
+
+
 def test_all_instances_are_read_page_by_page(aws: Aws, stub: Stub) -> None:
     """A fleet larger than one page is read to its end."""
     second = DB_INSTANCE | {"DBInstanceIdentifier": "billing"}

@@ -41,6 +41,7 @@ class FakeAws:
     trouble: Exception = field(default_factory=lambda: NoSuchInstance("instance orders is gone"))
     fleet: Sequence[Instance] = ()
     events: list[tuple[str, Mapping[str, object]]] = field(default_factory=list)
+    deployed: frozenset[str] = frozenset()
 
     def within(self, _budget: Budget) -> Self:
         """Return the same: nothing here is ever busy."""
@@ -54,6 +55,10 @@ class FakeAws:
     def instances(self) -> Iterator[Instance]:
         """Yield the fleet."""
         yield from self.fleet
+
+    def in_deployments(self) -> frozenset[str]:
+        """Return the ARNs of instances in blue/green deployments."""
+        return self.deployed
 
     def all_parameters(self) -> dict[str, Parameters]:
         """Return none."""

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from core.decisions.eligibility import Eligibility, Verdict, eligibility, is_opted_in, refusal
-from core.errors import InstanceNotReady, MigrationError, NotReady, Rejected
+from core.errors import AwaitsPerson, InstanceNotReady, MigrationError, Rejected
 from core.model import Instance, ManagedSecret
 from core.postgres.diagnosis import too_old
 from core.settings import Settings
@@ -34,7 +34,11 @@ CASES: list[tuple[dict[str, Any], Verdict, str]] = [
     ({"engine_version": "of tomorrow"}, USE, "eligible"),
     ({"replica_of": "orders"}, SKIP, "read-replica"),
     ({"identifier": "orders-green-ab12cd", "replica_of": SOURCE}, SKIP, "green-copy"),
-    ({"identifier": "orders-green-ab12cd"}, USE, "eligible"),
+    ({"identifier": "orders-green-ab12cd"}, SKIP, "green-copy"),
+    ({"identifier": "orders-green-ab12c"}, USE, "eligible"),
+    ({"identifier": "orders-old1"}, SKIP, "old-blue"),
+    ({"identifier": "orders-old12"}, SKIP, "old-blue"),
+    ({"identifier": "orders-old"}, USE, "eligible"),
     ({"vpc_id": "vpc-2"}, SKIP, "other-vpc"),
     ({"vpc_id": None}, USE, "eligible"),
     ({"status": "stopped"}, SKIP, "stopped"),
@@ -100,6 +104,16 @@ def test_the_state_of_an_unused_managed_secret_does_not_count(
     assert found == Eligibility(Verdict.USE, "eligible", "orders is available")
 
 
+@pytest.mark.parametrize("is_direct", [True, False])
+def test_a_side_of_a_deployment_is_left_until_that_ends(
+    orders: Instance, *, is_direct: bool
+) -> None:
+    """Whoever asks: a change on blue would cost them the deployment."""
+    found = eligibility(orders, Settings(), is_direct=is_direct, is_in_deployment=True)
+
+    assert (found.verdict, found.reason) == (SKIP, "blue-green")
+
+
 def test_all_instances_can_be_opted_in(orders: Instance) -> None:
     """With ManageAll an instance needs no tag."""
     untagged = orders._replace(tags={})
@@ -139,8 +153,13 @@ def test_an_old_server_that_no_instance_is_known_of_is_refused(
         ),
         (
             Eligibility(SKIP, "stopped", "it is stopped"),
-            NotReady,
+            AwaitsPerson,
             "it is stopped (stopped): start the instance",
+        ),
+        (
+            Eligibility(SKIP, "blue-green", "it is deployed"),
+            AwaitsPerson,
+            "it is deployed (blue-green): switch over, or delete the deployment",
         ),
         (
             Eligibility(SKIP, "old-version", "it runs PostgreSQL 13"),

@@ -42,6 +42,7 @@ class FakeDirectory:
 
     known: Sequence[Instance] = ()
     secrets: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    deployed: frozenset[str] = frozenset()
 
     def instance(self, identifier: str) -> Instance:
         """Return the instance *identifier*."""
@@ -53,6 +54,10 @@ class FakeDirectory:
     def instances(self) -> Iterator[Instance]:
         """Yield every instance."""
         yield from self.known
+
+    def in_deployments(self) -> frozenset[str]:
+        """Return the ARNs of instances in blue/green deployments."""
+        return self.deployed
 
     def secret(self, name: str, *, stage: str = "AWSCURRENT") -> Secret:
         """Return the secret *name*; at another stage it is kept as ``name@stage``."""

@@ -26,6 +26,8 @@ ACCEPTED: dict[str, Asked] = {
     "instance_credentials_reset": Request(Trigger.INSTANCE, instance="orders"),
     "instance_started": Request(Trigger.INSTANCE, instance="orders"),
     "instance_started_after_longest_stop": Request(Trigger.INSTANCE, instance="orders"),
+    "deployment_switched_over": Sweep(),
+    "deployment_deleted": Sweep(),
     "parameter_created": Request(Trigger.PARAMETER, instance="orders"),
     "parameter_created_localstack": Request(Trigger.PARAMETER, instance="orders"),
     "parameter_updated": Request(Trigger.PARAMETER, instance="orders"),
@@ -75,6 +77,9 @@ IGNORED = {
     ),
     "ignored_instance_failover": Ignored(
         "other-rds-event", "RDS event RDS-EVENT-0049 of orders needs no run"
+    ),
+    "ignored_deployment_created": Ignored(
+        "other-rds-event", "RDS event RDS-EVENT-0244 of bgd-hdqs3ik6vrwgutsn needs no run"
     ),
     "ignored_snapshot_restored": Ignored(
         "other-rds-event",

@@ -40,10 +40,15 @@ class FakeFleet:
     known: Sequence[Instance]
     parameters: Mapping[str, Parameters] = field(default_factory=dict)
     events: list[tuple[str, Mapping[str, object]]] = field(default_factory=list)
+    deployed: frozenset[str] = frozenset()
 
     def instances(self) -> Iterator[Instance]:
         """Yield every instance."""
         yield from self.known
+
+    def in_deployments(self) -> frozenset[str]:
+        """Return the ARNs of instances in blue/green deployments."""
+        return self.deployed
 
     def all_parameters(self) -> dict[str, Parameters]:
         """Return the parameters of those that have any."""
@@ -300,3 +305,14 @@ def test_a_bump_of_the_fleet_moves_those_who_follow_it(orders: Instance) -> None
     ]
     assert found.skipped == Counter({"not-opted-in": 1})
     assert result.message == "Requested 2 run(s); 0 blocked, 1 skipped"
+
+
+def test_a_sweep_counts_what_is_in_a_deployment(orders: Instance) -> None:
+    """Blue and green wait for its end, and are no failures."""
+    fleet = FakeFleet([orders], deployed=frozenset({orders.arn}))
+
+    _, swept = sweep(Sweep(), fleet, HISTORY, Settings(), budget=Budget.of(60), now=lambda: NOW)
+    _, bumped = bump_fleet(fleet, Settings())
+
+    assert swept.skipped == bumped.skipped == {"blue-green": 1}
+    assert fleet.events == []
