@@ -9,9 +9,10 @@ PYTHON ?= python3
 
 # What a recipe takes from the command line goes by its environment, where quotes are just text,
 # and as it was given: make would take a ${word} in it for a variable of its own.
-GIVEN := EVENT PAYLOAD TARGET NAME
+GIVEN := EVENT PAYLOAD TARGET NAME MIGRATIONS
 $(foreach one,$(GIVEN),$(if $(filter undefined,$(origin $(one))),,$(eval override $(one) := $$(value $(one)))))
-export $(GIVEN)
+# What is not given is not there: an empty MIGRATIONS would be a folder that somebody forgot.
+export $(foreach one,$(GIVEN),$(if $(filter undefined,$(origin $(one))),,$(one)))
 
 # $(call needs,NAMES) installs what is missing or stale of the virtual environments.
 needs = @$(PYTHON) infra/environments.py $(1)

@@ -28,6 +28,7 @@ from core.errors import MigrationError, RunFailed
 from core.postgres.lending import lend
 from core.postgres.session import Session, acquire_lock, query, session_settings, start_options
 from core.revisions import books, history, loop, rendering, scripts
+from core.revisions.folder import Folder
 from core.revisions.history import Recorder
 from core.revisions.manifest import Revision
 from core.settings import Settings
@@ -51,8 +52,13 @@ def by_hand() -> Recorder:
 @cache
 def build() -> Sequence[Revision]:
     """Return the revisions, read as the function reads them."""
+    given = os.environ.get("MIGRATIONS")
     try:
-        return config.attributes.get(rendering.BUILD) or scripts.read(Path(context.script.versions))
+        folder = Path(context.script.versions)
+        # Whoever works in another folder, with the variable set for make, means that one here, too.
+        if given is not None:
+            folder = Folder.named(given, "MIGRATIONS").versions
+        return config.attributes.get(rendering.BUILD) or scripts.read(folder)
     except MigrationError as error:
         # The command prints this one's text; of any other it prints a traceback.
         raise CommandError(str(error)) from error

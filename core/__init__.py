@@ -45,6 +45,7 @@ A module imports only from what stands below it; ``tests/unit/test_architecture.
         failure        what one failed at
         scripts        reading and loading them
         sql_files      the SQL files that they run
+        folder         where a team keeps them, and what is beside them
         manifest       their list, made when packaged
         marks          which roles are of our making
         retiring       what a dropped role leaves, kept and given back

@@ -9,6 +9,8 @@ from typing import NamedTuple
 from core.errors import InvalidField
 
 ROOT = Path(__file__).resolve().parent.parent
+# Ours, wherever the migrations are.
+INI = ROOT / "alembic.ini"
 RDS_CA_BUNDLE = str(ROOT / "core" / "rds-ca-bundle.pem")
 
 

@@ -1,7 +1,7 @@
 """
 Read the SQL that each revision would run, and say what in it is dangerous on a live database.
 
-    python -m infra.lint_migrations [ALEMBIC_INI]
+    python -m infra.lint_migrations
 
 The SQL of upgrade and downgrade is parsed with PostgreSQL's own parser (pglast), also inside DO
 blocks and in what they EXECUTE. Not read: the bodies of functions, which a migration only makes.
@@ -27,7 +27,6 @@ from typing import Any
 
 import pglast
 from alembic.config import Config
-from alembic.script import ScriptDirectory
 from pglast.enums import (
     AlterTableType,
     ConstrType,
@@ -43,9 +42,11 @@ from psycopg2.extensions import parse_dsn
 from core.errors import RunFailed
 from core.operations import VERIFIER_PLACEHOLDER
 from core.revisions import rendering, scripts
+from core.revisions.folder import EXAMPLES, Folder
 from core.revisions.manifest import Revision
 from core.revisions.sql_files import psql_commands
-from core.settings import ROOT
+from core.settings import INI
+from infra import migrations
 
 # Every rule: why it is dangerous, and the better way.
 RULES = {
@@ -149,18 +150,16 @@ class Finding:
         )
 
 
-def lint(ini: Path = ROOT / "alembic.ini") -> list[Finding]:
+def lint(folder: Folder = EXAMPLES, ini: Path = INI) -> list[Finding]:
     """
-    Return what is found in the revisions of *ini*, oldest first.
+    Return what is found in the revisions in *folder*, oldest first; *ini* has their settings.
 
     Raises:
         RunFailed: They cannot be listed.
     """
-    config = Config(str(ini))
-    versions = Path(ScriptDirectory.from_config(config).versions)
-    is_declared = config.get_main_option("revision_schema") is not None
+    is_declared = Config(str(ini)).get_main_option("revision_schema") is not None
     found: list[Finding] = []
-    for revision in scripts.read(versions):
+    for revision in scripts.read(folder.versions):
         with tokenize.open(revision.file) as opened:
             source = opened.read()
         has_note = "going back" in (ast.get_docstring(ast.parse(source)) or "").lower()
@@ -668,10 +667,10 @@ def _masked(text: str) -> str:
     return re.sub(r"'[^']*'?", "'…'", text)
 
 
-def main(arguments: list[str]) -> int:
+def main() -> int:
     """Print what is found; 1 if anything is."""
     try:
-        found = lint(*map(Path, arguments))
+        found = lint(migrations.chosen())
     except RunFailed as error:
         print(error)
         return 1
@@ -682,4 +681,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

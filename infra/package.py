@@ -60,9 +60,9 @@ LIST_REVISIONS = """
 import sys
 from core.errors import RunFailed
 from core.revisions import manifest, scripts
-from core.settings import ROOT
+from core.revisions.folder import EXAMPLES
 try:
-    manifest.write(ROOT, scripts.read(ROOT / manifest.VERSIONS))
+    manifest.write(EXAMPLES, scripts.read(EXAMPLES.versions))
 except RunFailed as error:
     sys.exit(str(error))
 """

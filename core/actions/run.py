@@ -38,7 +38,6 @@ class Run:
     settings: Settings
     budget: Budget
     request_id: str
-    promises: Promises = field(default_factory=Promises.load)
     report: Report = field(default_factory=Report)
     secret_folder: str | None = None
     is_copy: bool = False
@@ -46,6 +45,11 @@ class Run:
 
     def __post_init__(self) -> None:
         self.whole_seconds = self.budget.left()
+
+    @property
+    def promises(self) -> Promises:
+        """What the revisions promise."""
+        return self.revisions.promises
 
     @property
     def leaves_logins(self) -> bool:

@@ -1,9 +1,8 @@
 """
 The history as the package lists it, so that nothing has to be imported to know it.
 
-Packaging writes ``history.json`` beside ``alembic.ini``, from what the scripts say. A checkout
-has none, and reads them: that grows with their number, and to find them takes Alembic, whose
-import takes longer than all else that a run with nothing to apply does.
+Packaging writes ``history.json`` into the folder of migrations, from what the scripts say. A
+checkout has none, and reads them: that grows with their number.
 """
 
 from __future__ import annotations
@@ -14,8 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-NAME = "history.json"
-VERSIONS = Path("alembic") / "versions"
+from core.revisions.folder import Folder
 
 
 class Revision(NamedTuple):
@@ -38,38 +36,37 @@ def is_script(name: str) -> bool:
     return name.endswith(".py") and not name.startswith((".#", "__init__"))
 
 
-def read(root: Path) -> tuple[Revision, ...] | None:
+def read(folder: Folder) -> tuple[Revision, ...] | None:
     """
-    Return the history that is listed in *root*, oldest first.
+    Return the history that is listed in *folder*, oldest first.
 
     ``None`` where there is no list, or where it is not of the scripts that lie there: the same
     names and sizes. Their content it vouches for, as it comes out of the same zip.
     """
     try:
-        listed = json.loads((root / NAME).read_bytes())
+        listed = json.loads(folder.listed.read_bytes())
     except FileNotFoundError:
         return None
-    folder = root / VERSIONS
-    if {name: entry["size"] for name, entry in listed.items()} != _scripts_in(folder):
+    if {name: entry["size"] for name, entry in listed.items()} != _scripts_in(folder.versions):
         return None
     history = tuple(
         Revision(
             entry["identifier"],
             entry["description"],
-            folder / name,
+            folder.versions / name,
             entry["checksum"],
-            tuple(folder / file for file in entry.get("sql_files", {})),
+            tuple(folder.versions / file for file in entry.get("sql_files", {})),
         )
         for name, entry in listed.items()
     )
     for one, entry in zip(history, listed.values(), strict=True):
-        if one.sql_files and _sizes(one, folder) != entry["sql_files"]:
+        if one.sql_files and _sizes(one, folder.versions) != entry["sql_files"]:
             return None
     return history
 
 
-def write(root: Path, history: Sequence[Revision]) -> None:
-    """List *history*, oldest first, in *root*."""
+def write(folder: Folder, history: Sequence[Revision]) -> None:
+    """List *history*, oldest first, in *folder*."""
     listed = {
         one.file.name: {
             "identifier": one.identifier,
@@ -80,7 +77,7 @@ def write(root: Path, history: Sequence[Revision]) -> None:
         }
         for one in history
     }
-    (root / NAME).write_text(json.dumps(listed, indent=1) + "\n")
+    folder.listed.write_text(json.dumps(listed, indent=1) + "\n")
 
 
 def _sizes(revision: Revision, folder: Path) -> dict[str, int | None]:

@@ -1,4 +1,4 @@
-"""What the revisions promise to leave behind: read from ``alembic/promises.toml``."""
+"""What the revisions promise to leave behind: read from the ``promises.toml`` beside them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from core.errors import RunFailed
-from core.settings import ROOT
+from core.revisions.folder import EXAMPLES
 
 # Stands for whom the function connects as.
 MASTER = "MASTER"
@@ -90,7 +90,7 @@ class Promises(NamedTuple):
 
     @classmethod
     @cache
-    def load(cls, file: Path = ROOT / "alembic" / "promises.toml") -> Promises:
+    def load(cls, file: Path = EXAMPLES.promises) -> Promises:
         """
         Read *file*, once a container; an absent one promises nothing.
 

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 from core.postgres.session import Session
 from core.revisions import manifest, rendering, scripts
+from core.revisions.folder import Folder
 from core.revisions.history import Position, Recorder, way
 from core.revisions.manifest import Revision
-from core.settings import ROOT
+from core.revisions.promises import Promises
+from core.settings import INI
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -28,14 +30,17 @@ class Revisions:
     revisions: a packaged run with nothing to apply does without.
 
     Args:
-        ini: The ``alembic.ini`` that names the folder of scripts.
+        ini: The ``alembic.ini``, which has the revisions' settings and our ``env.py`` beside it.
+        folder: The folder of migrations, where that is not the one beside *ini*.
 
     Attributes:
+        folder: Where the migrations are.
         compared: Which files were found changed, by where the database was that said so.
     """
 
-    def __init__(self, ini: Path = ROOT / "alembic.ini") -> None:
+    def __init__(self, ini: Path = INI, folder: Folder | None = None) -> None:
         self._ini = ini
+        self.folder = folder or Folder(ini.parent / "alembic")
         self.compared: dict[Position, list[str]] = {}
 
     @cached_property
@@ -59,8 +64,18 @@ class Revisions:
         Raises:
             RunFailed: A script cannot be read, or the revisions are not one line.
         """
-        listed = manifest.read(self._ini.parent)
-        return scripts.read(Path(self._scripts.versions)) if listed is None else listed
+        listed = manifest.read(self.folder)
+        return scripts.read(self.folder.versions) if listed is None else listed
+
+    @cached_property
+    def promises(self) -> Promises:
+        """
+        What they promise to leave behind.
+
+        Raises:
+            RunFailed: The file has a table or a field that nobody reads, or lacks one.
+        """
+        return Promises.load(self.folder.promises)
 
     @cached_property
     def identifiers(self) -> tuple[str, ...]:

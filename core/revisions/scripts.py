@@ -87,7 +87,15 @@ def read(folder: Path) -> tuple[Revision, ...]:
 
 
 def load(revision: Revision) -> Any:
-    """Run the script of *revision*, and return the module that it makes."""
+    """
+    Run the script of *revision*, and return the module that it makes.
+
+    It can import what lies beside ``versions/``, unless something of ours or of a library has
+    the same name.
+    """
+    beside = str(revision.file.parent.parent)
+    if beside not in sys.path:
+        sys.path.append(beside)
     # As Alembic names it: a dot in the file's name is none in the module's.
     name = re.sub(r"\W", "_", revision.file.name)
     spec = importlib.util.spec_from_file_location(name, revision.file)
@@ -234,7 +242,8 @@ def _read(file: Path) -> _Script:
         ) from error
     if "revision" not in said:
         raise _broken(
-            f"{file.name} does not name its revision", "give it one, or take it out of the folder"
+            f"{file.name} does not name its revision",
+            "give it one, or move the file out of versions/",
         )
     return _Script(file, said, doc, sql_files)
 

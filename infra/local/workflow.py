@@ -20,11 +20,13 @@ from botocore.exceptions import ClientError
 from core.decisions.target import identifier_problem
 from core.errors import RunFailed
 from core.revisions import scripts
+from core.revisions.folder import Folder
 from core.revisions.manifest import Revision
+from core.settings import INI
+from infra import migrations
 from infra.invoke import Call
 from infra.local import stack
 from infra.local.local_aws import LocalAws, LocalAwsError
-from infra.local.state import CHECKOUT
 
 INSTANCE = "workbench"
 SECRET = f"{INSTANCE}/master"
@@ -32,7 +34,6 @@ DATABASE = "app"
 MASTER = "postgres"
 READY_SECONDS = 60
 
-INI = CHECKOUT / "alembic.ini"
 # It fits into a line of the file, and into the name of one: 255 bytes with the identifier.
 LONGEST_DESCRIPTION = 90
 LONGEST_NAME_BYTES = 210
@@ -61,19 +62,23 @@ def migrate(aws: LocalAws, target_revision: str) -> Call:
     return stack.invoke(aws, {"secret_name": SECRET, "target_revision": target_revision})
 
 
-def revisions(ini: Path = INI) -> list[tuple[str, str]]:
+def revisions(folder: Folder | None = None) -> list[tuple[str, str]]:
     """
-    Return identifier and description of every revision of *ini*, oldest first.
+    Return identifier and description of every revision in *folder*, oldest first.
+
+    Without one it is the folder that the command was given.
 
     Raises:
         LocalAwsError: They cannot be listed.
     """
-    return [(one.identifier, one.description) for one in _build(_scripts(ini))]
+    return [(one.identifier, one.description) for one in _build(folder or _chosen())]
 
 
-def new_revision(description: str, ini: Path = INI) -> Path:
+def new_revision(description: str, folder: Folder | None = None) -> Path:
     """
-    Write the skeleton of the next revision of *ini* and return its file.
+    Write the skeleton of the next revision in *folder* and return its file.
+
+    Without one it is the folder that the command was given.
 
     Raises:
         LocalAwsError: The description is not one short line of text, or the history is broken;
@@ -89,18 +94,20 @@ def new_revision(description: str, ini: Path = INI) -> Path:
             f"the description is too long: say it in {LONGEST_DESCRIPTION} letters, "
             "and the rest in the file, below its first line"
         )
-    directory = _scripts(ini)
-    build = _build(directory)
+    folder = folder or _chosen()
+    build = _build(folder)
+    directory = ScriptDirectory.from_config(Config(INI))
+    directory.version_locations = [str(folder.versions)]
     scripts.lay(directory, build)
-    before = set(Path(directory.versions).iterdir())
+    before = set(folder.versions.iterdir())
     identifier = _next([one.identifier for one in build])
     try:
         directory.generate_revision(identifier, description)
-        made = _build(directory)[-1]
+        made = _build(folder)[-1]
         if (made.identifier, made.description) != (identifier, description):
             raise LocalAwsError(f"{description!r} leaves nothing for a file name: use other words")
     except BaseException:
-        for file in set(Path(directory.versions).iterdir()) - before:
+        for file in set(folder.versions.iterdir()) - before:
             if file.is_file():
                 file.unlink()
         raise
@@ -180,13 +187,17 @@ def _make_database(aws: LocalAws) -> dict[str, Any]:
     return secret
 
 
-def _scripts(ini: Path) -> ScriptDirectory:
-    return ScriptDirectory.from_config(Config(ini))
-
-
-def _build(directory: ScriptDirectory) -> tuple[Revision, ...]:
-    """Return the revisions in *directory*."""
+def _chosen() -> Folder:
+    """Return the folder that the command was given."""
     try:
-        return scripts.read(Path(directory.versions))
+        return migrations.chosen()
+    except RunFailed as error:
+        raise LocalAwsError(str(error)) from error
+
+
+def _build(folder: Folder) -> tuple[Revision, ...]:
+    """Return the revisions in *folder*."""
+    try:
+        return scripts.read(folder.versions)
     except RunFailed as error:
         raise LocalAwsError(str(error)) from error

@@ -16,7 +16,6 @@ from core.actions.carry_out import carry_out
 from core.actions.run import Run
 from core.budget import Budget
 from core.model import Parameters, Request, Result, Secret, Trigger
-from core.revisions.promises import Promises
 from core.revisions.runner import Revisions
 from core.settings import Settings
 
@@ -60,7 +59,6 @@ def migrate(revisions: Revisions, ca_file: str, port: int, database: str) -> Res
             settings=Settings(ca_file=ca_file),
             budget=Budget.of(BUDGET_SECONDS),
             request_id="benchmark",
-            promises=Promises(),
         )
     )
 

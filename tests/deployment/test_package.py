@@ -55,9 +55,9 @@ def test_the_function_holds_our_files_and_their_byte_code(package: Package) -> N
         for name in sources
         if name.endswith(".py")
     }
-    assert content == sources | byte_code | {"BUILD", "history.json"}
+    assert content == sources | byte_code | {"BUILD", "alembic/history.json"}
     tops = {name.partition("/")[0] for name in content}
-    assert tops == {"handlers", "core", "alembic", "alembic.ini", "BUILD", "history.json"}
+    assert tops == {"handlers", "core", "alembic", "alembic.ini", "BUILD"}
     assert {Path(name).suffix for name in sources} <= {".py", ".ini", ".pem", ".sql", ".toml"}
 
 
@@ -187,7 +187,7 @@ def test_a_file_of_sql_that_a_revision_runs_is_deployed(tmp_path: Path) -> None:
     packaging.complete_function(root, packaging.here())
 
     assert Path("alembic/versions/seed.sql") in packaging.function_files(root)
-    listed = json.loads((root / "history.json").read_text())
+    listed = json.loads((root / "alembic" / "history.json").read_text())
     assert listed["005_seed.py"]["sql_files"] == {"seed.sql": 8}
 
 

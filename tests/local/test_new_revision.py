@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from core.revisions import scripts
+from core.revisions.folder import Folder
 from infra.local import workflow
 from infra.local.local_aws import LocalAwsError
 from tests.conftest import ROOT
@@ -40,42 +40,38 @@ SAID = {
 }
 
 
-def history_of(folder: Path, identifiers: Sequence[str] = ()) -> Path:
-    """Write a history of *identifiers* with our template, and return its ``alembic.ini``."""
-    ignored = shutil.ignore_patterns("versions", "__pycache__")
-    shutil.copytree(ROOT / "alembic", folder / "alembic", ignore=ignored)
-    shutil.copy(ROOT / "alembic.ini", folder)
-    (folder / "alembic" / "versions").mkdir()
+def history_of(path: Path, identifiers: Sequence[str] = ()) -> Folder:
+    """Write a history of *identifiers* to *path*."""
+    folder = Folder(path)
+    folder.versions.mkdir()
     down = None
     for one in identifiers:
-        (folder / "alembic" / "versions" / f"{one}.py").write_text(
+        (folder.versions / f"{one}.py").write_text(
             f'"""Revision"""\nrevision = {one!r}\ndown_revision = {down!r}\n'
             "op.get_bind().engine.url.database\n"
         )
         down = one
-    return folder / "alembic.ini"
+    return folder
 
 
-def files(ini: Path) -> list[str]:
+def files(folder: Folder) -> list[str]:
     """Return the names of the files among the revisions."""
-    return sorted(
-        one.name for one in (ini.parent / "alembic" / "versions").iterdir() if one.is_file()
-    )
+    return sorted(one.name for one in folder.versions.iterdir() if one.is_file())
 
 
 @pytest.mark.parametrize(("description", "name"), SAID.items())
 @pytest.mark.filterwarnings("error::SyntaxWarning", "error::DeprecationWarning")
 def test_the_file_says_what_was_said(tmp_path: Path, description: str, name: str) -> None:
     """It loads without a warning, and is listed under the very words."""
-    ini = history_of(tmp_path)
+    folder = history_of(tmp_path)
 
-    made = workflow.new_revision(description, ini)
+    made = workflow.new_revision(description, folder)
 
     assert made.name == name
     text = made.read_text()
     compile(text, str(made), "exec")
     assert (ast.get_docstring(ast.parse(text)) or "").splitlines()[0] == description.strip()
-    assert workflow.revisions(ini) == [("001", description.strip())]
+    assert workflow.revisions(folder) == [("001", description.strip())]
     scripts.load(scripts.read(made.parent)[0])
 
 
@@ -99,13 +95,13 @@ def test_the_file_says_what_was_said(tmp_path: Path, description: str, name: str
 )
 def test_what_is_no_description_is_refused_in_a_line(tmp_path: Path, description: str) -> None:
     """And nothing is left behind."""
-    ini = history_of(tmp_path)
+    folder = history_of(tmp_path)
 
     with pytest.raises(LocalAwsError) as caught:
-        workflow.new_revision(description, ini)
+        workflow.new_revision(description, folder)
 
     assert "\n" not in str(caught.value)
-    assert files(ini) == []
+    assert files(folder) == []
 
 
 @pytest.mark.parametrize(
@@ -124,12 +120,12 @@ def test_the_identifier_follows_the_history(
     tmp_path: Path, identifiers: list[str], following: str
 ) -> None:
     """It is written as those before it, and stands on the last; none of them is run."""
-    ini = history_of(tmp_path, identifiers)
+    folder = history_of(tmp_path, identifiers)
 
-    made = workflow.new_revision("Next", ini)
+    made = workflow.new_revision("Next", folder)
 
     assert made.name == f"{following}_next.py"
-    assert [one for one, _ in workflow.revisions(ini)] == [*identifiers, following]
+    assert [one for one, _ in workflow.revisions(folder)] == [*identifiers, following]
 
 
 @pytest.mark.parametrize("head", ["ae1027a6acf9", "first", "9" * 32, "a" + "9" * 31])
@@ -137,25 +133,25 @@ def test_an_identifier_that_counts_nothing_is_followed_by_one_of_alembics(
     tmp_path: Path, head: str
 ) -> None:
     """So is one that could not be longer."""
-    ini = history_of(tmp_path, [head])
+    folder = history_of(tmp_path, [head])
 
-    workflow.new_revision("Next", ini)
+    workflow.new_revision("Next", folder)
 
-    first, second = (one for one, _ in workflow.revisions(ini))
+    first, second = (one for one, _ in workflow.revisions(folder))
     assert first == head
     assert len(second) == 12
 
 
 def test_a_broken_history_gets_no_new_revision(tmp_path: Path) -> None:
     """With two heads nobody knows which one it would stand on."""
-    ini = history_of(tmp_path, ["001", "002"])
-    second = ini.parent / "alembic" / "versions" / "002.py"
+    folder = history_of(tmp_path, ["001", "002"])
+    second = folder.versions / "002.py"
     second.with_name("003.py").write_text(second.read_text().replace("'002'", "'003'"))
 
     with pytest.raises(LocalAwsError, match="several heads"):
-        workflow.new_revision("Next", ini)
+        workflow.new_revision("Next", folder)
 
-    assert files(ini) == ["001.py", "002.py", "003.py"]
+    assert files(folder) == ["001.py", "002.py", "003.py"]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from core.postgres.acting import as_role
+from core.revisions.folder import Folder
+from infra import migrations
 from infra.lint_migrations import RULES, lint, main
 
 Lint = Callable[..., list[tuple[str, str]]]
@@ -144,14 +146,14 @@ def lint_revision(tmp_path: Path) -> Lint:
         upgrade: str, downgrade: str = "SELECT 1", *, note: str = NOTE, comment: str = ""
     ) -> list[tuple[str, str]]:
         (tmp_path / "alembic" / "versions").mkdir(parents=True)
-        (tmp_path / "alembic.ini").write_text("[alembic]\nscript_location = %(here)s/alembic\n")
         (tmp_path / "alembic" / "versions" / "001_x.py").write_text(
             f'"""\nA revision\n\n{note}\n"""\nfrom alembic import op\n'
             "revision = '001'\ndown_revision = None\n"
             f"def upgrade():\n    {comment}\n    op.execute({upgrade!r})\n"
             f"def downgrade():\n    op.execute({downgrade!r})\n"
         )
-        return [(one.direction, one.rule) for one in lint(tmp_path / "alembic.ini")]
+        (tmp_path / "alembic" / "promises.toml").touch()
+        return [(one.direction, one.rule) for one in lint(Folder(tmp_path / "alembic"))]
 
     return write
 
@@ -233,18 +235,18 @@ def test_an_allowance_of_nothing_is_found(lint_revision: Lint) -> None:
     assert found == [("upgrade", "useless-allowance")]
 
 
-def script(folder: Path, upgrade: str, *, downgrade: str = "pass", before: str = "") -> Path:
-    """Write a history of one revision, and return its ``alembic.ini``."""
+def script(folder: Path, upgrade: str, *, downgrade: str = "pass", before: str = "") -> Folder:
+    """Write a history of one revision, and return its folder."""
     versions = folder / "alembic" / "versions"
     versions.mkdir(parents=True, exist_ok=True)
-    (folder / "alembic.ini").write_text("[alembic]\nscript_location = %(here)s/alembic\n")
+    (folder / "alembic" / "promises.toml").touch()
     (versions / "001_x.py").write_text(
         f'{before}"""A revision\n\n{NOTE}\n"""\nfrom alembic import op\nimport sqlalchemy as sa\n'
         "from core import operations\nrevision = '001'\ndown_revision = None\n"
         f"def upgrade():\n{textwrap.indent(upgrade, '    ')}\n"
         f"def downgrade():\n    {downgrade}\n"
     )
-    return folder / "alembic.ini"
+    return Folder(folder / "alembic")
 
 
 DANGER = "op.execute('GRANT ALL ON app.orders TO PUBLIC')"
@@ -306,7 +308,7 @@ def test_what_could_not_be_read_can_be_allowed(tmp_path: Path) -> None:
 
 def test_one_revision_that_cannot_be_read_hides_no_other(tmp_path: Path) -> None:
     """Each is read by itself."""
-    ini = script(tmp_path, "sa.inspect(op.get_bind())")
+    made = script(tmp_path, "sa.inspect(op.get_bind())")
     first = tmp_path / "alembic" / "versions" / "001_x.py"
     first.with_name("002_y.py").write_text(
         first.read_text()
@@ -316,7 +318,7 @@ def test_one_revision_that_cannot_be_read_hides_no_other(tmp_path: Path) -> None
         .replace("sa.inspect(op.get_bind())", DANGER)
     )
 
-    assert [(one.revision, one.rule) for one in lint(ini)] == [
+    assert [(one.revision, one.rule) for one in lint(made)] == [
         ("001", "unreadable"),
         ("002", "grant-to-public"),
     ]
@@ -337,29 +339,29 @@ def test_a_colon_that_nobody_meant_is_found_and_never_allowed(tmp_path: Path) ->
 
 def test_a_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
     """An editor on Windows writes one, and Python takes no notice."""
-    ini = script(tmp_path, DANGER, before="\ufeff")
+    made = script(tmp_path, DANGER, before="\ufeff")
 
-    assert [one.rule for one in lint(ini)] == ["grant-to-public"]
+    assert [one.rule for one in lint(made)] == ["grant-to-public"]
 
 
 def test_no_way_back_is_an_answer(tmp_path: Path) -> None:
     """A downgrade that refuses runs nothing."""
-    ini = script(tmp_path, "pass", downgrade="raise NotImplementedError('restore a backup')")
+    made = script(tmp_path, "pass", downgrade="raise NotImplementedError('restore a backup')")
 
-    assert lint(ini) == []
+    assert lint(made) == []
 
 
 @pytest.mark.parametrize("restricted", [True, False])
 def test_a_dump_that_a_revision_runs_is_read(tmp_path: Path, *, restricted: bool) -> None:
     """With the lines of newer releases of pg_dump, and without."""
-    ini = script(tmp_path, "operations.sql_file('dump.sql')")
+    made = script(tmp_path, "operations.sql_file('dump.sql')")
     marks = ("\\restrict x\n", "\\unrestrict x\n") if restricted else ("", "")
     (tmp_path / "alembic" / "versions" / "dump.sql").write_text(
         f"{marks[0]}SELECT set_config('search_path', '', false);\nCREATE TABLE app.new ();\n"
         f"GRANT ALL ON app.new TO PUBLIC;\n{marks[1]}"
     )
 
-    assert [one.rule for one in lint(ini)] == ["grant-to-public"]
+    assert [one.rule for one in lint(made)] == ["grant-to-public"]
 
 
 @pytest.mark.parametrize(
@@ -386,30 +388,41 @@ BROKEN = {
 
 @pytest.mark.parametrize(("text", "problem"), BROKEN.items())
 def test_a_build_that_cannot_be_listed_is_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, problem: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    text: str,
+    problem: str,
 ) -> None:
     """As the function and the package say it."""
-    ini = script(tmp_path, "pass")
+    made = script(tmp_path, "pass")
     (tmp_path / "alembic" / "versions" / "002.py").write_text(text)
 
-    assert main([str(ini)]) == 1
+    monkeypatch.setenv(migrations.VARIABLE, str(made.path))
+
+    assert main() == 1
     (line,) = capsys.readouterr().out.splitlines()
     assert problem in line
 
 
 def test_our_own_revisions_pass(capsys: pytest.CaptureFixture[str]) -> None:
     """What users copy is clean."""
-    assert main([]) == 0
+    assert main() == 0
     assert capsys.readouterr().out == "the revisions are clean\n"
 
 
 def test_a_report_says_why_and_what_is_better(
-    lint_revision: Lint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    lint_revision: Lint,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """A finding names revision, direction, rule and statement, and never shows a password."""
     lint_revision("CREATE ROLE r PASSWORD 'hunter2'")
 
-    assert main([str(tmp_path / "alembic.ini")]) == 1
+    monkeypatch.setenv(migrations.VARIABLE, str(tmp_path / "alembic"))
+
+    assert main() == 1
     assert capsys.readouterr().out == (
         "001 upgrade: literal-password: CREATE ROLE r PASSWORD '…'\n"
         "    a password in a file is known to everybody who reads the repository or the server's"

@@ -60,6 +60,7 @@ OURS = {"core", "handlers"}
 # What a constant may be made with. All else that is called at import is work.
 HARMLESS = {
     "Config",
+    "Folder",
     "Logger",
     "MappingProxyType",
     "TypeVar",

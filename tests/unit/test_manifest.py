@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from core.revisions import manifest, scripts
+from core.revisions.folder import EXAMPLES, Folder
 from tests.conftest import ROOT
 
 KNOWS_WITHOUT_ALEMBIC = """
@@ -23,29 +24,30 @@ print(*sorted({name.partition(".")[0] for name in sys.modules} & {"alembic", "sq
 
 
 @pytest.fixture
-def packaged(tmp_path: Path) -> Path:
+def packaged(tmp_path: Path) -> Folder:
     """Lay out the checkout's revisions with their list, as in a package."""
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "alembic", tmp_path / "alembic", ignore=ignored)
     shutil.copyfile(ROOT / "alembic.ini", tmp_path / "alembic.ini")
-    manifest.write(tmp_path, scripts.read(tmp_path / manifest.VERSIONS))
-    return tmp_path
+    folder = Folder(tmp_path / "alembic")
+    manifest.write(folder, scripts.read(folder.versions))
+    return folder
 
 
-def test_the_list_says_what_the_scripts_say(packaged: Path) -> None:
+def test_the_list_says_what_the_scripts_say(packaged: Folder) -> None:
     """Every revision in order, with its description, its file and its checksum."""
-    assert manifest.read(packaged) == scripts.read(packaged / manifest.VERSIONS)
+    assert manifest.read(packaged) == scripts.read(packaged.versions)
 
 
 def test_a_checkout_has_none() -> None:
     """Whoever writes revisions sees them at once."""
-    assert manifest.read(ROOT) is None
+    assert manifest.read(EXAMPLES) is None
 
 
 @pytest.mark.parametrize("change", ["added", "removed", "resized"])
-def test_a_stale_list_is_not_trusted(packaged: Path, change: str) -> None:
+def test_a_stale_list_is_not_trusted(packaged: Folder, change: str) -> None:
     """Other scripts than those listed: Alembic is asked."""
-    first, *_ = sorted((packaged / manifest.VERSIONS).glob("*.py"))
+    first, *_ = sorted(packaged.versions.glob("*.py"))
     match change:
         case "added":
             first.with_name("005_more.py").touch()
@@ -57,10 +59,10 @@ def test_a_stale_list_is_not_trusted(packaged: Path, change: str) -> None:
     assert manifest.read(packaged) is None
 
 
-def test_with_a_list_alembic_is_not_imported(packaged: Path) -> None:
+def test_with_a_list_alembic_is_not_imported(packaged: Folder) -> None:
     """Importing it takes longer than all else that a run with nothing to apply does."""
     done = subprocess.run(
-        [sys.executable, "-c", KNOWS_WITHOUT_ALEMBIC, packaged],
+        [sys.executable, "-c", KNOWS_WITHOUT_ALEMBIC, packaged.path.parent],
         cwd=ROOT,
         capture_output=True,
         text=True,

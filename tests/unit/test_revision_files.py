@@ -11,6 +11,7 @@ import pytest
 from core.decisions.target import target_revision
 from core.errors import InvalidField, RunFailed
 from core.revisions import scripts
+from core.revisions.folder import Folder
 from core.revisions.promises import Promises
 from core.revisions.runner import Revision, Revisions
 from tests.conftest import ROOT
@@ -201,7 +202,7 @@ def test_a_broken_history_is_refused_before_anything_is_touched(
         write_script(tmp_path, identifier, f"down_revision = {down!r}\n")
 
     with pytest.raises(RunFailed) as caught:
-        _ = Revisions(write_ini(tmp_path)).history
+        _ = Revisions(folder=Folder(tmp_path)).history
 
     assert problem in str(caught.value)
     assert str(caught.value).endswith("nothing was touched")
@@ -353,14 +354,14 @@ def test_a_script_is_read_as_python_reads_it(encoding: str, tmp_path: Path) -> N
 def test_checksums_do_not_see_line_endings(tmp_path: Path) -> None:
     """A checkout on another system is the same history."""
     write_script(tmp_path, "001", "down_revision = None\n")
-    ini = write_ini(tmp_path)
-    before = dict(Revisions(ini).checksums)
+    folder = Folder(tmp_path)
+    before = dict(Revisions(folder=folder).checksums)
     (file,) = (tmp_path / "versions").glob("*.py")
 
     file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
-    unchanged = dict(Revisions(ini).checksums)
+    unchanged = dict(Revisions(folder=folder).checksums)
     file.write_bytes(file.read_bytes() + b"# changed\r\n")
-    changed = dict(Revisions(ini).checksums)
+    changed = dict(Revisions(folder=folder).checksums)
 
     assert before == unchanged
     assert before != changed
@@ -371,10 +372,3 @@ def write_script(folder: Path, identifier: str, text: str, file: str = "") -> No
     path = folder / "versions" / (file or f"{identifier}.py")
     path.parent.mkdir(exist_ok=True)
     path.write_text(f'"""Test {identifier}"""\nrevision = {identifier!r}\n{text}')
-
-
-def write_ini(folder: Path) -> Path:
-    """Write an ``alembic.ini`` for the scripts in *folder*."""
-    ini = folder / "alembic.ini"
-    ini.write_text(f"[alembic]\nscript_location = {folder}\npath_separator = os\n")
-    return ini

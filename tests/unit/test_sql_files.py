@@ -8,6 +8,7 @@ import pytest
 
 from core.errors import RunFailed
 from core.revisions import manifest, rendering, scripts
+from core.revisions.folder import Folder
 from core.revisions.sql_files import SqlFileError, read
 
 DUMP = """--
@@ -31,7 +32,7 @@ CREATE FUNCTION legacy.f() RETURNS text LANGUAGE sql AS $_$ SELECT '\\connect' $
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Make the folder of the revisions."""
-    made = tmp_path / manifest.VERSIONS
+    made = tmp_path / "versions"
     made.mkdir(parents=True)
     return made
 
@@ -201,7 +202,7 @@ def test_a_package_lists_the_files_that_its_revisions_run(
     seed = folder / "data" / "seed.sql"
     seed.write_text("SELECT 1")
     listed = scripts.read(folder)
-    manifest.write(tmp_path, listed)
+    manifest.write(Folder(tmp_path), listed)
 
     match change:
         case "removed":
@@ -209,4 +210,4 @@ def test_a_package_lists_the_files_that_its_revisions_run(
         case "resized":
             seed.write_text("SELECT 10")
 
-    assert manifest.read(tmp_path) == (listed if change is None else None)
+    assert manifest.read(Folder(tmp_path)) == (listed if change is None else None)
