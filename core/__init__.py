@@ -3,7 +3,14 @@ What day2 does: plan and apply revisions to one database, safely. It knows no ev
 
 A module imports only from what stands below it; ``tests/unit/test_architecture.py`` holds it::
 
-    operations         what migrations import: a contract with revisions deployed years ago
+    operations/        what migrations import: a contract with revisions deployed years ago
+        roles          roles and logins
+        schemas        who owns them, who is kept out
+        tables         tables, indexes, who reads them
+        statements     as another role, or from a file
+        existing       what is there and is not ours: refused, or taken up
+        sending        to the database, or onto paper
+
     aws                the door to AWS
 
     actions/           what a request does

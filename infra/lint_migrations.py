@@ -40,7 +40,7 @@ from psycopg2 import ProgrammingError
 from psycopg2.extensions import parse_dsn
 
 from core.errors import RunFailed
-from core.operations import VERIFIER_PLACEHOLDER
+from core.operations.roles import VERIFIER_PLACEHOLDER
 from core.revisions import rendering, scripts
 from core.revisions.folder import EXAMPLES, Folder
 from core.revisions.manifest import Revision

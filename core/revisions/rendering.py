@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # Where env.py finds what it is to render, in the attributes of Alembic's Config.
 BUILD = "revisions"
 PAPER = "paper"
-# Where operations.py puts what its helpers write, in the options of Alembic's context.
+# Where operations puts what its helpers write, in the options of Alembic's context.
 OURS = "of our helpers"
 
 _TRANSACTIONAL = ("begin", "begin_twophase", "commit", "rollback", "close", "invalidate")

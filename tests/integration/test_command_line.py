@@ -14,7 +14,7 @@ from urllib.parse import quote
 from psycopg2.extensions import encrypt_password
 from sqlalchemy import URL
 
-from core.operations import VERIFIER_PLACEHOLDER
+from core.operations.roles import VERIFIER_PLACEHOLDER
 from core.postgres.session import query
 from core.settings import ROOT
 from tests.equipment.catalog import catalogue

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from core.model import Action
-from core.operations import VERIFIER_PLACEHOLDER
+from core.operations.roles import VERIFIER_PLACEHOLDER
 from core.outcome import Outcome
 from tests.equipment.catalog import catalogue
 from tests.equipment.site import DATABASE, REQUEST_ID, REVISIONS, Site

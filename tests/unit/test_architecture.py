@@ -18,7 +18,7 @@ from tests.equipment.sources import nodes, parsed
 # Where each library may be imported; a type that is only named, under TYPE_CHECKING, needs no door.
 DOORS = {
     "alembic": {
-        "core/operations.py",
+        "core/operations/sending.py",
         "core/revisions/dialect.py",
         "core/revisions/loop.py",
         "core/revisions/rendering.py",
