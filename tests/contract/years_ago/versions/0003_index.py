@@ -1,5 +1,5 @@
-# -*- coding: latin-1 -*-
-"""Ein Index für später"""
+# -*- coding: utf-8 -*-
+"""Ein Index fÃ¼r spÃ¤ter"""
 import core.operations as ops
 
 revision = "2022.07_index"
