@@ -39,7 +39,7 @@ from core.errors import (
 from core.model import (
     FLEET,
     Declared,
-    Instance,
+    ManagedDatabase,
     ManagedSecret,
     ObservedState,
     Parameters,
@@ -164,7 +164,7 @@ class Aws:
 
     # Instances
 
-    def instance(self, identifier: str) -> Instance:
+    def instance(self, identifier: str) -> ManagedDatabase:
         """
         Return the instance *identifier*.
 
@@ -179,7 +179,7 @@ class Aws:
         )
         return _instance(found["DBInstances"][0])
 
-    def instances(self) -> Iterator[Instance]:
+    def instances(self) -> Iterator[ManagedDatabase]:
         """Yield every instance of the account and region, page by page."""
         for page in self._pages(
             "rds:DescribeDBInstances",
@@ -465,14 +465,14 @@ def _tag_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
     return [{"Key": key, "Value": value} for key, value in tags.items()]
 
 
-def _instance(found: Mapping[str, Any]) -> Instance:
+def _instance(found: Mapping[str, Any]) -> ManagedDatabase:
     """Return an instance from a ``DBInstance`` of the RDS API."""
     endpoint = found.get("Endpoint") or {}
     secret = found.get("MasterUserSecret") or {}
-    return Instance(
+    return ManagedDatabase(
         identifier=found["DBInstanceIdentifier"],
         arn=found.get("DBInstanceArn", ""),
-        dbi_resource_id=found.get("DbiResourceId", ""),
+        resource_id=found.get("DbiResourceId", ""),
         engine=found.get("Engine", ""),
         status=found.get("DBInstanceStatus", ""),
         engine_version=found.get("EngineVersion", ""),

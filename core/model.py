@@ -132,7 +132,7 @@ class ManagedSecret(NamedTuple):
     status: str
 
 
-class Instance(NamedTuple):
+class ManagedDatabase(NamedTuple):
     """
     A DB instance as ``DescribeDBInstances`` tells it.
 
@@ -144,7 +144,7 @@ class Instance(NamedTuple):
 
     identifier: str
     arn: str
-    dbi_resource_id: str
+    resource_id: str
     engine: str
     status: str
     engine_version: str = ""
@@ -277,7 +277,7 @@ class Report:
 
     instance: str | None = None
     database: str | None = None
-    dbi_resource_id: str | None = None
+    resource_id: str | None = None
     previous_revision: str | None = None
     final_revision: str | None = None
     target_revision: str | None = None

@@ -205,11 +205,11 @@ class _Ended(NamedTuple):
         if report is None or report.instance is None:
             return
         name = report.instance
-        if report.dbi_resource_id is None and self._failed and not self.request.is_direct:
+        if report.resource_id is None and self._failed and not self.request.is_direct:
             # It failed before it got to the instance, over its secret say. The sweep has to
             # know, or it would knock at every turn.
-            report.dbi_resource_id = self.aws.instance(name).dbi_resource_id
-        if not report.dbi_resource_id:
+            report.resource_id = self.aws.instance(name).resource_id
+        if not report.resource_id:
             return
         state = observed_state(
             self.answer,

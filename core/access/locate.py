@@ -17,7 +17,7 @@ from core.errors import (
     NotFound,
     Rejected,
 )
-from core.model import READING, Database, Instance, Request, Secret
+from core.model import READING, Database, ManagedDatabase, Request, Secret
 from core.settings import Settings
 
 # A secret may be written a little after its instance.
@@ -27,8 +27,8 @@ SECRET_MAY_COME_WITHIN = timedelta(hours=1)
 class Directory(Protocol):
     """Where instances and secrets are looked up; ``core.aws`` has the real one."""
 
-    def instance(self, identifier: str) -> Instance: ...
-    def instances(self) -> Iterator[Instance]: ...
+    def instance(self, identifier: str) -> ManagedDatabase: ...
+    def instances(self) -> Iterator[ManagedDatabase]: ...
     def in_deployments(self) -> frozenset[str]: ...
     def secret(self, name: str, *, stage: str = "AWSCURRENT") -> Secret: ...
     def auth_token(self, host: str, port: int, user: str) -> str: ...
@@ -47,7 +47,7 @@ class Place(NamedTuple):
 
     name: str
     database: Database
-    instance: Instance | None = None
+    managed: ManagedDatabase | None = None
     secret: Secret | None = None
     warning: str | None = None
 
@@ -59,7 +59,7 @@ class Place(NamedTuple):
             "port": self.database.port,
             "dbname": self.database.name,
         }
-        return found | ({"dbInstanceIdentifier": self.name} if self.instance else {})
+        return found | ({"dbInstanceIdentifier": self.name} if self.managed else {})
 
 
 def locate(request: Request, directory: Directory, settings: Settings) -> Place:
@@ -120,7 +120,7 @@ def with_password_at(place: Place, directory: Directory, stage: str) -> Place | 
     return place._replace(database=database, secret=secret)
 
 
-def master_secret_name(instance: Instance, settings: Settings) -> str | None:
+def master_secret_name(instance: ManagedDatabase, settings: Settings) -> str | None:
     """Return where the master secret of *instance* is, by tag, then pattern, then RDS itself."""
     tagged = instance.tags.get(f"{settings.prefix}:secret")
     if tagged:
@@ -132,7 +132,7 @@ def master_secret_name(instance: Instance, settings: Settings) -> str | None:
 
 def is_entered_unasked(place: Place, settings: Settings) -> bool:
     """Say whether a request on the bus, which names no secret, could enter *place* too."""
-    instance = place.instance
+    instance = place.managed
     return instance is not None and (
         place.secret is None
         or _prefers_token(instance, settings)
@@ -140,12 +140,12 @@ def is_entered_unasked(place: Place, settings: Settings) -> bool:
     )
 
 
-def _prefers_token(instance: Instance, settings: Settings) -> bool:
+def _prefers_token(instance: ManagedDatabase, settings: Settings) -> bool:
     return settings.iam_authentication and instance.takes_tokens
 
 
 def _check(
-    instance: Instance, request: Request, directory: Directory, settings: Settings
+    instance: ManagedDatabase, request: Request, directory: Directory, settings: Settings
 ) -> str | None:
     """Raise unless *instance* can be migrated now; return what to warn of."""
     managed = instance.managed_secret
@@ -177,7 +177,7 @@ def _check(
 
 
 def _master_secret(
-    request: Request, instance: Instance, directory: Directory, settings: Settings
+    request: Request, instance: ManagedDatabase, directory: Directory, settings: Settings
 ) -> Secret | None:
     """
     Read the master secret of *instance*; ``None`` where it has none and takes IAM tokens.
@@ -210,7 +210,9 @@ def _master_secret(
     raise missing
 
 
-def _owner(secret: Secret, credentials: MasterCredentials, directory: Directory) -> Instance | None:
+def _owner(
+    secret: Secret, credentials: MasterCredentials, directory: Directory
+) -> ManagedDatabase | None:
     """Return the instance that a bare *secret* belongs to, where that can be told."""
     is_managed = _is_managed_by_rds(secret)
     if credentials.instance is not None and not is_managed:
@@ -232,7 +234,7 @@ def _is_managed_by_rds(secret: Secret) -> bool:
     return ":secret:rds!" in secret.arn
 
 
-def _is_managed_secret_of(instance: Instance, secret: Secret) -> bool:
+def _is_managed_secret_of(instance: ManagedDatabase, secret: Secret) -> bool:
     """
     Say whether *secret* is the one that RDS keeps for *instance*, by what RDS says itself.
 
@@ -242,7 +244,7 @@ def _is_managed_secret_of(instance: Instance, secret: Secret) -> bool:
     return instance.managed_secret is not None and instance.managed_secret.arn == secret.arn
 
 
-def _check_owner(secret: Secret, credentials: MasterCredentials, instance: Instance) -> None:
+def _check_owner(secret: Secret, credentials: MasterCredentials, instance: ManagedDatabase) -> None:
     """Refuse a secret that is for another instance, by what it says or by what RDS says."""
     if _is_managed_by_rds(secret):
         if _is_managed_secret_of(instance, secret):
@@ -260,7 +262,7 @@ def _check_owner(secret: Secret, credentials: MasterCredentials, instance: Insta
 
 
 def _place(
-    instance: Instance, secret: Secret, credentials: MasterCredentials, settings: Settings
+    instance: ManagedDatabase, secret: Secret, credentials: MasterCredentials, settings: Settings
 ) -> Place:
     """Return the managed database of *instance*, at its own endpoint."""
     if instance.host is None or instance.port is None:
@@ -276,7 +278,7 @@ def _place(
     return Place(instance.identifier, database, instance, secret)
 
 
-def _place_by_token(instance: Instance, directory: Directory, settings: Settings) -> Place:
+def _place_by_token(instance: ManagedDatabase, directory: Directory, settings: Settings) -> Place:
     """Return the managed database of *instance*, entered with a token instead of a password."""
     user = instance.master_username
     if instance.host is None or instance.port is None or user is None:
@@ -292,6 +294,6 @@ def _place_by_token(instance: Instance, directory: Directory, settings: Settings
     return Place(instance.identifier, database, instance)
 
 
-def _database_name(instance: Instance, from_secret: str | None, settings: Settings) -> str:
+def _database_name(instance: ManagedDatabase, from_secret: str | None, settings: Settings) -> str:
     tagged = instance.tags.get(f"{settings.prefix}:database")
     return tagged or from_secret or instance.db_name or "postgres"

@@ -169,7 +169,7 @@ def _exclusively(run: Run, session: Session) -> Position:
 
 def _check_declared(run: Run, place: Place, target: str, *, may_be_newer: bool = False) -> None:
     """Refuse a change that the next sweep would undo: the declared target must agree."""
-    if place.instance is None:
+    if place.managed is None:
         return
     declared = run.cloud.parameters(place.name).declared
     goal = declared_target(declared).target if declared else None

@@ -39,8 +39,8 @@ def _enter(run: Run) -> tuple[Place, Session]:
             run.report.instance = place.name
             run.report.database = place.database.name
             run.report.warnings = [place.warning] if place.warning else []
-            if place.instance is not None:
-                run.report.dbi_resource_id = place.instance.dbi_resource_id
+            if place.managed is not None:
+                run.report.resource_id = place.managed.resource_id
             return place, _connect_naming_groups(place, run)
         except AwaitsPerson:
             raise
@@ -57,12 +57,12 @@ def _connect_naming_groups(place: Place, run: Run) -> Session:
     try:
         return connect_to(place, run)
     except Unreachable as error:
-        groups = place.instance.security_groups if place.instance else ()
+        groups = place.managed.security_groups if place.managed else ()
         if not groups:
             raise
         ours = run.settings.security_group_ids or "the function's"
         raise Unreachable(
-            f"{error}; {place.name} is {place.instance and place.instance.status}, so let its "
+            f"{error}; {place.name} is {place.managed and place.managed.status}, so let its "
             f"security group {', '.join(groups)} admit {ours} on port {place.database.port}"
         ) from error
 

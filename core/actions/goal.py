@@ -55,7 +55,7 @@ def plan_to(run: Run, place: Place, current: str | None, choice: Choice) -> Plan
     try:
         todo = plan(run.revisions.identifiers, current, choice.target)
     except BehindCurrent as error:
-        who = {"instance": place.name} if place.instance else {}
+        who = {"instance": place.name} if place.managed else {}
         if run.request.secret_name:
             who["secret_name"] = run.request.secret_name
         run.report.details["rollback_request"] = {

@@ -75,4 +75,4 @@ def _mark_roles(run: Run, session: Session) -> None:
 
 
 def _resource_id(place: Place) -> str | None:
-    return place.instance.dbi_resource_id if place.instance else None
+    return place.managed.resource_id if place.managed else None

@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 def passwords_of(run: Run, place: Place) -> Passwords:
     """Return where the passwords of the logins at *place* are kept."""
-    resource_id = place.instance.dbi_resource_id if place.instance else None
+    resource_id = place.managed.resource_id if place.managed else None
     return LoginPasswords(
         run.cloud,
         run.folder_at(place.name),

@@ -160,9 +160,9 @@ def _incomplete(run: Run, place: Place) -> Result:
 def _can_carry_on(run: Run, place: Place) -> bool:
     """Say whether a request on the bus, which names no secret, could do the rest."""
     return (
-        place.instance is not None
+        place.managed is not None
         # Nor does it carry what its sender consented to.
         and not run.request.take_over
-        and is_opted_in(place.instance, run.settings)
+        and is_opted_in(place.managed, run.settings)
         and is_entered_unasked(place, run.settings)
     )

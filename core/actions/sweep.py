@@ -16,7 +16,7 @@ from core.decisions.eligibility import Verdict, eligibility
 from core.decisions.need import Need, behind_since, need
 from core.model import (
     FLEET,
-    Instance,
+    ManagedDatabase,
     Parameters,
     Report,
     Result,
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 class Fleet(Bus, Protocol):
     """What a sweep needs of AWS; ``core.aws`` has the real one."""
 
-    def instances(self) -> Iterator[Instance]: ...
+    def instances(self) -> Iterator[ManagedDatabase]: ...
     def in_deployments(self) -> frozenset[str]: ...
     def all_parameters(self) -> dict[str, Parameters]: ...
 
@@ -132,7 +132,7 @@ def _follows(parameters: Parameters | None) -> bool:
 
 
 def _is_ours(
-    instance: Instance, settings: Settings, found: Findings, deployed: frozenset[str]
+    instance: ManagedDatabase, settings: Settings, found: Findings, deployed: frozenset[str]
 ) -> bool:
     """Say whether a run for *instance* makes sense; count it where it does not."""
     verdict = eligibility(instance, settings, is_in_deployment=instance.arn in deployed)

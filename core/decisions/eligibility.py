@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from core.errors import AwaitsPerson, InstanceNotReady, MigrationError, Rejected
-from core.model import OLDEST_POSTGRESQL, Instance, ManagedSecret
+from core.model import OLDEST_POSTGRESQL, ManagedDatabase, ManagedSecret
 from core.settings import Settings
 
 
@@ -70,13 +70,13 @@ SKIPPED = frozenset(
 )
 
 
-def is_opted_in(instance: Instance, settings: Settings) -> bool:
+def is_opted_in(instance: ManagedDatabase, settings: Settings) -> bool:
     """Say whether events and sweeps may touch *instance*."""
     return settings.manage_all or instance.tags.get(settings.prefix) == "enabled"
 
 
 def eligibility(
-    instance: Instance,
+    instance: ManagedDatabase,
     settings: Settings,
     *,
     is_direct: bool = False,
@@ -110,7 +110,7 @@ _Reasons = tuple[tuple[object, str, str], ...]
 
 
 def _why_not(
-    instance: Instance, settings: Settings, *, is_direct: bool, is_in_deployment: bool
+    instance: ManagedDatabase, settings: Settings, *, is_direct: bool, is_in_deployment: bool
 ) -> _Reasons:
     """Return each reason to leave *instance* alone."""
     is_replica = instance.replica_of is not None
@@ -182,7 +182,7 @@ def _is_old(version: str) -> bool:
     return major.isdecimal() and int(major) < OLDEST_POSTGRESQL
 
 
-def _why_later(instance: Instance, secret: ManagedSecret | None) -> _Reasons:
+def _why_later(instance: ManagedDatabase, secret: ManagedSecret | None) -> _Reasons:
     """Return each reason to wait for *instance*."""
     return (
         (

@@ -9,7 +9,7 @@ from enum import StrEnum
 from core.decisions.observed import as_kept
 from core.decisions.plan import resolve
 from core.errors import MigrationError
-from core.model import HEAD, Declared, Instance, ObservedState, Parameters
+from core.model import HEAD, Declared, ManagedDatabase, ObservedState, Parameters
 from core.outcome import Outcome
 
 # A blocked instance is tried again after 1, 2, 4, … hours, and at least once a day.
@@ -29,7 +29,7 @@ class Need(StrEnum):
 
 
 def need(
-    instance: Instance,
+    instance: ManagedDatabase,
     parameters: Parameters,
     *,
     identifiers: Sequence[str],
@@ -44,7 +44,7 @@ def need(
     counts for nothing. What cannot be told without a connection is BEHIND: the run decides.
     """
     observed = parameters.observed
-    if observed is not None and observed.dbi_resource_id != instance.dbi_resource_id:
+    if observed is not None and observed.dbi_resource_id != instance.resource_id:
         observed = None
     target = _target(parameters.declared)
     if observed is None:
@@ -80,7 +80,7 @@ def retry_after(attempts: int) -> timedelta:
 
 
 def behind_since(
-    instance: Instance, parameters: Parameters, *, build: str, now: datetime
+    instance: ManagedDatabase, parameters: Parameters, *, build: str, now: datetime
 ) -> datetime:
     """
     Return since when *instance* has been off its target.

@@ -33,12 +33,12 @@ def observed_state(
     unchanged failure is, since its attempts are what the sweep's patience goes by.
     """
     report = answer.report or Report()
-    if last is not None and last.dbi_resource_id != report.dbi_resource_id:
+    if last is not None and last.dbi_resource_id != report.resource_id:
         last = None
     # A run that never got to the database leaves the revision as it was last seen.
     is_seen = answer.outcome.success or report.previous_revision or report.final_revision
     state = ObservedState(
-        dbi_resource_id=report.dbi_resource_id or "",
+        dbi_resource_id=report.resource_id or "",
         database=report.database or "",
         revision=report.final_revision if is_seen or last is None else last.revision,
         outcome=answer.outcome.value,

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 
 from core.errors import NoSuchInstance, NotFound
-from core.model import Instance, Parameters, Secret
+from core.model import ManagedDatabase, Parameters, Secret
 
 
 @dataclass
@@ -21,20 +21,20 @@ class FakeCloud:
         events: Detail type and detail of every event that was put on the bus.
     """
 
-    known: dict[str, Instance] = field(default_factory=dict)
+    known: dict[str, ManagedDatabase] = field(default_factory=dict)
     declared: dict[str, Parameters] = field(default_factory=dict)
     deployed: frozenset[str] = frozenset()
     secrets: MutableMapping[str, dict[str, object]] = field(default_factory=dict)
     tags: MutableMapping[str, dict[str, str]] = field(default_factory=dict)
     events: list[tuple[str, Mapping[str, object]]] = field(default_factory=list)
 
-    def instance(self, identifier: str) -> Instance:
+    def instance(self, identifier: str) -> ManagedDatabase:
         """Return the instance *identifier*."""
         if identifier not in self.known:
             raise NoSuchInstance(f"no instance {identifier}")
         return self.known[identifier]
 
-    def instances(self) -> Iterator[Instance]:
+    def instances(self) -> Iterator[ManagedDatabase]:
         """Yield every instance."""
         yield from self.known.values()
 

@@ -19,7 +19,7 @@ from core.access.login_passwords import LoginPasswords
 from core.actions.carry_out import carry_out
 from core.actions.run import Run
 from core.budget import Budget
-from core.model import Action, Database, Instance, Request, Result, Trigger
+from core.model import Action, Database, ManagedDatabase, Request, Result, Trigger
 from core.postgres.session import Session, acquire_lock, connect, query
 from core.revisions.history import Recorder
 from core.revisions.runner import Revisions
@@ -72,10 +72,10 @@ class Site:
     cloud: FakeCloud = field(default_factory=FakeCloud)
 
     def __post_init__(self) -> None:
-        self.cloud.known[INSTANCE] = Instance(
+        self.cloud.known[INSTANCE] = ManagedDatabase(
             identifier=INSTANCE,
             arn=f"arn:aws:rds:us-east-1:000000000000:db:{INSTANCE}",
-            dbi_resource_id="db-ORDERS",
+            resource_id="db-ORDERS",
             engine="postgres",
             status="available",
             host=self.server.host,

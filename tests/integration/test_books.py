@@ -116,7 +116,7 @@ def test_a_restored_copy_gets_passwords_of_its_own(site: Site) -> None:
     """It is another database: what it keeps must not let anybody into the original."""
     site.run()
     before = passwords(site)
-    rename(site, "copy", dbi_resource_id="db-COPY")
+    rename(site, "copy", resource_id="db-COPY")
 
     result = site.run(request=site.request()._replace(instance="copy"))
 
@@ -132,7 +132,7 @@ def test_a_copy_that_follows_the_fleet_keeps_its_logins_as_they_are(site: Site) 
     """It may take its original's name, whose applications come with the passwords they know."""
     site.run(target="003")
     before = passwords(site)
-    rename(site, "copy", dbi_resource_id="db-COPY")
+    rename(site, "copy", resource_id="db-COPY")
     fleet = Declared("004", TargetSource.FLEET, "/day2/_fleet/target-revision")
     own = Declared("004", TargetSource.PARAMETER, "/day2/copy/target-revision")
 
@@ -153,7 +153,7 @@ def test_a_copy_is_compared_with_what_is_promised(site: Site) -> None:
     """As after the switchover of a blue/green deployment, which copies no grants."""
     site.run()
     site.query("REVOKE USAGE ON SCHEMA app_schema FROM app_role")
-    site.cloud.known[INSTANCE] = site.cloud.known[INSTANCE]._replace(dbi_resource_id="db-GREEN")
+    site.cloud.known[INSTANCE] = site.cloud.known[INSTANCE]._replace(resource_id="db-GREEN")
 
     first, second = site.run(), site.run()
 
@@ -180,7 +180,7 @@ def test_a_copy_that_takes_its_originals_name_goes_on_with_its_secrets(site: Sit
     before = {name: dict(text) for name, text in site.cloud.secrets.items()}
     # The snapshot is from before a password was changed.
     site.query("ALTER ROLE app_user PASSWORD 'of the snapshot'")
-    site.cloud.known[INSTANCE] = site.cloud.known[INSTANCE]._replace(dbi_resource_id="db-COPY")
+    site.cloud.known[INSTANCE] = site.cloud.known[INSTANCE]._replace(resource_id="db-COPY")
     site.cloud.declared[INSTANCE] = Parameters(
         Declared("004", TargetSource.PARAMETER, "/day2/orders/target-revision")
     )

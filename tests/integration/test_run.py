@@ -27,7 +27,7 @@ def report(**known: object) -> Report:
     return Report(
         instance=INSTANCE,
         database=DATABASE,
-        dbi_resource_id="db-ORDERS",
+        resource_id="db-ORDERS",
         target_revision="head",
         target_source=TargetSource.REQUEST,
         **known,  # type: ignore[arg-type]

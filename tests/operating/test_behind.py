@@ -12,7 +12,7 @@ from core.actions.sweep import sweep
 from core.budget import Budget
 from core.model import (
     Declared,
-    Instance,
+    ManagedDatabase,
     ObservedState,
     Parameters,
     Sweep,
@@ -36,9 +36,9 @@ class OneInstance:
         """Return none."""
         return frozenset()
 
-    def instances(self) -> Iterator[Instance]:
+    def instances(self) -> Iterator[ManagedDatabase]:
         """Yield it."""
-        yield Instance(
+        yield ManagedDatabase(
             "orders",
             "arn",
             "db-ORDERS",

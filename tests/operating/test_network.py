@@ -14,7 +14,7 @@ from core.actions.entry import entered
 from core.actions.run import Cloud, Run
 from core.budget import Budget
 from core.errors import Unreachable
-from core.model import Instance, Request, Secret, Trigger
+from core.model import ManagedDatabase, Request, Secret, Trigger
 from core.revisions.runner import Revisions
 from core.settings import Settings
 
@@ -25,9 +25,9 @@ class Elsewhere:
 
     port: int
 
-    def instance(self, identifier: str) -> Instance:
+    def instance(self, identifier: str) -> ManagedDatabase:
         """Return the instance."""
-        return Instance(
+        return ManagedDatabase(
             identifier,
             "arn",
             "db-ORDERS",

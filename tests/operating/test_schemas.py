@@ -27,7 +27,7 @@ from core.errors import (
 )
 from core.model import (
     Action,
-    Instance,
+    ManagedDatabase,
     ObservedState,
     Parameters,
     Report,
@@ -83,7 +83,7 @@ def full_report() -> Report:
     return Report(
         instance="orders",
         database="shop",
-        dbi_resource_id="db-ORDERS",
+        resource_id="db-ORDERS",
         previous_revision="001",
         final_revision="002",
         target_revision="head",
@@ -102,9 +102,9 @@ class Hearing(Aws):
     states: list[ObservedState] = field(default_factory=list)
     last: ObservedState | None = None
 
-    def instance(self, identifier: str) -> Instance:
+    def instance(self, identifier: str) -> ManagedDatabase:
         """Return an instance that is there."""
-        return Instance(identifier, "arn", "db-ORDERS", "postgres", "available")
+        return ManagedDatabase(identifier, "arn", "db-ORDERS", "postgres", "available")
 
     def parameters(self, instance: str) -> Parameters:
         """Return the last state of *instance*."""

@@ -6,16 +6,16 @@ from datetime import UTC, datetime
 
 import pytest
 
-from core.model import Instance, ManagedSecret
+from core.model import ManagedDatabase, ManagedSecret
 
 
 @pytest.fixture
-def orders() -> Instance:
+def orders() -> ManagedDatabase:
     """Return an instance: opted in, usable, with a master secret that RDS keeps."""
-    return Instance(
+    return ManagedDatabase(
         identifier="orders",
         arn="arn:aws:rds:us-east-1:123456789012:db:orders",
-        dbi_resource_id="db-ORDERS",
+        resource_id="db-ORDERS",
         engine="postgres",
         status="available",
         engine_version="15.18",

@@ -34,7 +34,7 @@ from core.errors import (
 )
 from core.model import (
     Declared,
-    Instance,
+    ManagedDatabase,
     ManagedSecret,
     ObservedState,
     Parameters,
@@ -133,7 +133,7 @@ def parameter(name: str, value: str, kind: str = "String") -> dict[str, str]:
 # Instances
 
 
-def test_an_instance_is_read(aws: Aws, stub: Stub, orders: Instance) -> None:
+def test_an_instance_is_read(aws: Aws, stub: Stub, orders: ManagedDatabase) -> None:
     """Every field that a decision needs comes from DescribeDBInstances."""
     stub("rds").add_response(
         "describe_db_instances",
@@ -149,7 +149,7 @@ def test_an_instance_that_is_being_made_has_little(aws: Aws, stub: Stub) -> None
     young = {"DBInstanceIdentifier": "orders", "Engine": "postgres", "DBInstanceStatus": "creating"}
     stub("rds").add_response("describe_db_instances", {"DBInstances": [young]})
 
-    assert aws.instance("orders") == Instance("orders", "", "", "postgres", "creating")
+    assert aws.instance("orders") == ManagedDatabase("orders", "", "", "postgres", "creating")
 
 
 def test_a_cluster_member_and_a_replica_are_told(aws: Aws, stub: Stub) -> None:

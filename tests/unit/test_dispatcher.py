@@ -11,7 +11,7 @@ import pytest
 
 from core.budget import Budget
 from core.errors import AccessDenied, NoSuchInstance, Rejected, RunFailed
-from core.model import Instance, Parameters
+from core.model import ManagedDatabase, Parameters
 from core.settings import Settings
 from handlers.application import Application
 from handlers.dispatcher import respond
@@ -39,7 +39,7 @@ class FakeAws:
     """AWS without an instance, or one that fails in the way of *trouble*."""
 
     trouble: Exception = field(default_factory=lambda: NoSuchInstance("instance orders is gone"))
-    fleet: Sequence[Instance] = ()
+    fleet: Sequence[ManagedDatabase] = ()
     events: list[tuple[str, Mapping[str, object]]] = field(default_factory=list)
     deployed: frozenset[str] = frozenset()
 
@@ -47,12 +47,12 @@ class FakeAws:
         """Return the same: nothing here is ever busy."""
         return self
 
-    def instance(self, identifier: str) -> Instance:
+    def instance(self, identifier: str) -> ManagedDatabase:
         """Fail: nobody gets past this."""
         assert identifier == "orders"
         raise self.trouble
 
-    def instances(self) -> Iterator[Instance]:
+    def instances(self) -> Iterator[ManagedDatabase]:
         """Yield the fleet."""
         yield from self.fleet
 
@@ -191,7 +191,11 @@ def test_an_unexpected_error_is_a_failure_that_quotes_nothing(
     "name", ["sweep_scheduled", "sweep_scheduled_full", "fleet_parameter_updated"]
 )
 def test_a_fleets_request_puts_one_request_an_instance_on_the_bus(
-    name: str, load_event: Callable[[str], Any], aws: FakeAws, orders: Instance, handle: Handle
+    name: str,
+    load_event: Callable[[str], Any],
+    aws: FakeAws,
+    orders: ManagedDatabase,
+    handle: Handle,
 ) -> None:
     """Fan-out is one invocation for each database."""
     aws.fleet = [orders, orders._replace(identifier="untagged", tags={})]

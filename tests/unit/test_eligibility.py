@@ -8,7 +8,7 @@ import pytest
 
 from core.decisions.eligibility import Eligibility, Verdict, eligibility, is_opted_in, refusal
 from core.errors import AwaitsPerson, InstanceNotReady, MigrationError, Rejected
-from core.model import Instance, ManagedSecret
+from core.model import ManagedDatabase, ManagedSecret
 from core.postgres.diagnosis import too_old
 from core.settings import Settings
 
@@ -69,7 +69,7 @@ SETTINGS = Settings(instance_name_prefix="orders", vpc_id="vpc-1")
 
 @pytest.mark.parametrize(("changes", "verdict", "reason"), CASES)
 def test_an_event_finds(
-    changes: dict[str, Any], verdict: Verdict, reason: str, orders: Instance
+    changes: dict[str, Any], verdict: Verdict, reason: str, orders: ManagedDatabase
 ) -> None:
     """An instance that differs in this is used, waited for, skipped or refused so."""
     found = eligibility(orders._replace(**changes), SETTINGS, uses_managed_secret=True)
@@ -79,7 +79,7 @@ def test_an_event_finds(
 
 @pytest.mark.parametrize(("changes", "verdict", "reason"), CASES)
 def test_a_direct_request_differs_in_the_tag_alone(
-    changes: dict[str, Any], verdict: Verdict, reason: str, orders: Instance
+    changes: dict[str, Any], verdict: Verdict, reason: str, orders: ManagedDatabase
 ) -> None:
     """Whoever names an instance needs no tag on it; all else holds for them too."""
     if reason == "not-opted-in":
@@ -94,7 +94,7 @@ def test_a_direct_request_differs_in_the_tag_alone(
 
 @pytest.mark.parametrize("status", ["creating", "impaired"])
 def test_the_state_of_an_unused_managed_secret_does_not_count(
-    status: str, orders: Instance
+    status: str, orders: ManagedDatabase
 ) -> None:
     """Where the password comes from elsewhere, RDS's own secret may be in any state."""
     instance = orders._replace(managed_secret=ManagedSecret("arn", status))
@@ -106,7 +106,7 @@ def test_the_state_of_an_unused_managed_secret_does_not_count(
 
 @pytest.mark.parametrize("is_direct", [True, False])
 def test_a_side_of_a_deployment_is_left_until_that_ends(
-    orders: Instance, *, is_direct: bool
+    orders: ManagedDatabase, *, is_direct: bool
 ) -> None:
     """Whoever asks: a change on blue would cost them the deployment."""
     found = eligibility(orders, Settings(), is_direct=is_direct, is_in_deployment=True)
@@ -114,7 +114,7 @@ def test_a_side_of_a_deployment_is_left_until_that_ends(
     assert (found.verdict, found.reason) == (SKIP, "blue-green")
 
 
-def test_all_instances_can_be_opted_in(orders: Instance) -> None:
+def test_all_instances_can_be_opted_in(orders: ManagedDatabase) -> None:
     """With ManageAll an instance needs no tag."""
     untagged = orders._replace(tags={})
 
@@ -122,7 +122,7 @@ def test_all_instances_can_be_opted_in(orders: Instance) -> None:
     assert not is_opted_in(untagged, Settings())
 
 
-def test_the_tag_is_the_stacks(orders: Instance) -> None:
+def test_the_tag_is_the_stacks(orders: ManagedDatabase) -> None:
     """Another stack's tag opts in for that stack."""
     assert is_opted_in(orders._replace(tags={"day2-test": "enabled"}), Settings(prefix="day2-test"))
 

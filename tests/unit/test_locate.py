@@ -25,7 +25,7 @@ from core.errors import (
     NotReady,
     Rejected,
 )
-from core.model import Database, Instance, ManagedSecret, Request, Secret, Trigger
+from core.model import Database, ManagedDatabase, ManagedSecret, Request, Secret, Trigger
 from core.settings import Settings
 
 SETTINGS = Settings(ca_file="/ca.pem")
@@ -40,18 +40,18 @@ TOKEN = f"token for master at {HOST}:5432"
 class FakeDirectory:
     """Instances and secrets by name; a secret's fields, and its stages."""
 
-    known: Sequence[Instance] = ()
+    known: Sequence[ManagedDatabase] = ()
     secrets: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     deployed: frozenset[str] = frozenset()
 
-    def instance(self, identifier: str) -> Instance:
+    def instance(self, identifier: str) -> ManagedDatabase:
         """Return the instance *identifier*."""
         for one in self.known:
             if one.identifier == identifier:
                 return one
         raise NoSuchInstance(f"instance {identifier} does not exist")
 
-    def instances(self) -> Iterator[Instance]:
+    def instances(self) -> Iterator[ManagedDatabase]:
         """Yield every instance."""
         yield from self.known
 
@@ -72,7 +72,7 @@ class FakeDirectory:
         return f"token for {user} at {host}:{port}"
 
 
-def managed(orders: Instance) -> str:
+def managed(orders: ManagedDatabase) -> str:
     """Return the ARN of the master secret that RDS keeps for *orders*."""
     assert orders.managed_secret is not None
     return orders.managed_secret.arn
@@ -84,7 +84,7 @@ def where(place: Place) -> tuple[str, str, int, str, str]:
     return (place.name, database.host, database.port, database.name, database.password)
 
 
-def test_an_instance_is_entered_at_its_own_endpoint(orders: Instance) -> None:
+def test_an_instance_is_entered_at_its_own_endpoint(orders: ManagedDatabase) -> None:
     """RDS's managed secret has a user and a password; all else comes from RDS."""
     directory = FakeDirectory([orders], {managed(orders): {}})
 
@@ -120,7 +120,7 @@ SECRETS = [
 
 @pytest.mark.parametrize(("request_", "is_tagged", "pattern", "expected"), SECRETS)
 def test_the_master_secret_is_found_in_order(
-    request_: Request, pattern: str, expected: str, orders: Instance, *, is_tagged: bool
+    request_: Request, pattern: str, expected: str, orders: ManagedDatabase, *, is_tagged: bool
 ) -> None:
     """The request's secret, then the tag's, then the pattern's, then RDS's own."""
     instance = orders._replace(tags=orders.tags | ({"day2:secret": "tagged"} if is_tagged else {}))
@@ -132,7 +132,7 @@ def test_the_master_secret_is_found_in_order(
     assert where(place) == ("orders", HOST, 5432, "shop", f"of {expected}")
 
 
-def test_an_instance_without_any_secret_has_no_secrets_name(orders: Instance) -> None:
+def test_an_instance_without_any_secret_has_no_secrets_name(orders: ManagedDatabase) -> None:
     """Not tagged, no pattern, not managed by RDS: there is nothing to read."""
     assert master_secret_name(orders._replace(managed_secret=None), SETTINGS) is None
 
@@ -147,7 +147,7 @@ def test_an_instance_without_any_secret_has_no_secrets_name(orders: Instance) ->
     ],
 )
 def test_the_database_is_found_in_order(
-    tag: str | None, dbname: str | None, db_name: str | None, expected: str, orders: Instance
+    tag: str | None, dbname: str | None, db_name: str | None, expected: str, orders: ManagedDatabase
 ) -> None:
     """The tag's name, then the secret's, then the instance's, then ``postgres``."""
     tags = orders.tags | ({"day2:database": tag} if tag else {})
@@ -157,7 +157,9 @@ def test_the_database_is_found_in_order(
     assert locate(DIRECT, directory, SETTINGS).database.name == expected
 
 
-def test_the_secrets_own_address_does_not_count_for_a_known_instance(orders: Instance) -> None:
+def test_the_secrets_own_address_does_not_count_for_a_known_instance(
+    orders: ManagedDatabase,
+) -> None:
     """A CNAME or a proxy in the secret would break TLS verification and the lock."""
     fields = {"host": "proxy.example", "port": 6432, "dbInstanceIdentifier": "orders"}
     directory = FakeDirectory([orders], {"orders-master": fields})
@@ -165,10 +167,10 @@ def test_the_secrets_own_address_does_not_count_for_a_known_instance(orders: Ins
     place = locate(BARE, directory, SETTINGS)
 
     assert where(place) == ("orders", HOST, 5432, "shop", "of orders-master")
-    assert place.instance == orders
+    assert place.managed == orders
 
 
-def test_a_bare_secrets_owner_is_found_in_order(orders: Instance) -> None:
+def test_a_bare_secrets_owner_is_found_in_order(orders: ManagedDatabase) -> None:
     """``dbInstanceIdentifier``, then the endpoint."""
     by_field, by_endpoint = (
         orders._replace(identifier=name, host=f"{name}.example")
@@ -179,12 +181,12 @@ def test_a_bare_secrets_owner_is_found_in_order(orders: Instance) -> None:
     named = FakeDirectory(known, {"orders-master": address | {"dbInstanceIdentifier": "by-field"}})
     placed = FakeDirectory(known, {"orders-master": address})
 
-    found = [locate(BARE, directory, SETTINGS).instance for directory in (named, placed)]
+    found = [locate(BARE, directory, SETTINGS).managed for directory in (named, placed)]
 
     assert found == known
 
 
-def test_a_bare_managed_secrets_owner_is_who_says_so(orders: Instance) -> None:
+def test_a_bare_managed_secrets_owner_is_who_says_so(orders: ManagedDatabase) -> None:
     """RDS's tag on it has the name of another time, and the instance its ARN."""
     other = ManagedSecret(managed(orders).replace("db-1", "db-2"), "active")
     billing = orders._replace(identifier="billing", managed_secret=other)
@@ -192,7 +194,7 @@ def test_a_bare_managed_secrets_owner_is_who_says_so(orders: Instance) -> None:
 
     place = locate(BARE._replace(secret_name=managed(orders)), directory, SETTINGS)
 
-    assert place.instance == orders
+    assert place.managed == orders
 
 
 @pytest.mark.parametrize(
@@ -204,7 +206,7 @@ def test_a_bare_managed_secrets_owner_is_who_says_so(orders: Instance) -> None:
         (f"{HOST}.", HOST),
     ],
 )
-def test_hosts_are_compared_as_dns_does(known: str, stored: str, orders: Instance) -> None:
+def test_hosts_are_compared_as_dns_does(known: str, stored: str, orders: ManagedDatabase) -> None:
     """Neither the case of a letter nor a last dot makes another host."""
     directory = FakeDirectory([orders._replace(host=known)], {"orders-master": {"host": stored}})
 
@@ -213,7 +215,7 @@ def test_hosts_are_compared_as_dns_does(known: str, stored: str, orders: Instanc
     assert (place.name, place.database.host) == ("orders", known)
 
 
-def test_an_instance_is_named_in_any_case(orders: Instance) -> None:
+def test_an_instance_is_named_in_any_case(orders: ManagedDatabase) -> None:
     """RDS keeps identifiers in lower case, whatever a secret says."""
     directory = FakeDirectory([orders], {"orders-master": {"dbInstanceIdentifier": "Orders"}})
 
@@ -231,17 +233,17 @@ def test_an_instance_is_named_in_any_case(orders: Instance) -> None:
     ],
 )
 def test_an_unknown_host_is_used_as_it_stands(
-    fields: dict[str, object], expected: tuple[str, str, int, str], orders: Instance
+    fields: dict[str, object], expected: tuple[str, str, int, str], orders: ManagedDatabase
 ) -> None:
     """A host that RDS does not know, at that port, stands for the instance in names."""
     place = locate(BARE, FakeDirectory([orders], {"orders-master": fields}), SETTINGS)
 
     assert where(place) == (*expected, "of orders-master")
-    assert place.instance is None
+    assert place.managed is None
     assert "dbInstanceIdentifier" not in place.address
 
 
-def test_a_secret_without_host_and_owner_leads_nowhere(orders: Instance) -> None:
+def test_a_secret_without_host_and_owner_leads_nowhere(orders: ManagedDatabase) -> None:
     """Who the secret belongs to cannot be told, so nothing is guessed."""
     with pytest.raises(NotFound) as caught:
         locate(BARE, FakeDirectory([orders], {"orders-master": {}}), SETTINGS)
@@ -264,7 +266,7 @@ def test_a_secret_without_host_and_owner_leads_nowhere(orders: Instance) -> None
     ],
 )
 def test_another_instances_secret_is_refused(
-    name: str, fields: dict[str, object], problem: str, orders: Instance
+    name: str, fields: dict[str, object], problem: str, orders: ManagedDatabase
 ) -> None:
     """By its field, or by RDS's word: a secret of another instance is never tried here."""
     directory = FakeDirectory([orders], {name: fields})
@@ -277,7 +279,9 @@ def test_another_instances_secret_is_refused(
 
 
 @pytest.mark.parametrize("request_", [DIRECT, EVENT])
-def test_a_young_instances_secret_may_still_come(request_: Request, orders: Instance) -> None:
+def test_a_young_instances_secret_may_still_come(
+    request_: Request, orders: ManagedDatabase
+) -> None:
     """Who makes the instance and then its secret has an hour for it."""
     young = orders._replace(managed_secret=None, created_at=minutes_ago(59))
     settings = SETTINGS._replace(master_secret_name="{instance}-master")
@@ -291,7 +295,9 @@ def test_a_young_instances_secret_may_still_come(request_: Request, orders: Inst
 
 
 @pytest.mark.parametrize("made_at", [datetime(2026, 1, 1, tzinfo=UTC), None])
-def test_an_old_instances_secret_is_missing(made_at: datetime | None, orders: Instance) -> None:
+def test_an_old_instances_secret_is_missing(
+    made_at: datetime | None, orders: ManagedDatabase
+) -> None:
     """After that hour a missing secret is a mistake, and the error says what would help."""
     old = orders._replace(managed_secret=None, created_at=made_at)
 
@@ -305,7 +311,7 @@ def test_an_old_instances_secret_is_missing(made_at: datetime | None, orders: In
     )
 
 
-def test_an_event_leaves_what_is_not_ours(orders: Instance) -> None:
+def test_an_event_leaves_what_is_not_ours(orders: ManagedDatabase) -> None:
     """An event's instance without the tag is left alone, for that reason."""
     directory = FakeDirectory([orders._replace(tags={})], {managed(orders): {}})
 
@@ -318,7 +324,7 @@ def test_an_event_leaves_what_is_not_ours(orders: Instance) -> None:
 
 @pytest.mark.parametrize("request_", [DIRECT, BARE])
 def test_a_named_instance_that_cannot_be_used_is_an_error(
-    request_: Request, orders: Instance
+    request_: Request, orders: ManagedDatabase
 ) -> None:
     """A direct request learns that the instance is stopped, by whichever way it named it."""
     stopped = orders._replace(status="stopped")
@@ -329,7 +335,7 @@ def test_a_named_instance_that_cannot_be_used_is_an_error(
         locate(request_, directory, SETTINGS)
 
 
-def test_an_impaired_managed_secret_matters_only_if_it_is_used(orders: Instance) -> None:
+def test_an_impaired_managed_secret_matters_only_if_it_is_used(orders: ManagedDatabase) -> None:
     """It is used with a warning; with a secret of the caller's own there is nothing to warn of."""
     impaired = orders._replace(managed_secret=ManagedSecret(managed(orders), "impaired"))
     directory = FakeDirectory([impaired], {"mine": {}, managed(orders): {}})
@@ -349,7 +355,7 @@ PREFERS_TOKENS = SETTINGS._replace(iam_authentication=True)
 BY_PATTERN = SETTINGS._replace(master_secret_name="{instance}-master")
 
 
-def test_a_token_is_for_the_master_at_the_instances_endpoint(orders: Instance) -> None:
+def test_a_token_is_for_the_master_at_the_instances_endpoint(orders: ManagedDatabase) -> None:
     """No secret is read, and RDS's own may be in any state."""
     instance = orders._replace(
         takes_tokens=True, managed_secret=ManagedSecret(managed(orders), "creating")
@@ -374,7 +380,12 @@ def test_a_token_is_for_the_master_at_the_instances_endpoint(orders: Instance) -
     ],
 )
 def test_token_or_password_is_decided_by_instance(
-    settings: Settings, expected: str, orders: Instance, *, takes_tokens: bool, has_secret: bool
+    settings: Settings,
+    expected: str,
+    orders: ManagedDatabase,
+    *,
+    takes_tokens: bool,
+    has_secret: bool,
 ) -> None:
     """A secret where there is one, else a token where the instance takes them."""
     instance = orders._replace(
@@ -393,7 +404,7 @@ def test_token_or_password_is_decided_by_instance(
     [(DIRECT._replace(secret_name="mistyped"), {}), (DIRECT, {"day2:secret": "mistyped"})],
 )
 def test_a_secret_that_somebody_names_has_to_be_there(
-    request_: Request, tags: dict[str, str], orders: Instance
+    request_: Request, tags: dict[str, str], orders: ManagedDatabase
 ) -> None:
     """A token in its place would hide the mistake."""
     instance = orders._replace(takes_tokens=True, tags=orders.tags | tags)
@@ -403,7 +414,7 @@ def test_a_secret_that_somebody_names_has_to_be_there(
 
 
 def test_a_secret_by_pattern_may_still_come_to_an_instance_that_takes_tokens(
-    orders: Instance,
+    orders: ManagedDatabase,
 ) -> None:
     """Most masters have a password, and a token for them is refused."""
     young = orders._replace(takes_tokens=True, created_at=minutes_ago(59))
@@ -413,7 +424,7 @@ def test_a_secret_by_pattern_may_still_come_to_an_instance_that_takes_tokens(
 
 
 def test_a_request_on_the_bus_cannot_enter_with_a_secret_that_only_a_person_named(
-    orders: Instance,
+    orders: ManagedDatabase,
 ) -> None:
     """Neither tag nor pattern names one, and its master has a password."""
     bare = orders._replace(managed_secret=None, takes_tokens=True)
@@ -430,7 +441,7 @@ def test_a_request_that_names_nothing_is_refused() -> None:
         locate(Request(Trigger.DIRECT), FakeDirectory(), SETTINGS)
 
 
-def test_a_rotated_password_is_read_at_its_stage(orders: Instance) -> None:
+def test_a_rotated_password_is_read_at_its_stage(orders: ManagedDatabase) -> None:
     """The same place is entered with the password of another stage, if that is another one."""
     directory = FakeDirectory(
         [orders],

@@ -9,7 +9,7 @@ import pytest
 
 from core.decisions import observed
 from core.decisions.need import Need, need
-from core.model import Declared, Instance, ObservedState, Parameters, TargetSource
+from core.model import Declared, ManagedDatabase, ObservedState, Parameters, TargetSource
 
 NOW = datetime(2026, 5, 4, 10, tzinfo=UTC)
 STATE = ObservedState(
@@ -52,7 +52,7 @@ def test_what_we_write_is_read_again() -> None:
     assert observed.read(json.dumps(FIELDS | {"later": [1]})) == STATE
 
 
-def wants(state: ObservedState, orders: Instance, declared: str = "004") -> Need:
+def wants(state: ObservedState, orders: ManagedDatabase, declared: str = "004") -> Need:
     """Return what ``orders`` needs in *state*."""
     return need(
         orders,
@@ -65,13 +65,13 @@ def wants(state: ObservedState, orders: Instance, declared: str = "004") -> Need
 
 
 @pytest.mark.parametrize("ahead", [timedelta(seconds=1), timedelta(days=3650)])
-def test_a_time_ahead_of_ours_blocks_nobody(ahead: timedelta, orders: Instance) -> None:
+def test_a_time_ahead_of_ours_blocks_nobody(ahead: timedelta, orders: ManagedDatabase) -> None:
     """A wrong clock or a hand could else stop an instance for years."""
     assert wants(STATE, orders) is Need.BLOCKED
     assert wants(STATE._replace(at=NOW + ahead), orders) is Need.BEHIND
 
 
-def test_the_end_of_time_blocks_nobody(orders: Instance) -> None:
+def test_the_end_of_time_blocks_nobody(orders: ManagedDatabase) -> None:
     """Nothing can be added to the last second that there is."""
     last = datetime.max.replace(tzinfo=UTC)
 
@@ -80,7 +80,7 @@ def test_the_end_of_time_blocks_nobody(orders: Instance) -> None:
 
 @pytest.mark.parametrize(("attempts", "expected"), [(3, Need.BEHIND), (4, Need.BLOCKED)])
 def test_what_mends_itself_is_asked_for_less_often_too(
-    attempts: int, expected: Need, orders: Instance
+    attempts: int, expected: Need, orders: ManagedDatabase
 ) -> None:
     """An instance that is never ready is no reason to knock at every turn for years."""
     state = STATE._replace(outcome="NOT_READY", attempts=attempts)
@@ -88,7 +88,7 @@ def test_what_mends_itself_is_asked_for_less_often_too(
     assert wants(state, orders) is expected
 
 
-def test_a_target_of_any_length_is_known_again(orders: Instance) -> None:
+def test_a_target_of_any_length_is_known_again(orders: ManagedDatabase) -> None:
     """A declared target may be as long as a parameter; the state that names it may not."""
     target = "x" * 4000
     state = STATE._replace(target=observed.as_kept(target))

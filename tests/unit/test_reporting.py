@@ -36,7 +36,7 @@ def report(previous: str | None, final: str | None, target: str | None = "003") 
     return Report(
         instance="orders",
         database="shop",
-        dbi_resource_id="db-ORDERS",
+        resource_id="db-ORDERS",
         previous_revision=previous,
         final_revision=final,
         target_revision=target,
@@ -246,7 +246,7 @@ def test_a_run_without_a_known_instance_keeps_no_state() -> None:
     """Where only a host is known there is no parameter to write, and the result still leaves."""
     aws = FakeAws()
     answer = succeeded(Outcome.APPLIED, "002", "003")
-    answer.report.dbi_resource_id = None
+    answer.report.resource_id = None
 
     assert tell(answer, aws)
 

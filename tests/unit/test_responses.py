@@ -42,7 +42,7 @@ def report(
     return Report(
         instance="orders",
         database="shop",
-        dbi_resource_id="db-ORDERS",
+        resource_id="db-ORDERS",
         previous_revision=previous,
         final_revision=final,
         target_revision=target,

@@ -16,7 +16,7 @@ from core.decisions.need import Need, need, retry_after
 from core.errors import NotReady
 from core.model import (
     Declared,
-    Instance,
+    ManagedDatabase,
     ObservedState,
     Parameters,
     Report,
@@ -37,12 +37,12 @@ FLEET_TARGET = Declared("004", TargetSource.FLEET, "/day2/_fleet/target-revision
 class FakeFleet:
     """Instances and parameters as given, and what was put on the bus."""
 
-    known: Sequence[Instance]
+    known: Sequence[ManagedDatabase]
     parameters: Mapping[str, Parameters] = field(default_factory=dict)
     events: list[tuple[str, Mapping[str, object]]] = field(default_factory=list)
     deployed: frozenset[str] = frozenset()
 
-    def instances(self) -> Iterator[Instance]:
+    def instances(self) -> Iterator[ManagedDatabase]:
         """Yield every instance."""
         yield from self.known
 
@@ -76,7 +76,7 @@ def observed(
     return state._replace(**changes)  # type: ignore[arg-type]
 
 
-def what(own: Declared | None, state: ObservedState | None, orders: Instance) -> Need:
+def what(own: Declared | None, state: ObservedState | None, orders: ManagedDatabase) -> Need:
     """Return what ``orders`` needs."""
     return need(
         orders,
@@ -138,7 +138,7 @@ NEEDS: list[tuple[str, Declared | None, ObservedState | None, Need]] = [
     ("own", "state", "expected"), [case[1:] for case in NEEDS], ids=[case[0] for case in NEEDS]
 )
 def test_an_instance_needs(
-    own: Declared | None, state: ObservedState | None, expected: Need, orders: Instance
+    own: Declared | None, state: ObservedState | None, expected: Need, orders: ManagedDatabase
 ) -> None:
     """Parameters alone say what an instance needs; a doubt is a run, which decides."""
     assert what(own, state, orders) is expected
@@ -146,7 +146,7 @@ def test_an_instance_needs(
 
 @pytest.mark.parametrize(("revision", "expected"), [("003", Need.BEHIND), ("004", Need.AT_TARGET)])
 def test_with_follow_head_nothing_declared_means_head(
-    revision: str, expected: Need, orders: Instance
+    revision: str, expected: Need, orders: ManagedDatabase
 ) -> None:
     """FollowHead makes head the target of whoever has none."""
     parameters = Parameters(None, observed(revision=revision, target="head"))
@@ -164,7 +164,7 @@ def test_a_blocked_instance_is_tried_at_growing_intervals() -> None:
     assert retry_after(10**9) == timedelta(days=1)
 
 
-def test_a_sweep_requests_whoever_is_behind(orders: Instance) -> None:
+def test_a_sweep_requests_whoever_is_behind(orders: ManagedDatabase) -> None:
     """Each instance is requested, passed over, or skipped with its reason, in order of name."""
     fleet = FakeFleet(
         [
@@ -209,7 +209,7 @@ def test_a_sweep_requests_whoever_is_behind(orders: Instance) -> None:
     )
 
 
-def test_a_full_sweep_requests_all_but_the_blocked(orders: Instance) -> None:
+def test_a_full_sweep_requests_all_but_the_blocked(orders: ManagedDatabase) -> None:
     """A full sweep opens every managed database, however fresh its observed state."""
     fleet = FakeFleet(
         [orders._replace(identifier=name) for name in ("a", "b", "c")],
@@ -225,7 +225,7 @@ def test_a_full_sweep_requests_all_but_the_blocked(orders: Instance) -> None:
     assert (found.requested, found.blocked) == (["a", "c"], ["b"])
 
 
-def test_an_instance_without_parameters_follows_the_fleet(orders: Instance) -> None:
+def test_an_instance_without_parameters_follows_the_fleet(orders: ManagedDatabase) -> None:
     """Who has no parameter of any kind is held to the fleet's target."""
     fleet = FakeFleet([orders], {"_fleet": Parameters(FLEET_TARGET)})
 
@@ -234,7 +234,7 @@ def test_an_instance_without_parameters_follows_the_fleet(orders: Instance) -> N
     assert found.requested == ["orders"]
 
 
-def test_a_quiet_fleet_is_up_to_date(orders: Instance) -> None:
+def test_a_quiet_fleet_is_up_to_date(orders: ManagedDatabase) -> None:
     """A sweep that finds nothing to do says so, and puts nothing on the bus."""
     fleet = FakeFleet([orders], {"orders": Parameters(declared("003"), observed())})
 
@@ -243,7 +243,7 @@ def test_a_quiet_fleet_is_up_to_date(orders: Instance) -> None:
     assert (result.outcome, fleet.events) == (Outcome.UP_TO_DATE, [])
 
 
-def test_a_sweep_that_runs_out_of_time_carries_on_behind_the_last(orders: Instance) -> None:
+def test_a_sweep_that_runs_out_of_time_carries_on_behind_the_last(orders: ManagedDatabase) -> None:
     """What was seen is requested, and the rest is another sweep's, with the same reach."""
     fleet = FakeFleet([orders._replace(identifier=name) for name in ("a", "b", "c", "d")])
     ticks = count(30, -10)
@@ -258,7 +258,7 @@ def test_a_sweep_that_runs_out_of_time_carries_on_behind_the_last(orders: Instan
     ]
 
 
-def test_a_sweep_without_any_time_still_makes_progress(orders: Instance) -> None:
+def test_a_sweep_without_any_time_still_makes_progress(orders: ManagedDatabase) -> None:
     """One instance is looked at in each link of the chain, a skipped one included."""
     fleet = FakeFleet([orders._replace(identifier="a", tags={}), orders._replace(identifier="b")])
 
@@ -267,7 +267,7 @@ def test_a_sweep_without_any_time_still_makes_progress(orders: Instance) -> None
     assert fleet.events == [("Sweep Requested", {"after": "a", "full": False})]
 
 
-def test_a_refusing_bus_fails_the_sweep(orders: Instance) -> None:
+def test_a_refusing_bus_fails_the_sweep(orders: ManagedDatabase) -> None:
     """What could not be requested is an error, never a quiet success."""
 
     class RefusingFleet(FakeFleet):
@@ -278,7 +278,7 @@ def test_a_refusing_bus_fails_the_sweep(orders: Instance) -> None:
         run(Sweep(), RefusingFleet([orders]))
 
 
-def test_a_bump_of_the_fleet_moves_those_who_follow_it(orders: Instance) -> None:
+def test_a_bump_of_the_fleet_moves_those_who_follow_it(orders: ManagedDatabase) -> None:
     """Whoever has a parameter of its own, or is not ours, is left where it is."""
     fleet = FakeFleet(
         [
@@ -307,7 +307,7 @@ def test_a_bump_of_the_fleet_moves_those_who_follow_it(orders: Instance) -> None
     assert result.message == "Requested 2 run(s); 0 blocked, 1 skipped"
 
 
-def test_a_sweep_counts_what_is_in_a_deployment(orders: Instance) -> None:
+def test_a_sweep_counts_what_is_in_a_deployment(orders: ManagedDatabase) -> None:
     """Blue and green wait for its end, and are no failures."""
     fleet = FakeFleet([orders], deployed=frozenset({orders.arn}))
 
