@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-LOCAL_NAMES = ("localhost", "127.0.0.1")
+# The last is where the readers of a cluster are.
+LOCAL_NAMES = ("localhost", "127.0.0.1", "127.0.0.2")
 LIFETIME = dt.timedelta(days=365)
 
 
@@ -33,6 +34,12 @@ class Certificate:
         key_file.write_bytes(self.key)
         certificate_file.write_bytes(self.certificate)
         return certificate_file, key_file
+
+    def covers(self, names: Sequence[str]) -> bool:
+        """Tell whether the certificate is for each of *names*."""
+        certificate = x509.load_pem_x509_certificate(self.certificate)
+        of = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        return all(_general_name(name) in of for name in names)
 
     def expires_within(self, time: dt.timedelta) -> bool:
         """Tell whether the certificate ends sooner than *time* from now."""
@@ -103,7 +110,7 @@ def ensure(folder: Path) -> Certificate:
     )
     if ca_file.exists() and certificate_file.exists() and key_file.exists():
         kept = Certificate(certificate_file.read_bytes(), key_file.read_bytes())
-        if not kept.expires_within(dt.timedelta(days=1)):
+        if kept.covers(LOCAL_NAMES) and not kept.expires_within(dt.timedelta(days=1)):
             return kept
     folder.mkdir(mode=0o711, parents=True, exist_ok=True)
     authority = Authority.create()

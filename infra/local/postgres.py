@@ -83,12 +83,14 @@ class Server:
         programs: Programs | None = None,
         port: int | None = None,
         source: Path | None = None,
+        primary: "Server | None" = None,
     ) -> "Server":
         """
         Make and start a new server with *master* and, if given, the *database* it owns.
 
         *source* is a data folder to start from in place of an empty server, such as a snapshot
         made by :meth:`copy_data`; its master is *master* already and gets *master_password*.
+        With *primary* it is a standby of that server, in recovery until it is promoted.
         """
         server = cls(
             programs or find_programs(),
@@ -106,7 +108,12 @@ class Server:
         if certificate:
             for name, source_file in zip(("server.crt", "server.key"), certificate, strict=True):
                 server._write(name, source_file.read_text())
-        server._fill(source)
+        server._write("pg_hba.conf", server._access_rules())
+        if primary:
+            primary.back_up(server.data)
+            server.follow(primary)
+        else:
+            server._fill(source)
         return server
 
     @property
@@ -179,6 +186,46 @@ class Server:
         if was_running:
             self.start()
 
+    def back_up(self, target: Path) -> None:
+        """Copy the data of the running server to the new folder *target*."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        processes.give(target.parent)
+        address = ["-h", self.folder, "-p", str(self.port), "-U", "rdsadmin"]
+        _run(
+            [self.programs.folder / "pg_basebackup", *address, "-D", target, "-c", "fast", "-N"],
+            as_server=True,
+            password=_superuser_password_file().read_text(),
+        )
+
+    def follow(self, primary: "Server") -> None:
+        """
+        Be a standby of *primary*: start in recovery, or turn to it while in recovery.
+
+        The data must be a copy of the primary's, or of what it was promoted from.
+        """
+        login = {
+            "host": str(primary.folder),
+            "port": str(primary.port),
+            "user": "rdsadmin",
+            "password": _superuser_password_file().read_text(),
+        }
+        address = " ".join(f"{name}='{value}'" for name, value in login.items())
+        # What the primary still has when a standby comes back from being stopped.
+        self.settings = {**self.settings, "wal_keep_size": "256MB", "primary_conninfo": address}
+        self._write("postgresql.conf", self._configuration())
+        if pid := self.pid:
+            os.kill(pid, signal.SIGHUP)
+            return
+        signal_file = self.data / "standby.signal"
+        signal_file.touch()
+        processes.give(signal_file)
+        self.start()
+
+    def promote(self) -> None:
+        """End the standby's recovery: from now on it is written to."""
+        with contextlib.closing(self.superuser()) as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT pg_promote()")
+
     def set_password(self, role: str, password: str) -> None:
         """Give *role* the *password*; only its SCRAM verifier travels, so no log shows it."""
         with contextlib.closing(self.superuser()) as connection, connection.cursor() as cursor:
@@ -206,7 +253,6 @@ class Server:
         """Fill the data folder from *source* or an empty server's, and start it with its master."""
         _copy(source or _template(self.programs), self.data)
         (self.data / "postmaster.pid").unlink(missing_ok=True)
-        self._write("pg_hba.conf", self._access_rules())
         self._write("postgresql.conf", self._configuration())
         self.start()
         if source:
@@ -241,13 +287,16 @@ class Server:
         """Return ``pg_hba.conf``."""
         if self._needs_front:
             # Behind the front everybody comes by the unix socket.
-            rules = rds_likeness.access_rules(
-                self.programs.major, kind="local", address="", master=self.master
-            )
+            rules = [
+                "local replication rdsadmin scram-sha-256",
+                *rds_likeness.access_rules(
+                    self.programs.major, kind="local", address="", master=self.master
+                ),
+            ]
         else:
             kind = "hostssl" if self.certificate else "host"
             rules = [
-                "local all rdsadmin scram-sha-256",
+                "local all,replication rdsadmin scram-sha-256",
                 f"{kind} all rdsadmin all reject",
                 *rds_likeness.access_rules(
                     self.programs.major, kind=kind, address="127.0.0.1/32 ", master=self.master
@@ -417,6 +466,12 @@ def _copy(source: Path, target: Path) -> None:
     _run(["cp", "-R", "-p", source, target])
 
 
-def _run(command: list[Any], *, as_server: bool = False, given: str = "") -> str:
+def _run(
+    command: list[Any], *, as_server: bool = False, given: str = "", password: str = ""
+) -> str:
     """Run *command*, as the server's user or as ours, and return what it printed."""
-    return run(command, given=given, **(processes.unprivileged() if as_server else {}))
+    options = processes.unprivileged() if as_server else {}
+    if password:
+        # Only this user can read a process's environment, and anybody its command line.
+        options["env"] = os.environ | {"PGPASSWORD": password}
+    return run(command, given=given, **options)

@@ -1,7 +1,5 @@
 """An RDS instance of the local AWS is a real PostgreSQL server, and RDS's events are told."""
 
-import contextlib
-import json
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,8 +10,7 @@ import pytest
 from infra.local import workflow
 from infra.local.local_aws import LocalAws
 from tests.equipment.local_aws import Bus
-
-PASSWORD = "%p4ss'w0rd\"/@"
+from tests.local.entering import PASSWORD, ask, connect, managed_login
 
 
 @pytest.fixture
@@ -37,45 +34,6 @@ def create(rds: Any, name: str, **more: Any) -> dict[str, Any]:
         **more,
     }
     return dict(rds.create_db_instance(**request)["DBInstance"])
-
-
-def managed_login(aws: LocalAws, instance: dict[str, Any]) -> tuple[str, str]:
-    """Return user and password of the managed master secret of *instance*."""
-    secret = aws.client("secretsmanager").get_secret_value(
-        SecretId=instance["MasterUserSecret"]["SecretArn"]
-    )
-    login = json.loads(secret["SecretString"])
-    assert set(login) == {"username", "password"}
-    return login["username"], login["password"]
-
-
-def connect(
-    aws: LocalAws,
-    instance: dict[str, Any],
-    user: str = "boss",
-    password: str = PASSWORD,
-    **more: str,
-) -> Any:
-    """Connect to *instance*, verify-full."""
-    return psycopg2.connect(
-        **{
-            "host": instance["Endpoint"]["Address"],
-            "port": instance["Endpoint"]["Port"],
-            "user": user,
-            "password": password,
-            "dbname": instance.get("DBName", "postgres"),
-            "sslmode": "verify-full",
-            "sslrootcert": str(aws.state.ca_file),
-            **more,
-        }
-    )
-
-
-def ask(connection: Any, query: str) -> Any:
-    """Return the first row of *query*, and close the connection."""
-    with contextlib.closing(connection), connection, connection.cursor() as cursor:
-        cursor.execute(query)
-        return cursor.fetchone() if cursor.description else None
 
 
 def test_instance_becomes_available_with_what_it_was_asked_for(
@@ -273,7 +231,7 @@ def test_instance_can_be_held_in_creating(local_aws: LocalAws, rds: Any) -> None
     assert time.monotonic() - begin >= 2
 
 
-def test_replicas_members_and_other_engines_have_no_server(local_aws: LocalAws, rds: Any) -> None:
+def test_replicas_and_other_engines_have_no_server(local_aws: LocalAws, rds: Any) -> None:
     """They can be described, and nobody listens at their endpoints."""
     create(rds, "orders")
     workflow.wait_for_instance(local_aws, "orders")
@@ -283,13 +241,13 @@ def test_replicas_members_and_other_engines_have_no_server(local_aws: LocalAws, 
     create(rds, "mysql", Engine="mysql")
     rds.create_db_cluster(
         DBClusterIdentifier="cluster",
-        Engine="aurora-postgresql",
+        Engine="aurora-mysql",
         MasterUsername="boss",
         ManageMasterUserPassword=True,
     )
     rds.create_db_instance(
         DBInstanceIdentifier="member",
-        Engine="aurora-postgresql",
+        Engine="aurora-mysql",
         DBInstanceClass="db.r6g.large",
         DBClusterIdentifier="cluster",
     )

@@ -4,14 +4,13 @@ A real PostgreSQL server behind every PostgreSQL instance that moto pretends to 
 moto answers the RDS API and keeps its objects in LocalStack's process, so a managed master secret
 is one that the emulated Secrets Manager serves.  Here its classes get what AWS does besides: the
 server, the way through ``creating`` to ``available``, and the event on the bus once it is there.
-Replicas, members of clusters and other engines exist without a server.
+Members of clusters get theirs from ``clusters.py``; replicas and other engines have none.
 """
 
 # ruff: noqa: SLF001 - moto has no public way to most of this, and its version is pinned.
 
 import atexit
 import base64
-import datetime as dt
 import json
 import logging
 import os
@@ -26,12 +25,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from localstack.aws.connect import connect_to
 from localstack.utils.patch import patch
 from moto.rds import models as moto
 from moto.rds.exceptions import InvalidDBInstanceStateFault
 
 from infra.local import postgres_programs
+from infra.local.localstack import rds_events
 from infra.local.postgres import Server
 from infra.local.postgres_programs import Programs
 from infra.local.state import State, free_port
@@ -47,33 +46,10 @@ DEFAULT_MASTER = "postgres"
 
 
 @dataclass(frozen=True)
-class Event:
-    """
-    An event of RDS about an instance.
-
-    https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/USER_Events.Messages.html
-    """
-
-    id: str
-    category: str
-    message: str
-
-
-CREATED = Event("RDS-EVENT-0005", "creation", "DB instance created")
-DELETED = Event("RDS-EVENT-0003", "deletion", "DB instance deleted")
-RESTARTED = Event("RDS-EVENT-0006", "availability", "DB instance restarted")
-NEW_PASSWORD = Event("RDS-EVENT-0016", "configuration change", "Reset master credentials")
-RESTORED_TO_TIME = Event("RDS-EVENT-0019", "restoration", "Restored from DB instance")
-RESTORED = Event("RDS-EVENT-0043", "restoration", "Restored from snapshot")
-STOPPED = Event("RDS-EVENT-0087", "notification", "DB instance stopped")
-STARTED = Event("RDS-EVENT-0088", "notification", "DB instance started")
-
-
-@dataclass(frozen=True)
 class Origin:
     """What a new instance is made from: nothing, or a copy of another's data."""
 
-    event: Event = CREATED
+    event: rds_events.Event = rds_events.CREATED
     data: Path | None = None
 
 
@@ -87,8 +63,6 @@ SERVERS: dict[str, Server] = {}
 def put_servers_behind_moto() -> None:
     """Change moto's classes, once."""
     moto.DBInstance.address = Server.host
-    moto.DBCluster.endpoint = Server.host
-    moto.DBCluster.reader_endpoint = Server.host
     # AWS answers none before there is one.
     moto.DBInstance.endpoint = property(
         lambda instance: (
@@ -116,18 +90,21 @@ def _change_creation() -> None:
         instance.status = "creating"
         instance.dbi_resource_id = _new_resource_id()
         instance.port = free_port()
+        if instance.db_cluster_identifier:
+            return
         if _has_server(instance):
             instance.master_username = instance.master_username or DEFAULT_MASTER
         wanted = kwargs.get("engine_version")
         # Without a wish moto takes 9.3.
         if instance.engine == "postgres" and (_has_server(instance) or not wanted):
-            instance.engine_version = _programs(wanted).version
+            instance.engine_version = programs_for(wanted).version
 
     @patch(moto.RDSBackend.create_db_instance)
     def _create(fn: Callable[..., Any], backend: Any, db_kwargs: dict[str, Any]) -> Any:
-        origin = _origin.get()
+        origin = current_origin()
         instance = fn(backend, db_kwargs)
-        _in_background(_finish_creating, instance, origin)
+        if not instance.db_cluster_identifier:
+            in_background(_finish_creating, instance, origin)
         return instance
 
     @patch(moto.RDSBackend.create_db_instance_read_replica)
@@ -137,7 +114,7 @@ def _change_creation() -> None:
         replica.dbi_resource_id = _new_resource_id()
         replica.port = free_port()
         replica.tags = list(db_kwargs.get("tags") or [])
-        _put_event(replica, CREATED)
+        rds_events.put(replica, rds_events.CREATED)
         return replica
 
 
@@ -159,7 +136,7 @@ def _change_snapshots() -> None:
     @patch(moto.RDSBackend.restore_db_instance_from_db_snapshot)
     def _restore(fn: Callable[..., Any], backend: Any, snapshot_id: str, overrides: Any) -> Any:
         data = backend.get_db_snapshot(snapshot_id).data
-        with _made_from(Origin(RESTORED, data)):
+        with made_from(Origin(rds_events.RESTORED, data)):
             return fn(backend, snapshot_id, overrides)
 
     @patch(moto.RDSBackend.restore_db_instance_to_point_in_time)
@@ -167,7 +144,7 @@ def _change_snapshots() -> None:
         fn: Callable[..., Any], backend: Any, source: str, target: str, overrides: Any
     ) -> Any:
         data = _copy_of_data(backend.databases.get(source))
-        with _made_from(Origin(RESTORED_TO_TIME, data)):
+        with made_from(Origin(rds_events.RESTORED_TO_TIME, data)):
             return fn(backend, source, target, overrides)
 
 
@@ -176,14 +153,14 @@ def _change_stop_and_start() -> None:
     def _stop(fn: Callable[..., Any], backend: Any, *args: Any, **kwargs: Any) -> Any:
         instance = fn(backend, *args, **kwargs)
         instance.status = "stopping"
-        _in_background(_move, instance, Server.stop, "stopped", STOPPED)
+        in_background(_move, instance, Server.stop, "stopped", rds_events.STOPPED)
         return instance
 
     @patch(moto.RDSBackend.start_db_instance)
     def _start(fn: Callable[..., Any], backend: Any, *args: Any, **kwargs: Any) -> Any:
         instance = fn(backend, *args, **kwargs)
         instance.status = "starting"
-        _in_background(_move, instance, Server.start, "available", STARTED)
+        in_background(_move, instance, Server.start, "available", rds_events.STARTED)
         return instance
 
     @patch(moto.RDSBackend.reboot_db_instance)
@@ -196,7 +173,7 @@ def _change_stop_and_start() -> None:
             server.stop()
             server.start()
 
-        _in_background(_move, instance, restart, "available", RESTARTED)
+        in_background(_move, instance, restart, "available", rds_events.RESTARTED)
         return instance
 
 
@@ -208,7 +185,7 @@ def _change_passwords() -> None:
             _refuse_unless_available(backend.describe_db_instances(identifier)[0])
         instance = fn(backend, identifier, db_kwargs)
         if changes.get("master_user_password") or changes.get("manage_master_user_password"):
-            _set_master_password(instance)
+            set_master_password(instance)
         return instance
 
 
@@ -230,40 +207,32 @@ def _change_secrets() -> None:
             client_request_token=None,
             version_stages=["AWSCURRENT"],
         )
-        _set_master_password(secret.resource)
+        set_master_password(secret.resource)
 
 
 def _change_deletion() -> None:
     @patch(moto.RDSBackend.delete_db_instance)
     def _delete(fn: Callable[..., Any], backend: Any, *args: Any, **kwargs: Any) -> Any:
         instance = fn(backend, *args, **kwargs)
+        if instance.db_cluster_identifier:
+            return instance
         server = SERVERS.pop(instance.dbi_resource_id, None)
 
         def finish() -> None:
             if server:
                 server.remove()
-            _put_event(instance, DELETED)
+            rds_events.put(instance, rds_events.DELETED)
 
-        _in_background(finish)
+        in_background(finish)
         return instance
 
 
 def _finish_creating(instance: Any, origin: Origin) -> None:
     """Give the instance its server, make it available and say so."""
-    time.sleep(_creating_seconds(instance))
+    time.sleep(creating_seconds(instance))
     if _has_server(instance):
-        state = _state()
         try:
-            server = Server.create(
-                state.servers / instance.dbi_resource_id,
-                certificate=(state.tls / "server.crt", state.tls / "server.key"),
-                master=instance.master_username,
-                master_password=_master_password(instance),
-                database=instance.db_name,
-                programs=_programs(instance.engine_version),
-                port=instance.port,
-                source=origin.data,
-            )
+            server = make_server(instance, instance, source=origin.data)
         except Exception:
             instance.status = "failed"
             raise
@@ -272,25 +241,55 @@ def _finish_creating(instance: Any, origin: Origin) -> None:
             return
         SERVERS[instance.dbi_resource_id] = server
     instance.status = "available"
-    _put_event(instance, origin.event)
+    rds_events.put(instance, origin.event)
 
 
-def _move(instance: Any, how: Callable[[Server], None], status: str, event: Event) -> None:
+def make_server(
+    instance: Any, keeper: Any, *, source: Path | None = None, primary: Server | None = None
+) -> Server:
+    """Make the server of *instance*; its master is kept by itself or by its cluster, *keeper*."""
+    files = state()
+    return Server.create(
+        files.servers / instance.dbi_resource_id,
+        certificate=(files.tls / "server.crt", files.tls / "server.key"),
+        master=keeper.master_username,
+        master_password=master_password(keeper),
+        database=instance.db_name,
+        programs=programs_for(keeper.engine_version),
+        port=instance.port,
+        source=source,
+        primary=primary,
+    )
+
+
+def _move(
+    instance: Any, how: Callable[[Server], None], status: str, event: rds_events.Event
+) -> None:
     """Do *how* with the instance's server, then show *status* and say so."""
     if server := SERVERS.get(instance.dbi_resource_id):
         how(server)
     instance.status = status
-    _put_event(instance, event)
+    rds_events.put(instance, event)
 
 
-def _set_master_password(instance: Any) -> None:
-    """Make the server's password the one that the instance has now."""
-    if server := SERVERS.get(getattr(instance, "dbi_resource_id", "")):
-        server.set_password(instance.master_username, _master_password(instance))
-        _put_event(instance, NEW_PASSWORD)
+def set_master_password(resource: Any) -> None:
+    """Make the password of the server, or of the cluster's writer, the one that RDS has now."""
+    if server := server_of(resource):
+        server.set_password(resource.master_username, master_password(resource))
+        is_cluster = isinstance(resource, moto.DBCluster)
+        rds_events.put(
+            resource,
+            rds_events.CLUSTER_NEW_PASSWORD if is_cluster else rds_events.NEW_PASSWORD,
+        )
 
 
-def _master_password(instance: Any) -> str:
+def server_of(resource: Any) -> Server | None:
+    """Return the server of an instance, or the one that a cluster is written by."""
+    instance = resource.writer if isinstance(resource, moto.DBCluster) else resource
+    return SERVERS.get(instance.dbi_resource_id) if instance else None
+
+
+def master_password(instance: Any) -> str:
     """Return the password in the instance's managed secret, else the one it was given."""
     if not instance.manage_master_user_password:
         return str(instance._master_user_password)
@@ -321,7 +320,7 @@ def _has_server(instance: Any) -> bool:
     )
 
 
-def _programs(wanted_version: str | None) -> Programs:
+def programs_for(wanted_version: str | None) -> Programs:
     """Return a PostgreSQL of the major version that was asked for, else the usual one."""
     if wanted_version:
         for programs in postgres_programs.available_programs():
@@ -330,8 +329,9 @@ def _programs(wanted_version: str | None) -> Programs:
     return postgres_programs.find_programs()
 
 
-def _creating_seconds(instance: Any) -> float:
-    tags = {tag["Key"]: tag["Value"] for tag in instance.tags}
+def creating_seconds(resource: Any) -> float:
+    """Return for how long an instance or a cluster is held in ``creating``."""
+    tags = {tag["Key"]: tag["Value"] for tag in resource.tags}
     return float(tags.get(CREATING_SECONDS_TAG, 0))
 
 
@@ -347,13 +347,23 @@ def _copy_of_data(instance: Any) -> Path | None:
     server = SERVERS.get(instance.dbi_resource_id) if instance else None
     if not server:
         return None
-    target = _state().servers / f"copy-{secrets.token_hex(4)}" / "data"
+    target = new_data_folder()
     server.copy_data(target)
     return target
 
 
+def new_data_folder() -> Path:
+    """Return where a copy of a server's data can be put."""
+    return state().servers / f"copy-{secrets.token_hex(4)}" / "data"
+
+
+def current_origin() -> Origin:
+    """Return what is made now is made from."""
+    return _origin.get()
+
+
 @contextmanager
-def _made_from(origin: Origin) -> Iterator[None]:
+def made_from(origin: Origin) -> Iterator[None]:
     """Let instances that are created inside be made from *origin*."""
     token = _origin.set(origin)
     try:
@@ -362,30 +372,7 @@ def _made_from(origin: Origin) -> Iterator[None]:
         _origin.reset(token)
 
 
-def _put_event(instance: Any, event: Event) -> None:
-    """Put *event* on the account's default bus, as RDS does."""
-    arn = instance.db_instance_arn
-    now = dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")
-    detail = {
-        "EventCategories": [event.category],
-        "SourceType": "DB_INSTANCE",
-        "SourceArn": arn,
-        "Date": now.replace("+00:00", "Z"),
-        "Message": event.message,
-        "SourceIdentifier": instance.db_instance_identifier,
-        "EventID": event.id,
-    }
-    entry = {
-        "Source": "aws.rds",
-        "DetailType": "RDS DB Instance Event",
-        "Resources": [arn],
-        "Detail": json.dumps(detail),
-    }
-    bus = connect_to(aws_access_key_id=instance.account_id, region_name=instance.region).events
-    bus.put_events(Entries=[entry])
-
-
-def _in_background(work: Callable[..., None], *args: Any) -> None:
+def in_background(work: Callable[..., None], *args: Any) -> None:
     """Do *work* while the caller has its answer already, as AWS does."""
 
     def run() -> None:
@@ -400,8 +387,9 @@ def _in_background(work: Callable[..., None], *args: Any) -> None:
 def _stop_all() -> None:
     for server in SERVERS.values():
         server.stop("immediate")
-    shutil.rmtree(_state().servers, ignore_errors=True)
+    shutil.rmtree(state().servers, ignore_errors=True)
 
 
-def _state() -> State:
+def state() -> State:
+    """Return the state folder of this local AWS."""
     return State(Path(os.environ["DAY2_LOCAL_STATE"]))
