@@ -16,7 +16,10 @@ export $(foreach one,$(GIVEN),$(if $(filter undefined,$(origin $(one))),,$(one))
 
 # $(call needs,NAMES) installs what is missing or stale of the virtual environments.
 needs = @$(PYTHON) infra/environments.py $(1)
-DEV := .venvs/dev/bin/python
+# What is made from this checkout is made in it, unless DAY2_MADE names another folder.
+MADE := $(or $(DAY2_MADE),.)
+VENVS := $(MADE)/.venvs
+DEV := $(VENVS)/dev/bin/python
 LOCAL := @$(DEV) -m infra.local
 
 # The longest first: they are made side by side.
@@ -53,7 +56,7 @@ down: ## Stop the local AWS and every process it started
 clean: ## Stop it and remove its state
 	$(call needs,dev)
 	$(LOCAL) clean
-	@rm -rf build
+	@rm -rf $(MADE)/build
 
 .PHONY: status
 status: ## Tell whether the local AWS is up, and its instances

@@ -4,7 +4,7 @@ LAMBDA_PYTHON ?= 3.13
 ARCHITECTURE ?= arm64
 STACK ?= day2
 TEMPLATE := infra/template.yaml
-PACKAGE := build/python$(LAMBDA_PYTHON)-$(ARCHITECTURE)
+PACKAGE := $(MADE)/build/python$(LAMBDA_PYTHON)-$(ARCHITECTURE)
 LOCKS := $(basename $(notdir $(wildcard infra/requirements/*.in)))
 
 .PHONY: package
@@ -29,15 +29,15 @@ deploy: ## Deploy on AWS: make deploy BUCKET=name [STACK=day2] [PARAMETERS="Name
 .PHONY: validate
 validate: ## Check the template with cfn-lint, SAM and checkov
 	$(call needs,sam checkov cfn-lint)
-	.venvs/cfn-lint/bin/cfn-lint $(TEMPLATE)
-	SAM_CLI_TELEMETRY=0 .venvs/sam/bin/sam validate --lint --template $(TEMPLATE) --region us-east-1
-	.venvs/checkov/bin/checkov --file $(TEMPLATE) --framework cloudformation --skip-download --quiet --compact
+	$(VENVS)/cfn-lint/bin/cfn-lint $(TEMPLATE)
+	SAM_CLI_TELEMETRY=0 $(VENVS)/sam/bin/sam validate --lint --template $(TEMPLATE) --region us-east-1
+	$(VENVS)/checkov/bin/checkov --file $(TEMPLATE) --framework cloudformation --skip-download --quiet --compact
 
 .PHONY: lock
 lock: ## Pin all libraries anew, with hashes, from infra/requirements/*.in
 	$(call needs,uv)
 	@cd infra/requirements && for name in $(LOCKS); do \
-	  echo "$$name.txt" && ../../.venvs/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --upgrade \
+	  echo "$$name.txt" && $(if $(DAY2_MADE),$(VENVS),../../.venvs)/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --upgrade \
 	    --generate-hashes --no-strip-extras --no-emit-index-url --custom-compile-command "make lock" \
 	    "$$name.in" --output-file "$$name.txt" || exit; \
 	done

@@ -4,21 +4,27 @@ The virtual environments under ``.venvs``, each from the hashed lock of its name
     python infra/environments.py NAME…
 
 Standard library only, since it runs before anything is installed.  An environment is made again
-when its lock or the Python changes, and several are made side by side.
+when its lock or the Python changes, and several are made side by side, by one command at a time.
 """
 
 import concurrent.futures
+import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 LOCKS = CHECKOUT / "infra" / "requirements"
-ENVIRONMENTS = CHECKOUT / ".venvs"
+# Where `.venvs` and `build` are made: a container keeps its own outside of the checkout, which it
+# shares with a host that has another Python and other users.
+MADE = Path(os.environ.get("DAY2_MADE") or CHECKOUT)
+ENVIRONMENTS = MADE / ".venvs"
 
 OLDEST, NEWEST = (3, 11), (3, 13)
 
@@ -51,6 +57,15 @@ def make(name: str) -> None:
     print(f"  .venvs/{name} ({time.monotonic() - begin:.0f} s)", file=sys.stderr, flush=True)
 
 
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Wait until no other command makes environments here: each begins by removing what it finds."""
+    ENVIRONMENTS.mkdir(parents=True, exist_ok=True)
+    with (ENVIRONMENTS / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def main(names: list[str]) -> int:
     """Make those of *names* that are missing or stale; return the exit status."""
     release = sys.version_info[:2]
@@ -61,7 +76,15 @@ def main(names: list[str]) -> int:
             file=sys.stderr,
         )
         return 1
-    stale = [name for name in names if not is_current(name)]
+    if all(is_current(name) for name in names):
+        return 0
+    with alone():
+        # Another command may have made them meanwhile.
+        return make_all([name for name in names if not is_current(name)])
+
+
+def make_all(stale: list[str]) -> int:
+    """Make each of *stale* anew, several at once; return the exit status."""
     if not stale:
         return 0
     print(f"installing {', '.join(stale)} …", file=sys.stderr, flush=True)

@@ -22,9 +22,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from infra.environments import MADE
+
 ROOT = Path(__file__).parents[1]
 LAYER_LOCK = ROOT / "infra" / "requirements" / "layer.txt"
-OUTPUT = ROOT / "build"
+OUTPUT = MADE / "build"
 
 # Ours: what the function needs at run time, and no more.
 FUNCTION_SOURCES = ("handlers", "core", "alembic", "alembic.ini")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from infra.environments import ENVIRONMENTS
 from infra.local import certificates, postgres, postgres_programs, processes
 from infra.local.state import CHECKOUT, State, free_port, port_is_free
 
@@ -31,7 +32,7 @@ class LocalAwsError(Exception):
 
 def interpreter(environment: str) -> Path:
     """Return the Python of one of the virtual environments that make keeps."""
-    return CHECKOUT / ".venvs" / environment / "bin" / "python"
+    return ENVIRONMENTS / environment / "bin" / "python"
 
 
 @dataclass(frozen=True)

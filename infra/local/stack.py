@@ -28,7 +28,7 @@ def deploy(
     Raises:
         LocalAwsError: CloudFormation refused; holds its reasons.
     """
-    built = package.build(CHECKOUT / "build" / "local")
+    built = package.build(package.OUTPUT / "local")
     s3 = aws.client("s3")
     s3.create_bucket(Bucket=BUCKET)
     for file, key in ((built.function, built.function_key), (built.layer, built.layer_key)):

@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 
+from infra.environments import MADE
 from infra.local.local_aws import LocalAws
 from infra.local.state import CHECKOUT, State, free_port
 from tests.benchmarks.databases import Databases
@@ -29,7 +30,7 @@ from tests.benchmarks.functions import Account, Trees
 from tests.benchmarks.peers import Peers, install
 from tests.benchmarks.rows import Bench, Row
 
-OUTPUT = CHECKOUT / "build" / "benchmarks"
+OUTPUT = MADE / "build" / "benchmarks"
 LIBRARIES = ("alembic", "SQLAlchemy", "psycopg2-binary", "aws-lambda-powertools", "boto3")
 
 

@@ -14,7 +14,6 @@ import pytest
 from infra import package
 from infra.local import stack, workflow
 from infra.local.local_aws import LocalAws
-from infra.local.state import CHECKOUT
 
 # Beside the stack of the end-to-end tests: each hears of all instances, and minds its own.
 STACK = "chaos"
@@ -146,7 +145,7 @@ def wait_for_revision(local_aws: LocalAws, revision: str) -> dict[str, Any]:
 
 def with_slow_revisions() -> bytes:
     """Return the zip of the function with the slow revisions beside its own."""
-    built = package.build(CHECKOUT / "build" / "local").function
+    built = package.build(package.OUTPUT / "local").function
     buffer = io.BytesIO()
     with zipfile.ZipFile(built) as source, zipfile.ZipFile(buffer, "w") as target:
         for entry in source.infolist():
