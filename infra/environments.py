@@ -59,7 +59,7 @@ def make(name: str) -> None:
 
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
-    """Wait until no other command makes environments here: each begins by removing what it finds."""
+    """Wait until no other command makes environments here: it would remove what we make."""
     ENVIRONMENTS.mkdir(parents=True, exist_ok=True)
     with (ENVIRONMENTS / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -214,10 +214,12 @@ def _without_surprises(environment: Mapping[str, str]) -> dict[str, str]:
     """Drop what would change LocalStack, its AWS clients or its PostgreSQL connections."""
     prefixes = ("AWS_", "PG", "PYTHON", "LAMBDA_", "LOCALSTACK_", "PROVIDER_OVERRIDE_")
     dropped = {"DEBUG", "SERVICES", "PERSISTENCE", "EAGER_SERVICE_LOADING"}
+    # It decides nothing but where byte code is kept.
+    kept = {"PYTHONPYCACHEPREFIX"}
     return {
         name: value
         for name, value in environment.items()
-        if not name.startswith(prefixes) and name not in dropped
+        if name in kept or (not name.startswith(prefixes) and name not in dropped)
     }
 
 

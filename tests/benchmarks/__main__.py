@@ -24,7 +24,7 @@ from importlib.metadata import version
 
 from infra.environments import MADE
 from infra.local.local_aws import LocalAws
-from infra.local.state import CHECKOUT, State, free_port
+from infra.local.state import State, free_port
 from tests.benchmarks.databases import Databases
 from tests.benchmarks.functions import Account, Trees
 from tests.benchmarks.peers import Peers, install
