@@ -6,6 +6,7 @@ touches it.  Its secret has the format of AWS's rotation, as a team without mana
 """
 
 import json
+import os
 import re
 import secrets
 import time
@@ -111,6 +112,10 @@ def new_revision(description: str, folder: Folder | None = None) -> Path:
             if file.is_file():
                 file.unlink()
         raise
+    if os.geteuid() == 0:
+        # As in a container, whose root is none of the people who will edit it.
+        owner = made.file.parent.stat()
+        os.chown(made.file, owner.st_uid, owner.st_gid)
     return made.file
 
 

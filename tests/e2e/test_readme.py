@@ -47,6 +47,7 @@ class Not:
 
 
 ON_AWS = Not("needs an account of AWS")
+IN_DOCKER = Not("needs Docker; tests/local/test_compose.py holds what needs none")
 MEASURES = Not("takes minutes, and fails by itself where a limit is not kept")
 
 # Every command of every document, in its order. Documents are followed one after the other.
@@ -129,6 +130,11 @@ COMMANDS: dict[str, dict[str, Run | Not]] = {
         "aws cloudformation delete-stack --stack-name day2": Not(
             "would end the stack of the tests"
         ),
+    },
+    "infra/local/README.md": {
+        "docker compose up --build --detach --wait": IN_DOCKER,
+        "docker compose exec local-aws make run": IN_DOCKER,
+        'eval "$(docker compose exec -T local-aws make -s env)"': IN_DOCKER,
     },
 }
 # What is followed, in its order; a command stands here once for each time it is shown.

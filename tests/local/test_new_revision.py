@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -73,6 +74,19 @@ def test_the_file_says_what_was_said(tmp_path: Path, description: str, name: str
     assert (ast.get_docstring(ast.parse(text)) or "").splitlines()[0] == description.strip()
     assert workflow.revisions(folder) == [("001", description.strip())]
     scripts.load(scripts.read(made.parent)[0])
+
+
+def test_the_file_belongs_to_whom_its_folder_belongs(tmp_path: Path) -> None:
+    """Root in a container writes it; the owner of the checkout edits it."""
+    folder = history_of(tmp_path)
+    versions = folder.versions
+    if os.geteuid() == 0:
+        os.chown(versions, 1234, 2345)
+
+    made = workflow.new_revision("Next", folder)
+
+    owners = [(one.stat().st_uid, one.stat().st_gid) for one in (versions, made)]
+    assert owners[0] == owners[1]
 
 
 @pytest.mark.parametrize(
