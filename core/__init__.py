@@ -42,6 +42,7 @@ A module imports only from what stands below it; ``tests/unit/test_architecture.
 
     access/            where a database is, and who may enter
         locate         from a request to an endpoint
+        naming         which instance or cluster a name means
         credentials    what a master secret says
         login_passwords  what we keep for the logins that migrations make
 

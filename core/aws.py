@@ -39,6 +39,7 @@ from core.errors import (
 from core.model import (
     FLEET,
     Declared,
+    Kind,
     ManagedDatabase,
     ManagedSecret,
     ObservedState,
@@ -101,6 +102,7 @@ class Aws:
         self._prefix = settings.prefix
         self._clients: dict[str, Any] = {}
         self._budget: Budget | None = None
+        self._vpcs: dict[str, str | None] = {}
         # At DEBUG it logs whole requests and answers, and so every secret that we read.
         logging.getLogger("botocore").setLevel(logging.INFO)
 
@@ -189,9 +191,69 @@ class Aws:
         ):
             yield from map(_instance, page["DBInstances"])
 
+    def cluster(self, identifier: str) -> ManagedDatabase:
+        """
+        Return the cluster *identifier*.
+
+        Raises:
+            NoSuchInstance: RDS knows none of this name.
+        """
+        found = self._call(
+            "rds:DescribeDBClusters",
+            f"cluster {identifier}",
+            lambda: self._client("rds").describe_db_clusters(DBClusterIdentifier=identifier),
+            NoSuchInstance,
+        )
+        return self._cluster(found["DBClusters"][0])
+
+    def clusters(self) -> Iterator[ManagedDatabase]:
+        """Yield every cluster of the account and region, page by page."""
+        for page in self._pages(
+            "rds:DescribeDBClusters",
+            "all clusters",
+            lambda **more: self._client("rds").describe_db_clusters(**more),
+            ("Marker", "Marker"),
+        ):
+            yield from map(self._cluster, page["DBClusters"])
+
+    def _cluster(self, found: Mapping[str, Any]) -> ManagedDatabase:
+        """Return a cluster with its VPC, which only its subnet group tells."""
+        group = found.get("DBSubnetGroup")
+        # Asked for where it counts only; it never changes.
+        if not group or not self._settings.vpc_id:
+            return _cluster(found)
+        if group not in self._vpcs:
+            answer = self._call(
+                "rds:DescribeDBSubnetGroups",
+                f"subnet group {group}",
+                lambda: self._client("rds").describe_db_subnet_groups(DBSubnetGroupName=group),
+            )
+            self._vpcs[group] = answer["DBSubnetGroups"][0].get("VpcId")
+        return _cluster(found)._replace(vpc_id=self._vpcs[group])
+
+    def read_only_clusters(self) -> frozenset[str]:
+        """
+        Return the ARN of every cluster that is a secondary of a global cluster.
+
+        They answer by their own endpoints, and take no writes (Aurora User Guide, "Using Amazon
+        Aurora Global Database"); ``DescribeDBClusters`` does not tell.
+        """
+        return frozenset(
+            member["DBClusterArn"]
+            for page in self._pages(
+                "rds:DescribeGlobalClusters",
+                "all global clusters",
+                lambda **more: self._client("rds").describe_global_clusters(**more),
+                ("Marker", "Marker"),
+            )
+            for one in page["GlobalClusters"]
+            for member in one.get("GlobalClusterMembers", [])
+            if not member.get("IsWriter")
+        )
+
     def in_deployments(self) -> frozenset[str]:
         """
-        Return the ARN of every instance that is a side of a blue/green deployment.
+        Return the ARN of every instance and cluster that is a side of a blue/green deployment.
 
         One that was switched over has ended, whether it is deleted or not (RDS API,
         BlueGreenDeployment, "Status").
@@ -468,7 +530,6 @@ def _tag_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
 def _instance(found: Mapping[str, Any]) -> ManagedDatabase:
     """Return an instance from a ``DBInstance`` of the RDS API."""
     endpoint = found.get("Endpoint") or {}
-    secret = found.get("MasterUserSecret") or {}
     return ManagedDatabase(
         identifier=found["DBInstanceIdentifier"],
         arn=found.get("DBInstanceArn", ""),
@@ -481,27 +542,81 @@ def _instance(found: Mapping[str, Any]) -> ManagedDatabase:
         takes_tokens=found.get("IAMDatabaseAuthenticationEnabled", False),
         db_name=found.get("DBName"),
         master_username=found.get("MasterUsername"),
-        managed_secret=(
-            ManagedSecret(secret["SecretArn"], secret.get("SecretStatus", "active"))
-            if secret.get("SecretArn")
-            else None
-        ),
+        managed_secret=_managed_secret(found),
         cluster=found.get("DBClusterIdentifier"),
         replica_of=(
             found.get("ReadReplicaSourceDBInstanceIdentifier")
             or found.get("ReadReplicaSourceDBClusterIdentifier")
         ),
         vpc_id=(found.get("DBSubnetGroup") or {}).get("VpcId"),
-        security_groups=tuple(
-            group["VpcSecurityGroupId"] for group in found.get("VpcSecurityGroups", [])
-        ),
+        security_groups=_security_groups(found),
         created_at=found.get("InstanceCreateTime"),
-        tags={tag["Key"]: tag["Value"] for tag in found.get("TagList", [])},
+        tags=_tags(found),
     )
 
 
+def _cluster(found: Mapping[str, Any]) -> ManagedDatabase:
+    """Return a cluster from a ``DBCluster`` of the RDS API."""
+    capacity = found.get("ServerlessV2ScalingConfiguration") or {}
+    writers = [
+        member["DBInstanceIdentifier"]
+        for member in found.get("DBClusterMembers", [])
+        if member.get("IsClusterWriter")
+    ]
+    return ManagedDatabase(
+        kind=Kind.CLUSTER,
+        identifier=found["DBClusterIdentifier"],
+        arn=found.get("DBClusterArn", ""),
+        resource_id=found.get("DbClusterResourceId", ""),
+        engine=found.get("Engine", ""),
+        status=found.get("Status", ""),
+        engine_version=found.get("EngineVersion", ""),
+        host=found.get("Endpoint"),
+        port=found.get("Port"),
+        takes_tokens=found.get("IAMDatabaseAuthenticationEnabled", False),
+        db_name=found.get("DatabaseName"),
+        master_username=found.get("MasterUsername"),
+        managed_secret=_managed_secret(found),
+        replica_of=found.get("ReplicationSourceIdentifier") or None,
+        security_groups=_security_groups(found),
+        created_at=found.get("ClusterCreateTime"),
+        tags=_tags(found),
+        writer=writers[0] if writers else None,
+        sleeps=capacity.get("MinCapacity") == 0,
+        limit=_limit(found),
+    )
+
+
+def _limit(found: Mapping[str, Any]) -> str | None:
+    """
+    Return the reason code of a ``DBCluster`` whose shape day2 does not serve.
+
+    RDS API, DBCluster, "EngineMode", "ClusterScalabilityType" and "VPCNetworkingEnabled".
+    """
+    if found.get("EngineMode") == "serverless":
+        return "serverless-v1"
+    if found.get("ClusterScalabilityType") == "limitless":
+        return "limitless"
+    return "express" if found.get("VPCNetworkingEnabled") is False else None
+
+
+def _managed_secret(found: Mapping[str, Any]) -> ManagedSecret | None:
+    secret = found.get("MasterUserSecret") or {}
+    if not secret.get("SecretArn"):
+        return None
+    return ManagedSecret(secret["SecretArn"], secret.get("SecretStatus", "active"))
+
+
+def _security_groups(found: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(group["VpcSecurityGroupId"] for group in found.get("VpcSecurityGroups", []))
+
+
+def _tags(found: Mapping[str, Any]) -> dict[str, str]:
+    return {tag["Key"]: tag["Value"] for tag in found.get("TagList", [])}
+
+
 def _sides(deployment: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the ARN of each instance in a ``BlueGreenDeployment``, replicas too."""
+    """Yield the ARN of each instance and cluster in a ``BlueGreenDeployment``, replicas too."""
     members = deployment.get("SwitchoverDetails", [])
     for fields, names in (
         ((deployment,), ("Source", "Target")),

@@ -56,6 +56,7 @@ class Trigger(StrEnum):
 
     DIRECT = "direct"
     INSTANCE = "instance"
+    CLUSTER = "cluster"
     PARAMETER = "parameter"
     REQUEST = "request"
     SWEEP = "sweep"
@@ -125,6 +126,13 @@ class Ignored(NamedTuple):
     instance: str | None = None
 
 
+class Kind(StrEnum):
+    """Which of the two that AWS has a managed database is."""
+
+    INSTANCE = "instance"
+    CLUSTER = "cluster"
+
+
 class ManagedSecret(NamedTuple):
     """The master secret that RDS keeps itself (RDS API, ``MasterUserSecret``)."""
 
@@ -134,12 +142,22 @@ class ManagedSecret(NamedTuple):
 
 class ManagedDatabase(NamedTuple):
     """
-    A DB instance as ``DescribeDBInstances`` tells it.
+    A DB instance or a DB cluster, as ``DescribeDBInstances`` or ``DescribeDBClusters`` tells it.
 
     Attributes:
-        engine_version: Such as ``15.18``; RDS says it of every instance.
+        resource_id: ``DbiResourceId`` or ``DbClusterResourceId``: of no other one ever, as its
+            name may be.
+        engine_version: Such as ``15.18``; RDS says it of every instance and cluster.
+        host: The endpoint: of a cluster the writer's, wherever that is.
         takes_tokens: Whether IAM database authentication is on.
-        replica_of: The instance, or the Multi-AZ DB cluster, that it is a read replica of.
+        cluster: Of an instance: the cluster that it is a member of, whose database its own is.
+        replica_of: What it is a read replica of: an instance or a cluster.
+        writer: Of a cluster: its instance that writes; a new one has none at first, and the
+            secondary of a global cluster never has.
+        sleeps: Whether it may be asleep, and wakes by being connected to: RDS has no status for it
+            (Aurora User Guide, "Scaling to Zero ACUs with automatic pause and resume").
+        limit: The reason code of a shape of cluster that day2 does not serve.
+        namesake: The ARN of the cluster, or the instance, that could be meant as well.
     """
 
     identifier: str
@@ -160,6 +178,15 @@ class ManagedDatabase(NamedTuple):
     security_groups: tuple[str, ...] = ()
     created_at: datetime | None = None
     tags: Mapping[str, str] = MappingProxyType({})
+    kind: Kind = Kind.INSTANCE
+    writer: str | None = None
+    sleeps: bool = False
+    limit: str | None = None
+    namesake: str | None = None
+
+    @property
+    def is_cluster(self) -> bool:
+        return self.kind is Kind.CLUSTER
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from aws_lambda_powertools import Logger, Metrics, single_metric
 from aws_lambda_powertools.metrics import MetricUnit
 
+from core.access.naming import find
 from core.actions.sweep import Findings
 from core.aws import Aws
 from core.budget import Budget
@@ -208,7 +209,9 @@ class _Ended(NamedTuple):
         if report.resource_id is None and self._failed and not self.request.is_direct:
             # It failed before it got to the instance, over its secret say. The sweep has to
             # know, or it would knock at every turn.
-            report.resource_id = self.aws.instance(name).resource_id
+            found = find(self.request._replace(instance=name), self.aws, self.settings)
+            # Of two by one name it cannot be said whose state that would be.
+            report.resource_id = None if found.namesake else found.resource_id
         if not report.resource_id:
             return
         state = observed_state(

@@ -33,13 +33,28 @@ INSTANCE_EVENTS = {
     "RDS-EVENT-0088": "started",
     "RDS-EVENT-0154": "started, after the longest time it may be stopped",
 }
+# Aurora User Guide, the same page for Aurora, "DB cluster events". Not all of them are of Multi-AZ
+# clusters, too. A restored cluster has none of its own: it is created.
+CLUSTER_EVENTS = {
+    "RDS-EVENT-0170": "created",
+    "RDS-EVENT-0016": "the master's credentials were reset",
+    "RDS-EVENT-0071": "failed over to another of its instances",
+    "RDS-EVENT-0151": "started",
+    "RDS-EVENT-0153": "started, after the longest time it may be stopped",
+    "RDS-EVENT-0172": "renamed",
+    "RDS-EVENT-0184": "promoted, in a switchover of its global cluster",
+    "RDS-EVENT-0185": "switched over to, in its global cluster",
+    "RDS-EVENT-0238": "failed over to, in its global cluster",
+    "RDS-EVENT-0513": "its volume was replaced",
+}
 DEPLOYMENT_EVENTS = {
     "RDS-EVENT-0246": "deleted",
     "RDS-EVENT-0248": "switched over",
 }
 PARAMETER_OPERATIONS = ("Create", "Update")
 
-# RDS API, CreateDBInstance, "DBInstanceIdentifier"; stored in lower case.
+# RDS API, CreateDBInstance, "DBInstanceIdentifier", and CreateDBCluster, "DBClusterIdentifier";
+# stored in lower case.
 _INSTANCE = re.compile(r"[a-z][a-z0-9-]{0,62}")
 
 _DIRECT_FIELDS = (
@@ -62,6 +77,11 @@ _SWEEP_FIELDS = ("full", "after")
 
 # What EventBridge gives every event.
 _EVENT_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+_SNAPSHOT_EVENTS = (
+    ("aws.rds", "RDS DB Snapshot Event"),
+    ("aws.rds", "RDS DB Cluster Snapshot Event"),
+)
 
 Asked = Request | FleetBump | Sweep | Ignored
 
@@ -116,7 +136,7 @@ def parse(raw: object, prefix: str) -> Asked:
         raise InvalidField("detail", "is not a JSON object", "send the event as AWS sends it")
     source, kind = raw["source"], raw["detail-type"]
     # Beside the instances' own: a rule by hand that leaves out the detail-type brings them.
-    if (source, kind) == ("aws.rds", "RDS DB Snapshot Event"):
+    if (source, kind) in _SNAPSHOT_EVENTS:
         return _other_rds_event(detail)
     is_text = isinstance(source, str) and isinstance(kind, str)
     read = readers(prefix).get((source, kind)) if is_text else None
@@ -137,6 +157,7 @@ def readers(prefix: str) -> dict[tuple[str, str], Callable[[Mapping[str, Any]], 
     """
     return {
         ("aws.rds", "RDS DB Instance Event"): _instance_event,
+        ("aws.rds", "RDS DB Cluster Event"): _cluster_event,
         ("aws.rds", "RDS Blue Green Deployment Event"): _deployment_event,
         ("aws.ssm", "Parameter Store Change"): lambda detail: _parameter_event(detail, prefix),
         (prefix, MIGRATION_REQUESTED): _requested,
@@ -157,6 +178,15 @@ def _instance_event(detail: Mapping[str, Any]) -> Request | Ignored:
     if detail.get("SourceType") != "DB_INSTANCE" or not is_ours:
         return _other_rds_event(detail)
     return Request(Trigger.INSTANCE, instance=_instance(_named(detail), "detail.SourceIdentifier"))
+
+
+def _cluster_event(detail: Mapping[str, Any]) -> Request | Ignored:
+    """Parse an event of a DB cluster, which may come before any instance of it can write."""
+    event = detail.get("EventID")
+    is_ours = isinstance(event, str) and event in CLUSTER_EVENTS
+    if detail.get("SourceType") != "CLUSTER" or not is_ours:
+        return _other_rds_event(detail)
+    return Request(Trigger.CLUSTER, instance=_instance(_named(detail), "detail.SourceIdentifier"))
 
 
 def _deployment_event(detail: Mapping[str, Any]) -> Sweep | Ignored:
@@ -282,7 +312,9 @@ def _action(fields: Mapping[str, Any], path: str) -> Action:
 def _instance(value: object, name: str) -> str:
     if not isinstance(value, str) or not _INSTANCE.fullmatch(value.lower()):
         raise InvalidField(
-            name, f"{value!r} is not a DB instance identifier", "give letters, digits and hyphens"
+            name,
+            f"{value!r} is not a DB instance or cluster identifier",
+            "give letters, digits and hyphens",
         )
     return value.lower()
 

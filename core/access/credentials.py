@@ -16,7 +16,7 @@ from core.model import Secret
 # RFC 1123, section 2.1, and the underscore that private DNS zones allow.
 _LABEL = re.compile(r"[0-9A-Za-z_]([0-9A-Za-z_-]{0,61}[0-9A-Za-z_])?")
 _LONGEST_HOST = 253
-_ENGINES = frozenset({"postgres", "postgresql"})
+_ENGINES = frozenset({"postgres", "postgresql", "aurora-postgresql"})
 _SHAPE = 'store {"username": …, "password": …}'
 
 
@@ -36,6 +36,7 @@ class MasterCredentials:
     port: int | None = None
     dbname: str | None = None
     instance: str | None = None
+    cluster: str | None = None
 
 
 def master_credentials(secret: Secret) -> MasterCredentials:
@@ -79,6 +80,7 @@ def master_credentials(secret: Secret) -> MasterCredentials:
         port=_port(fields.get("port"), where),
         dbname=text("dbname"),
         instance=text("dbInstanceIdentifier"),
+        cluster=text("dbClusterIdentifier"),
     )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import NamedTuple, Protocol
 
 from core.access.credentials import MasterCredentials, master_credentials, same_host
+from core.access.naming import Register, find
 from core.decisions.eligibility import Eligibility, Verdict, eligibility, refusal
 from core.errors import (
     InstanceNotReady,
@@ -24,11 +25,15 @@ from core.settings import Settings
 SECRET_MAY_COME_WITHIN = timedelta(hours=1)
 
 
-class Directory(Protocol):
-    """Where instances and secrets are looked up; ``core.aws`` has the real one."""
+# Babelfish keeps its own objects there (Aurora User Guide, "Understanding Babelfish for Aurora
+# PostgreSQL architecture and configuration").
+_BABELFISH = "babelfish_db"
 
-    def instance(self, identifier: str) -> ManagedDatabase: ...
-    def instances(self) -> Iterator[ManagedDatabase]: ...
+
+class Directory(Register, Protocol):
+    """Where databases and secrets are looked up; ``core.aws`` has the real one."""
+
+    def read_only_clusters(self) -> frozenset[str]: ...
     def in_deployments(self) -> frozenset[str]: ...
     def secret(self, name: str, *, stage: str = "AWSCURRENT") -> Secret: ...
     def auth_token(self, host: str, port: int, user: str) -> str: ...
@@ -36,13 +41,13 @@ class Directory(Protocol):
 
 class Place(NamedTuple):
     """
-    A database, and the instance that it is on.
+    A database, and the instance or the cluster that it is on.
 
     Attributes:
-        name: The instance's identifier; where no instance is known, the host.
-        instance: ``None`` where only a secret's host is known.
+        name: Its identifier; where none is known, the host.
+        managed: ``None`` where only a secret's host is known.
         secret: The master secret; ``None`` where a token is the password.
-        warning: What is wrong with the instance, though it can be used.
+        warning: What is wrong with it, though it can be used.
     """
 
     name: str
@@ -59,27 +64,39 @@ class Place(NamedTuple):
             "port": self.database.port,
             "dbname": self.database.name,
         }
-        return found | ({"dbInstanceIdentifier": self.name} if self.managed else {})
+        if self.managed is None:
+            return found
+        field = "dbClusterIdentifier" if self.managed.is_cluster else "dbInstanceIdentifier"
+        return found | {field: self.name}
 
 
-def locate(request: Request, directory: Directory, settings: Settings) -> Place:
+def locate(
+    request: Request,
+    directory: Directory,
+    settings: Settings,
+    found: ManagedDatabase | None = None,
+) -> Place:
     """
-    Find the database of *request*.
+    Find the database of *request*, on *found* where that is what it names.
 
     Raises:
-        MigrationError: The instance or its secret is missing, wrong, or not ready.
+        MigrationError: The instance, the cluster or the secret is missing, wrong, or not ready.
     """
     if request.instance is not None:
-        instance = directory.instance(request.instance)
+        instance = found or find(request, directory, settings)
         warning = _check(instance, request, directory, settings)
         secret = None
         if request.secret_name or not _prefers_token(instance, settings):
             secret = _master_secret(request, instance, directory, settings)
         if secret is None:
-            return _place_by_token(instance, directory, settings)
+            place = _place_by_token(instance, directory, settings)
+            _refuse_babelfish(place, request)
+            return place
         credentials = master_credentials(secret)
         _check_owner(secret, credentials, instance)
-        return _place(instance, secret, credentials, settings)._replace(warning=warning)
+        place = _place(instance, secret, credentials, settings)
+        _refuse_babelfish(place, request)
+        return place._replace(warning=warning)
 
     if request.secret_name is None:
         raise InvalidField("secret_name", "is missing", "name the master secret, or an instance")
@@ -88,11 +105,13 @@ def locate(request: Request, directory: Directory, settings: Settings) -> Place:
     owner = _owner(secret, credentials, directory)
     if owner is not None:
         _check(owner, request, directory, settings)
-        return _place(owner, secret, credentials, settings)
+        place = _place(owner, secret, credentials, settings)
+        _refuse_babelfish(place, request)
+        return place
     if credentials.host is None:
         raise NotFound(
             f"secret {secret.name} names no host, and belongs to no instance that RDS knows: "
-            "store host, or dbInstanceIdentifier"
+            "store host, dbInstanceIdentifier or dbClusterIdentifier"
         )
     database = Database(
         host=credentials.host,
@@ -156,22 +175,28 @@ def _check(
         and master_secret_name(instance, settings) == managed.arn
     )
 
-    def decide(*, is_in_deployment: bool) -> Eligibility:
+    def decide(*, is_in_deployment: bool = False, is_secondary: bool = False) -> Eligibility:
         return eligibility(
             instance,
             settings,
             is_direct=request.is_direct,
             uses_managed_secret=uses_managed_secret,
             is_in_deployment=is_in_deployment,
+            is_secondary=is_secondary,
         )
 
-    found = decide(is_in_deployment=False)
+    found = decide()
+    if found.reason == "no-writer":
+        # So looks the copy of a global cluster, too.
+        found = decide(is_secondary=instance.arn in directory.read_only_clusters())
     if found.verdict is Verdict.USE and request.action not in READING:
         found = decide(is_in_deployment=instance.arn in directory.in_deployments())
     refused = refusal(found)
     if refused is None:
         return found.warning
-    if found.verdict is Verdict.SKIP and not request.is_direct:
+    # Whoever bumps such a name waits for a run: it must not end in silence.
+    is_told = request.is_direct or found.reason == "same-name"
+    if found.verdict is Verdict.SKIP and not is_told:
         raise LeftAlone(found.reason, found.message)
     raise refused
 
@@ -213,20 +238,24 @@ def _master_secret(
 def _owner(
     secret: Secret, credentials: MasterCredentials, directory: Directory
 ) -> ManagedDatabase | None:
-    """Return the instance that a bare *secret* belongs to, where that can be told."""
+    """Return the instance or cluster that a bare *secret* belongs to, where that can be told."""
     is_managed = _is_managed_by_rds(secret)
-    if credentials.instance is not None and not is_managed:
-        return directory.instance(credentials.instance.lower())
+    if not is_managed:
+        if credentials.cluster is not None:
+            return directory.cluster(credentials.cluster.lower())
+        if credentials.instance is not None:
+            named = directory.instance(credentials.instance.lower())
+            return directory.cluster(named.cluster) if named.cluster else named
     if credentials.host is None and not is_managed:
         return None
     port = credentials.port or 5432
-    for instance in directory.instances():
+    for instance in chain(directory.clusters(), directory.instances()):
         if is_managed:
             is_its = _is_managed_secret_of(instance, secret)
         else:
             is_its = same_host(instance.host, str(credentials.host)) and instance.port == port
         if is_its:
-            return instance
+            return directory.cluster(instance.cluster) if instance.cluster else instance
     return None
 
 
@@ -253,12 +282,26 @@ def _check_owner(secret: Secret, credentials: MasterCredentials, instance: Manag
             f"secret_name: {secret.name} is not the one that RDS keeps for {instance.identifier}: "
             "name the instance's own secret"
         )
-    owner = credentials.instance
-    if owner is not None and owner.lower() != instance.identifier.lower():
+    owner = _another(credentials, instance)
+    if owner is not None:
         raise Rejected(
-            f"secret_name: {secret.name} is for instance {owner}, not {instance.identifier}: "
-            "name the instance's own secret"
+            f"secret_name: {secret.name} is for {owner}, not {instance.identifier}: "
+            f"name the {instance.kind}'s own secret"
         )
+
+
+def _another(credentials: MasterCredentials, instance: ManagedDatabase) -> str | None:
+    """Return what *credentials* say they are for, where that is not *instance*."""
+    mine = {instance.identifier.lower()}
+    if credentials.cluster is not None:
+        is_its = instance.is_cluster and credentials.cluster.lower() in mine
+        return None if is_its else f"cluster {credentials.cluster}"
+    # A secret may name the instance that wrote when it was stored.
+    if instance.writer is not None:
+        mine.add(instance.writer.lower())
+    if credentials.instance is None or credentials.instance.lower() in mine:
+        return None
+    return f"instance {credentials.instance}"
 
 
 def _place(
@@ -292,6 +335,21 @@ def _place_by_token(instance: ManagedDatabase, directory: Directory, settings: S
         ca_file=settings.ca_file,
     )
     return Place(instance.identifier, database, instance)
+
+
+def _refuse_babelfish(place: Place, request: Request) -> None:
+    """
+    Refuse the database in which Babelfish keeps what its T-SQL side is made of.
+
+    Raises:
+        Rejected, LeftAlone: It is that one, and a person asked for it, or did not.
+    """
+    if place.database.name != _BABELFISH:
+        return
+    message = f"database {_BABELFISH} of {place.name} is Babelfish's own"
+    if not request.is_direct:
+        raise LeftAlone("babelfish", message)
+    raise Rejected(f"instance: {message}: name another database of it by the tag")
 
 
 def _database_name(instance: ManagedDatabase, from_secret: str | None, settings: Settings) -> str:

@@ -78,7 +78,9 @@ def _wait_on_the_bus(run: Run, error: InstanceNotReady) -> Result:
     until = min(run.request.wait_until or latest, latest)
     if now >= until:
         raise error
-    waits = bus.request_later(run.cloud, run.request, wait_until=until)
+    # By the name of the cluster, where a member of it was named.
+    asked = run.request._replace(instance=run.report.instance)
+    waits = bus.request_later(run.cloud, asked, wait_until=until)
     return Result(
         Outcome.INCOMPLETE,
         f"{error}; it is tried again, by an event, until {waits}",

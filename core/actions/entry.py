@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
 from core.access.locate import Place, locate, with_password_at
+from core.access.naming import find
 from core.actions.run import Run
 from core.budget import pauses
 from core.errors import AwaitsPerson, NotReady, Unreachable, WrongPassword
@@ -35,7 +36,7 @@ def entered(run: Run) -> Iterator[tuple[Place, Session]]:
 def _enter(run: Run) -> tuple[Place, Session]:
     for pause in pauses(0.2, 15.0):
         try:
-            place = locate(run.request, run.cloud, run.settings)
+            place = _locate(run)
             run.report.instance = place.name
             run.report.database = place.database.name
             run.report.warnings = [place.warning] if place.warning else []
@@ -50,6 +51,15 @@ def _enter(run: Run) -> tuple[Place, Session]:
             logger.info("not ready yet, trying again in %.1f s: %s", pause, error)
             run.budget.sleep(pause)
     raise AssertionError("pauses never end")
+
+
+def _locate(run: Run) -> Place:
+    """Find the database of *run*; by then the report says whose it is, also where that fails."""
+    if run.request.instance is None:
+        return locate(run.request, run.cloud, run.settings)
+    found = find(run.request, run.cloud, run.settings)
+    run.report.instance = found.identifier
+    return locate(run.request, run.cloud, run.settings, found)
 
 
 def _connect_naming_groups(place: Place, run: Run) -> Session:

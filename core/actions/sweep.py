@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+from core.access import naming
+from core.access.naming import Register
 from core.actions import bus
 from core.actions.bus import Bus
 from core.budget import Budget
-from core.decisions.eligibility import Verdict, eligibility
+from core.decisions.eligibility import Verdict, eligibility, is_opted_in
 from core.decisions.need import Need, behind_since, need
 from core.model import (
     FLEET,
@@ -29,10 +31,10 @@ from core.settings import Settings
 logger = logging.getLogger(__name__)
 
 
-class Fleet(Bus, Protocol):
+class Fleet(Register, Bus, Protocol):
     """What a sweep needs of AWS; ``core.aws`` has the real one."""
 
-    def instances(self) -> Iterator[ManagedDatabase]: ...
+    def read_only_clusters(self) -> frozenset[str]: ...
     def in_deployments(self) -> frozenset[str]: ...
     def all_parameters(self) -> dict[str, Parameters]: ...
 
@@ -71,8 +73,8 @@ def sweep(
     fallback = parameters.get(FLEET, Parameters())
     found = Findings()
     wanted: list[str] = []
-    deployed = fleet.in_deployments()
-    for instance in sorted(fleet.instances(), key=lambda one: one.identifier):
+    known = _Known.of(fleet, settings)
+    for instance in known.databases:
         name = instance.identifier
         if asked.after is not None and name <= asked.after:
             continue
@@ -80,7 +82,7 @@ def sweep(
         if found.resumes_after is not None and budget.left() < settings.minimum_slice_seconds / 2:
             break
         found.resumes_after = name
-        if not _is_ours(instance, settings, found, deployed):
+        if not _is_ours(instance, settings, found, known):
             continue
         its = parameters.get(name, fallback)
         found.strange_states += its.has_strange_state
@@ -101,7 +103,8 @@ def sweep(
             found.blocked.append(name)
             about = {"reason": "blocked", "instance": name}
             logger.info("passed over: %s is blocked", name, extra=about)
-        elif wants is Need.BEHIND or asked.full:
+        # Only to look, nobody is woken: what there is to do for it is known without.
+        elif wants is Need.BEHIND or (asked.full and not instance.sleeps):
             wanted.append(name)
     else:
         found.resumes_after = None
@@ -115,11 +118,11 @@ def bump_fleet(fleet: Fleet, settings: Settings) -> tuple[Result, Findings]:
     """Request a run for every managed instance that follows the fleet's parameter."""
     parameters = fleet.all_parameters()
     found = Findings()
-    deployed = fleet.in_deployments()
+    known = _Known.of(fleet, settings)
     followers = [
         instance.identifier
-        for instance in fleet.instances()
-        if _is_ours(instance, settings, found, deployed)
+        for instance in known.databases
+        if _is_ours(instance, settings, found, known)
         and _follows(parameters.get(instance.identifier))
     ]
     _request(followers, fleet, found)
@@ -131,11 +134,32 @@ def _follows(parameters: Parameters | None) -> bool:
     return declared is None or declared.source is TargetSource.FLEET
 
 
-def _is_ours(
-    instance: ManagedDatabase, settings: Settings, found: Findings, deployed: frozenset[str]
-) -> bool:
+class _Known(NamedTuple):
+    """Every database that there is, by name, and the ARNs of those that take no change now."""
+
+    databases: list[ManagedDatabase]
+    deployed: frozenset[str]
+    secondaries: frozenset[str]
+
+    @classmethod
+    def of(cls, fleet: Fleet, settings: Settings) -> _Known:
+        databases = naming.fleet(fleet, settings)
+        has_clusters = any(one.is_cluster and is_opted_in(one, settings) for one in databases)
+        return cls(
+            databases,
+            fleet.in_deployments(),
+            fleet.read_only_clusters() if has_clusters else frozenset(),
+        )
+
+
+def _is_ours(instance: ManagedDatabase, settings: Settings, found: Findings, known: _Known) -> bool:
     """Say whether a run for *instance* makes sense; count it where it does not."""
-    verdict = eligibility(instance, settings, is_in_deployment=instance.arn in deployed)
+    verdict = eligibility(
+        instance,
+        settings,
+        is_in_deployment=instance.arn in known.deployed,
+        is_secondary=instance.arn in known.secondaries,
+    )
     if verdict.verdict is Verdict.USE:
         return True
     found.skipped[verdict.reason] += 1

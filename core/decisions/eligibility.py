@@ -1,4 +1,4 @@
-"""Whether an instance is ours to migrate now: one pure decision with a reason code."""
+"""Whether a managed database is ours to migrate now: one pure decision with a reason code."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from core.errors import AwaitsPerson, InstanceNotReady, MigrationError, Rejected
-from core.model import OLDEST_POSTGRESQL, ManagedDatabase, ManagedSecret
+from core.model import OLDEST_POSTGRESQL, Kind, ManagedDatabase, ManagedSecret
 from core.settings import Settings
 
 
 class Verdict(StrEnum):
-    """What to do with an instance."""
+    """What to do with a managed database."""
 
     USE = "use"
     WAIT = "wait"
@@ -28,9 +28,10 @@ class Eligibility(NamedTuple):
     warning: str | None = None
 
 
-# RDS User Guide, "Viewing Amazon RDS DB instance status". Every status that is not named
-# here is one in which the server answers, or will in a moment: the connection decides.
-_BEING_MADE = frozenset({"creating", "starting"})
+# RDS User Guide, "Viewing Amazon RDS DB instance status", and Aurora User Guide, "Viewing DB
+# cluster status". Every status that is not named here, such as failing-over, is one in which the
+# server answers, or will in a moment: the connection decides.
+BEING_MADE = frozenset({"creating", "starting", "migrating", "preparing-data-migration"})
 # New connections by the old name, or with the old password, fail at the end of these.
 _BEING_CHANGED = frozenset({"renaming", "resetting-master-credentials"})
 _STOPPED = frozenset({"stopped", "stopping"})
@@ -39,6 +40,8 @@ _UNUSABLE = frozenset(
         "deleting",
         "delete-precheck",
         "failed",
+        "cloning-failed",
+        "migration-failed",
         "restore-error",
         "insufficient-capacity",
         "inaccessible-encryption-credentials",
@@ -51,9 +54,26 @@ _GREEN = re.compile(r".+-green-[0-9a-z]{6}")
 _OLD_BLUE = re.compile(r".+-old[0-9]+")
 
 
+# What day2 speaks, by the kind of what AWS has (RDS API, "Engine").
+_ENGINES = {
+    Kind.INSTANCE: frozenset({"postgres"}),
+    Kind.CLUSTER: frozenset({"postgres", "aurora-postgresql"}),
+}
+
+# Shapes of cluster that day2 does not serve, and what is said of them.
+_LIMITS = {
+    "serverless-v1": "runs Aurora Serverless v1, which AWS has ended",
+    "limitless": "is an Aurora Limitless Database, whose shards take other statements",
+    "express": "was made by express configuration, whose gateway has no certificate of RDS",
+}
+
 # The reason codes of SKIP.
 SKIPPED = frozenset(
     {
+        *_LIMITS,
+        "same-name",
+        "read-only",
+        "babelfish",
         "name-prefix",
         "not-opted-in",
         "cluster-member",
@@ -75,6 +95,11 @@ def is_opted_in(instance: ManagedDatabase, settings: Settings) -> bool:
     return settings.manage_all or instance.tags.get(settings.prefix) == "enabled"
 
 
+def is_postgresql(database: ManagedDatabase) -> bool:
+    """Say whether *database* is one of PostgreSQL, Aurora's included."""
+    return database.engine in _ENGINES[database.kind]
+
+
 def eligibility(
     instance: ManagedDatabase,
     settings: Settings,
@@ -82,6 +107,7 @@ def eligibility(
     is_direct: bool = False,
     uses_managed_secret: bool = False,
     is_in_deployment: bool = False,
+    is_secondary: bool = False,
 ) -> Eligibility:
     """
     Decide whether *instance* can be migrated now, must be waited for, or is not ours.
@@ -89,10 +115,16 @@ def eligibility(
     A direct request needs no tag: whoever sends it names the instance.
     *uses_managed_secret* says that the master's password comes from RDS's own secret, so
     that the secret's state counts too. *is_in_deployment* says that it is a side of a blue/green
-    deployment that has not ended.
+    deployment that has not ended, *is_secondary* that it is the copy of a global cluster.
     """
     secret = instance.managed_secret if uses_managed_secret else None
-    why_not = _why_not(instance, settings, is_direct=is_direct, is_in_deployment=is_in_deployment)
+    why_not = _why_not(
+        instance,
+        settings,
+        is_direct=is_direct,
+        is_in_deployment=is_in_deployment,
+        is_secondary=is_secondary,
+    )
     for verdict, reasons in (
         (Verdict.SKIP, why_not),
         (Verdict.WAIT, _why_later(instance, secret)),
@@ -110,7 +142,12 @@ _Reasons = tuple[tuple[object, str, str], ...]
 
 
 def _why_not(
-    instance: ManagedDatabase, settings: Settings, *, is_direct: bool, is_in_deployment: bool
+    instance: ManagedDatabase,
+    settings: Settings,
+    *,
+    is_direct: bool,
+    is_in_deployment: bool,
+    is_secondary: bool,
 ) -> _Reasons:
     """Return each reason to leave *instance* alone."""
     is_replica = instance.replica_of is not None
@@ -131,10 +168,16 @@ def _why_not(
             f"is a member of cluster {instance.cluster}",
         ),
         (
-            instance.engine != "postgres",
+            not is_postgresql(instance),
             "not-postgresql",
-            f"runs {instance.engine}, not postgres",
+            f"runs {instance.engine}, not PostgreSQL",
         ),
+        (
+            instance.namesake,
+            "same-name",
+            f"is the name of {instance.arn} and {instance.namesake}: untag one, or rename it",
+        ),
+        (instance.limit, instance.limit or "", _LIMITS.get(instance.limit or "", "")),
         (
             _is_old(instance.engine_version),
             "old-version",
@@ -151,7 +194,16 @@ def _why_not(
             "old-blue",
             "is named as what a blue/green deployment replaced",
         ),
-        (is_replica, "read-replica", f"is a read replica of {instance.replica_of}"),
+        (
+            is_replica and not instance.is_cluster,
+            "read-replica",
+            f"is a read replica of {instance.replica_of}",
+        ),
+        (
+            is_secondary or is_replica,
+            "read-only",
+            "is a copy that takes no writes; its primary cluster is migrated",
+        ),
         # RDS User Guide, "Switchover guardrails": DDL on blue degrades the replication.
         (
             is_in_deployment,
@@ -186,9 +238,14 @@ def _why_later(instance: ManagedDatabase, secret: ManagedSecret | None) -> _Reas
     """Return each reason to wait for *instance*."""
     return (
         (
-            instance.status in _BEING_MADE or instance.host is None,
+            instance.status in BEING_MADE or instance.host is None,
             "being-made",
             f"is {instance.status} and has no endpoint to use yet",
+        ),
+        (
+            instance.is_cluster and instance.writer is None,
+            "no-writer",
+            "has no instance that writes yet",
         ),
         (instance.status in _BEING_CHANGED, "being-changed", f"is {instance.status}"),
         (
@@ -218,11 +275,13 @@ def refusal(found: Eligibility) -> MigrationError | None:
         case Verdict.WAIT:
             return InstanceNotReady(f"{found.message} ({found.reason})")
         case Verdict.SKIP if found.reason == "stopped":
-            return AwaitsPerson(f"{found.message} ({found.reason}): start the instance")
+            return AwaitsPerson(f"{found.message} ({found.reason}): start it")
         case Verdict.SKIP if found.reason == "blue-green":
             return AwaitsPerson(
                 f"{found.message} ({found.reason}): switch over, or delete the deployment"
             )
+        case Verdict.SKIP if found.reason == "same-name":
+            return Rejected(f"instance: {found.message} ({found.reason})")
         case Verdict.SKIP if found.reason == "old-version":
             return Rejected(f"instance: {found.message} ({found.reason}): upgrade it first")
         case _:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from core.settings import Settings
+from handlers.requests import CLUSTER_EVENTS, INSTANCE_EVENTS
 from infra import template as cloudformation
 from tests.deployment.conftest import EVERYTHING
 from tests.equipment import documents
@@ -32,7 +33,20 @@ RIGHTS = {
         ["logs:CreateLogStream", "logs:PutLogEvents"],
         [ARN.format("logs", "log-group:/aws/lambda/day2-dispatcher:*")],
     ),
-    "FindInstances": (["rds:DescribeDBInstances"], [ARN.format("rds", "db:*")]),
+    "FindDatabases": (
+        [
+            "rds:DescribeDBInstances",
+            "rds:DescribeDBClusters",
+            "rds:DescribeDBSubnetGroups",
+            "rds:DescribeGlobalClusters",
+        ],
+        [
+            ARN.format("rds", "db:*"),
+            ARN.format("rds", "cluster:*"),
+            ARN.format("rds", "subgrp:*"),
+            "arn:aws:rds::000000000000:global-cluster:*",
+        ],
+    ),
     "FindDeployments": (["rds:DescribeBlueGreenDeployments"], ["*"]),
     "ReadTargetsAndStates": (
         ["ssm:GetParameters"],
@@ -49,6 +63,10 @@ RIGHTS = {
     "ReadManagedMasterSecrets": (
         ["secretsmanager:GetSecretValue"],
         [ARN.format("secretsmanager", "secret:rds!db-*")],
+    ),
+    "ReadManagedMasterSecretsOfClusters": (
+        ["secretsmanager:GetSecretValue"],
+        [ARN.format("secretsmanager", "secret:rds!cluster-*")],
     ),
     "ReadOtherMasterSecrets": (
         ["secretsmanager:GetSecretValue"],
@@ -67,7 +85,13 @@ RIGHTS = {
         [ARN.format("secretsmanager", "secret:day2/*")],
     ),
     "EncryptLoginSecrets": (["kms:Decrypt", "kms:GenerateDataKey"], [KEY]),
-    "ConnectAsMaster": (["rds-db:connect"], [ARN.format("rds-db", "dbuser:db-*/postgres")]),
+    "ConnectAsMaster": (
+        ["rds-db:connect"],
+        [
+            ARN.format("rds-db", "dbuser:db-*/postgres"),
+            ARN.format("rds-db", "dbuser:cluster-*/postgres"),
+        ],
+    ),
     "PutOwnEvents": (["events:PutEvents"], [ARN.format("events", "event-bus/default")]),
     "PublishResults": (["sns:Publish"], [ARN.format("sns", "results")]),
     "EncryptResults": (["kms:Decrypt", "kms:GenerateDataKey"], [KEY]),
@@ -181,13 +205,13 @@ def test_the_rules_match_exactly_what_the_design_says(resources: dict[str, Any])
             "account": ["000000000000"],
             "source": ["aws.rds"],
             "detail-type": ["RDS DB Instance Event"],
-            "detail": {
-                "SourceType": ["DB_INSTANCE"],
-                "EventID": [
-                    f"RDS-EVENT-{n}"
-                    for n in ("0005", "0006", "0016", "0019", "0043", "0088", "0154")
-                ],
-            },
+            "detail": {"SourceType": ["DB_INSTANCE"], "EventID": sorted(INSTANCE_EVENTS)},
+        },
+        "Clusters": {
+            "account": ["000000000000"],
+            "source": ["aws.rds"],
+            "detail-type": ["RDS DB Cluster Event"],
+            "detail": {"SourceType": ["CLUSTER"], "EventID": sorted(CLUSTER_EVENTS)},
         },
         "Deployments": {
             "account": ["000000000000"],
@@ -285,6 +309,13 @@ def test_rights_are_narrowed_by_conditions(all_resources: dict[str, Any]) -> Non
                 "secretsmanager:ResourceTag/aws:rds:primaryDBInstanceArn": ARN.format("rds", "db:*")
             }
         },
+        "ReadManagedMasterSecretsOfClusters": {
+            "StringLike": {
+                "secretsmanager:ResourceTag/aws:rds:primaryDBClusterArn": ARN.format(
+                    "rds", "cluster:*"
+                )
+            }
+        },
         "DecryptMasterSecrets": by_secrets_manager,
         "EncryptLoginSecrets": by_secrets_manager,
         "EncryptFailedEvents": {"StringEquals": {"kms:ViaService": "sqs.us-east-1.amazonaws.com"}},
@@ -312,10 +343,15 @@ def test_a_name_prefix_narrows_the_master_secrets() -> None:
     """Two teams in one account do not read each other's."""
     resources = cloudformation.resolve({"InstanceNamePrefix": "team-a-"})
 
-    condition = statements(resources)["ReadManagedMasterSecrets"]["Condition"]
-    assert condition["StringLike"] == {
-        "secretsmanager:ResourceTag/aws:rds:primaryDBInstanceArn": ARN.format("rds", "db:team-a-*")
-    }
+    for sid, kind, of in (
+        ("ReadManagedMasterSecrets", "Instance", "db"),
+        ("ReadManagedMasterSecretsOfClusters", "Cluster", "cluster"),
+    ):
+        assert statements(resources)[sid]["Condition"]["StringLike"] == {
+            f"secretsmanager:ResourceTag/aws:rds:primaryDB{kind}Arn": ARN.format(
+                "rds", f"{of}:team-a-*"
+            )
+        }
 
 
 @pytest.mark.parametrize(

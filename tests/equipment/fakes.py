@@ -1,19 +1,66 @@
-"""AWS as the integration tests need it: one instance and its secrets, kept in memory."""
+"""AWS as tests need it without a network: databases and their secrets, kept in memory."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 
 from core.errors import NoSuchInstance, NotFound
 from core.model import ManagedDatabase, Parameters, Secret
 
 
-@dataclass
-class FakeCloud:
+class FakeRegister:
     """
-    The ``Cloud`` of a run: instances, parameters and secrets by name, and what was sent.
+    What RDS has, of which a test says all that it knows.
+
+    Attributes:
+        deployed: The ARNs of what is a side of a blue/green deployment.
+        secondaries: The ARNs of clusters that take no writes.
+    """
+
+    deployed: frozenset[str] = frozenset()
+    secondaries: frozenset[str] = frozenset()
+
+    def databases(self) -> Iterable[ManagedDatabase]:
+        """Return every instance and cluster."""
+        return ()
+
+    def instance(self, identifier: str) -> ManagedDatabase:
+        """Return the instance *identifier*."""
+        return self._named(identifier, self.instances())
+
+    def cluster(self, identifier: str) -> ManagedDatabase:
+        """Return the cluster *identifier*."""
+        return self._named(identifier, self.clusters())
+
+    def instances(self) -> Iterator[ManagedDatabase]:
+        """Yield every instance."""
+        return (one for one in self.databases() if not one.is_cluster)
+
+    def clusters(self) -> Iterator[ManagedDatabase]:
+        """Yield every cluster."""
+        return (one for one in self.databases() if one.is_cluster)
+
+    def in_deployments(self) -> frozenset[str]:
+        """Return the ARNs of what is in a blue/green deployment."""
+        return self.deployed
+
+    def read_only_clusters(self) -> frozenset[str]:
+        """Return the ARNs of the secondaries of global clusters."""
+        return self.secondaries
+
+    def _named(self, identifier: str, among: Iterable[ManagedDatabase]) -> ManagedDatabase:
+        for one in among:
+            if one.identifier == identifier:
+                return one
+        raise NoSuchInstance(f"{identifier} does not exist")
+
+
+@dataclass
+class FakeCloud(FakeRegister):
+    """
+    The ``Cloud`` of a run: databases, parameters and secrets by name, and what was sent.
 
     Attributes:
         secrets: Each secret's JSON fields.
@@ -23,24 +70,13 @@ class FakeCloud:
 
     known: dict[str, ManagedDatabase] = field(default_factory=dict)
     declared: dict[str, Parameters] = field(default_factory=dict)
-    deployed: frozenset[str] = frozenset()
     secrets: MutableMapping[str, dict[str, object]] = field(default_factory=dict)
     tags: MutableMapping[str, dict[str, str]] = field(default_factory=dict)
     events: list[tuple[str, Mapping[str, object]]] = field(default_factory=list)
 
-    def instance(self, identifier: str) -> ManagedDatabase:
-        """Return the instance *identifier*."""
-        if identifier not in self.known:
-            raise NoSuchInstance(f"no instance {identifier}")
-        return self.known[identifier]
-
-    def instances(self) -> Iterator[ManagedDatabase]:
-        """Yield every instance."""
-        yield from self.known.values()
-
-    def in_deployments(self) -> frozenset[str]:
-        """Return the ARNs of instances in blue/green deployments."""
-        return self.deployed
+    def databases(self) -> Iterable[ManagedDatabase]:
+        """Return every instance and cluster, each by the name that it is known by."""
+        return [one._replace(identifier=name) for name, one in self.known.items()]
 
     def parameters(self, instance: str) -> Parameters:
         """Return what is declared for *instance*."""

@@ -32,7 +32,10 @@ SUFFIX = "-AbCdEf"
 _TARGETS = {"AmazonSSM": "ssm", "secretsmanager": "secretsmanager", "AWSEvents": "events"}
 _QUERIES = {
     "DescribeBlueGreenDeployments": "rds",
+    "DescribeDBClusters": "rds",
     "DescribeDBInstances": "rds",
+    "DescribeDBSubnetGroups": "rds",
+    "DescribeGlobalClusters": "rds",
     "Publish": "sns",
 }
 
@@ -92,6 +95,9 @@ class SmallAws:
 
     Attributes:
         instances: Fields of the RDS API's ``DBInstance`` by identifier.
+        clusters: Fields of its ``DBCluster`` by identifier.
+        secondaries: The ARNs of clusters that are secondaries of a global cluster.
+        vpcs: The VPC of each subnet group.
         deployments: Fields of the RDS API's ``BlueGreenDeployment``.
         parameters: Name to ``(type, value)``.
         events: Every entry that was put on the bus, oldest first.
@@ -104,6 +110,9 @@ class SmallAws:
     """
 
     instances: dict[str, dict[str, Any]] = field(default_factory=dict)
+    clusters: dict[str, dict[str, Any]] = field(default_factory=dict)
+    secondaries: list[str] = field(default_factory=list)
+    vpcs: dict[str, str] = field(default_factory=dict)
     parameters: dict[str, tuple[str, str]] = field(default_factory=dict)
     secrets: dict[str, StoredSecret] = field(default_factory=dict)
     deployments: list[dict[str, Any]] = field(default_factory=list)
@@ -142,6 +151,9 @@ class SmallAws:
         with self._lock:
             for held in (
                 self.instances,
+                self.clusters,
+                self.secondaries,
+                self.vpcs,
                 self.parameters,
                 self.secrets,
                 self.faults,
@@ -198,6 +210,25 @@ class SmallAws:
             raise Fault("DBInstanceNotFound", status=404)
         found = [self.instances[name]] if name else list(self.instances.values())
         return f"<DBInstances>{''.join(_xml('DBInstance', one) for one in found)}</DBInstances>"
+
+    def _DescribeDBClusters(self, asked: Mapping[str, Any]) -> str:
+        name = asked.get("DBClusterIdentifier")
+        if name is not None and name not in self.clusters:
+            raise Fault("DBClusterNotFoundFault", status=404)
+        found = [self.clusters[name]] if name else list(self.clusters.values())
+        return f"<DBClusters>{''.join(_xml('DBCluster', one) for one in found)}</DBClusters>"
+
+    def _DescribeDBSubnetGroups(self, asked: Mapping[str, Any]) -> str:
+        group = {"VpcId": self.vpcs[asked["DBSubnetGroupName"]]}
+        return f"<DBSubnetGroups>{_xml('DBSubnetGroup', group)}</DBSubnetGroups>"
+
+    def _DescribeGlobalClusters(self, _asked: Mapping[str, Any]) -> str:
+        members = "".join(
+            _xml("GlobalClusterMember", {"DBClusterArn": one, "IsWriter": "false"})
+            for one in self.secondaries
+        )
+        one = f"<GlobalClusterMembers>{members}</GlobalClusterMembers>"
+        return f"<GlobalClusters><GlobalClusterMember>{one}</GlobalClusterMember></GlobalClusters>"
 
     def _DescribeBlueGreenDeployments(self, _asked: Mapping[str, Any]) -> str:
         found = "".join(_xml("member", one) for one in self.deployments)

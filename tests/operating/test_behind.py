@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -19,6 +19,7 @@ from core.model import (
     TargetSource,
 )
 from core.settings import Settings
+from tests.equipment.fakes import FakeRegister
 
 NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -26,19 +27,15 @@ YEAR = timedelta(days=365)
 
 
 @dataclass(frozen=True)
-class OneInstance:
+class OneInstance(FakeRegister):
     """A fleet of one."""
 
     created: timedelta
     parameters: Parameters
 
-    def in_deployments(self) -> frozenset[str]:
-        """Return none."""
-        return frozenset()
-
-    def instances(self) -> Iterator[ManagedDatabase]:
-        """Yield it."""
-        yield ManagedDatabase(
+    def databases(self) -> list[ManagedDatabase]:
+        """Return it."""
+        one = ManagedDatabase(
             "orders",
             "arn",
             "db-ORDERS",
@@ -48,6 +45,7 @@ class OneInstance:
             created_at=NOW - self.created,
             tags={"day2": "enabled"},
         )
+        return [one]
 
     def all_parameters(self) -> dict[str, Parameters]:
         """Return its parameters."""

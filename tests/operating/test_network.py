@@ -17,18 +17,19 @@ from core.errors import Unreachable
 from core.model import ManagedDatabase, Request, Secret, Trigger
 from core.revisions.runner import Revisions
 from core.settings import Settings
+from tests.equipment.fakes import FakeRegister
 
 
 @dataclass(frozen=True)
-class Elsewhere:
+class Elsewhere(FakeRegister):
     """An account with one available instance, at a port of this machine."""
 
     port: int
 
-    def instance(self, identifier: str) -> ManagedDatabase:
+    def databases(self) -> list[ManagedDatabase]:
         """Return the instance."""
-        return ManagedDatabase(
-            identifier,
+        one = ManagedDatabase(
+            "orders",
             "arn",
             "db-ORDERS",
             "postgres",
@@ -39,6 +40,7 @@ class Elsewhere:
             security_groups=("sg-orders",),
             tags={"day2": "enabled", "day2:secret": "orders/master"},
         )
+        return [one]
 
     def secret(self, name: str, *, stage: str = "AWSCURRENT") -> Secret:
         """Return its master secret."""

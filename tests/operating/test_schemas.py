@@ -19,6 +19,7 @@ from core.errors import (
     DatabaseAhead,
     LockBusy,
     MigrationError,
+    NoSuchInstance,
     NotFound,
     NotReady,
     Rejected,
@@ -105,6 +106,10 @@ class Hearing(Aws):
     def instance(self, identifier: str) -> ManagedDatabase:
         """Return an instance that is there."""
         return ManagedDatabase(identifier, "arn", "db-ORDERS", "postgres", "available")
+
+    def cluster(self, identifier: str) -> ManagedDatabase:
+        """Return none."""
+        raise NoSuchInstance(identifier)
 
     def parameters(self, instance: str) -> Parameters:
         """Return the last state of *instance*."""

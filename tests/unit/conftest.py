@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from core.model import ManagedDatabase, ManagedSecret
+from core.model import Kind, ManagedDatabase, ManagedSecret
 
 
 @pytest.fixture
@@ -30,4 +30,21 @@ def orders() -> ManagedDatabase:
         security_groups=("sg-1",),
         created_at=datetime(2026, 1, 1, tzinfo=UTC),
         tags={"day2": "enabled"},
+    )
+
+
+@pytest.fixture
+def orders_cluster(orders: ManagedDatabase) -> ManagedDatabase:
+    """Return a cluster of the same name: opted in, usable, with a master secret that RDS keeps."""
+    return orders._replace(
+        kind=Kind.CLUSTER,
+        arn="arn:aws:rds:us-east-1:123456789012:cluster:orders",
+        resource_id="cluster-ORDERS",
+        engine="aurora-postgresql",
+        engine_version="16.4",
+        host="orders.cluster-abc.us-east-1.rds.amazonaws.com",
+        managed_secret=ManagedSecret(
+            "arn:aws:secretsmanager:us-east-1:123456789012:secret:rds!cluster-1-AbCdEf", "active"
+        ),
+        writer="orders-1",
     )

@@ -211,6 +211,130 @@ def test_all_instances_are_read_page_by_page(aws: Aws, stub: Stub) -> None:
     assert [one.identifier for one in aws.instances()] == ["orders", "billing"]
 
 
+DB_CLUSTER: dict[str, Any] = {
+    "DBClusterIdentifier": "orders",
+    "DBClusterArn": "arn:aws:rds:us-east-1:123456789012:cluster:orders",
+    "DbClusterResourceId": "cluster-ORDERS",
+    "Engine": "aurora-postgresql",
+    "EngineVersion": "16.4",
+    "EngineMode": "provisioned",
+    "Status": "available",
+    "Endpoint": "orders.cluster-abc.us-east-1.rds.amazonaws.com",
+    "ReaderEndpoint": "orders.cluster-ro-abc.us-east-1.rds.amazonaws.com",
+    "Port": 5432,
+    "DatabaseName": "shop",
+    "MasterUsername": "master",
+    "DBSubnetGroup": "private",
+    "MasterUserSecret": {
+        "SecretArn": "arn:aws:secretsmanager:us-east-1:123456789012:secret:rds!cluster-1-AbCdEf",
+        "SecretStatus": "active",
+    },
+    "DBClusterMembers": [
+        {"DBInstanceIdentifier": "orders-2", "IsClusterWriter": False},
+        {"DBInstanceIdentifier": "orders-1", "IsClusterWriter": True},
+    ],
+    "VpcSecurityGroups": [{"VpcSecurityGroupId": "sg-1"}],
+    "ClusterCreateTime": datetime(2026, 1, 1, tzinfo=UTC),
+    "TagList": [{"Key": "day2", "Value": "enabled"}],
+}
+
+
+def test_a_cluster_is_read(aws: Aws, stub: Stub, orders_cluster: ManagedDatabase) -> None:
+    """Every field that a decision needs comes from DescribeDBClusters, but for the VPC."""
+    stub("rds").add_response(
+        "describe_db_clusters", {"DBClusters": [DB_CLUSTER]}, {"DBClusterIdentifier": "orders"}
+    )
+
+    assert aws.cluster("orders") == orders_cluster._replace(vpc_id=None)
+
+
+def test_the_vpc_of_a_cluster_is_asked_for_once_and_where_it_counts(
+    stub: Stub, shared: Aws, orders_cluster: ManagedDatabase
+) -> None:
+    """Only its subnet group tells, which stays where it is."""
+    stub("rds").add_response("describe_db_clusters", {"DBClusters": [DB_CLUSTER] * 2})
+    stub("rds").add_response(
+        "describe_db_subnet_groups",
+        {"DBSubnetGroups": [{"VpcId": "vpc-1"}]},
+        {"DBSubnetGroupName": "private"},
+    )
+    in_vpc = Aws(Settings(vpc_id="vpc-1"))
+    in_vpc._clients = shared._clients
+
+    assert list(in_vpc.within(Budget.of(0)).clusters()) == [orders_cluster] * 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "limit"),
+    [
+        ({"EngineMode": "serverless"}, "serverless-v1"),
+        ({"ClusterScalabilityType": "limitless"}, "limitless"),
+        ({"VPCNetworkingEnabled": False, "InternetAccessGatewayEnabled": True}, "express"),
+        ({"VPCNetworkingEnabled": True, "ClusterScalabilityType": "standard"}, None),
+    ],
+)
+def test_what_a_cluster_is_not_served_for_is_read(
+    changes: dict[str, Any], limit: str | None, aws: Aws, stub: Stub
+) -> None:
+    """Whatever else it says: the shape decides."""
+    stub("rds").add_response("describe_db_clusters", {"DBClusters": [DB_CLUSTER | changes]})
+
+    assert aws.cluster("orders").limit == limit
+
+
+@pytest.mark.parametrize(("least", "sleeps"), [(0, True), (0.5, False), (None, False)])
+def test_a_cluster_that_may_be_asleep_is_known(
+    least: float | None, aws: Aws, stub: Stub, *, sleeps: bool
+) -> None:
+    """RDS has no status for it, so the least capacity decides."""
+    scaling = (
+        {}
+        if least is None
+        else {"ServerlessV2ScalingConfiguration": {"MinCapacity": least, "MaxCapacity": 4}}
+    )
+    stub("rds").add_response("describe_db_clusters", {"DBClusters": [DB_CLUSTER | scaling]})
+
+    assert aws.cluster("orders").sleeps is sleeps
+
+
+def test_a_young_cluster_and_a_replica_are_told(aws: Aws, stub: Stub) -> None:
+    """No instance writes yet; of a replica, what it copies."""
+    young = DB_CLUSTER | {"DBClusterMembers": [], "ReplicationSourceIdentifier": "arn:source"}
+    stub("rds").add_response("describe_db_clusters", {"DBClusters": [young]})
+
+    found = aws.cluster("orders")
+
+    assert (found.writer, found.replica_of) == (None, "arn:source")
+
+
+def test_a_cluster_that_is_not_there(aws: Aws, stub: Stub) -> None:
+    """Its code is its own, and means what it means of an instance."""
+    stub("rds").add_client_error("describe_db_clusters", "DBClusterNotFoundFault")
+
+    with pytest.raises(NoSuchInstance, match="cluster orders does not exist"):
+        aws.cluster("orders")
+
+
+def test_the_secondaries_of_global_clusters_are_told_page_by_page(aws: Aws, stub: Stub) -> None:
+    """Each global cluster has one that writes."""
+    members = [
+        {"DBClusterArn": "arn:primary", "IsWriter": True},
+        {"DBClusterArn": "arn:secondary", "IsWriter": False},
+    ]
+    stub("rds").add_response(
+        "describe_global_clusters",
+        {"GlobalClusters": [{"GlobalClusterMembers": members}], "Marker": "next"},
+    )
+    other = [{"DBClusterArn": "arn:other", "IsWriter": False}]
+    stub("rds").add_response(
+        "describe_global_clusters",
+        {"GlobalClusters": [{"GlobalClusterMembers": other}, {}]},
+        {"Marker": "next"},
+    )
+
+    assert aws.read_only_clusters() == {"arn:secondary", "arn:other"}
+
+
 # Parameters
 
 

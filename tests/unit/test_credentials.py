@@ -124,7 +124,7 @@ def test_a_secret_is_read(fields: dict[str, object], expected: MasterCredentials
         ({"host": "a." * 127 + "example"}, NO_HOST),
         ({"host": "bücher.example"}, NO_HOST),
         (
-            {"engine": "aurora-postgresql"},
+            {"engine": "aurora-mysql"},
             "field engine: is not postgres: name a PostgreSQL secret",
         ),
         ({"port": "9" * 5000}, "field port: is not a TCP port: store a number up to 65535"),

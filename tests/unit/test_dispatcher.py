@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -17,6 +17,7 @@ from handlers.application import Application
 from handlers.dispatcher import respond
 from handlers.reporting import metrics
 from handlers.requests import is_event
+from tests.equipment.fakes import FakeRegister
 from tests.unit.test_requests import IGNORED, REJECTED
 
 
@@ -35,7 +36,7 @@ class LambdaContext:
 
 
 @dataclass
-class FakeAws:
+class FakeAws(FakeRegister):
     """AWS without an instance, or one that fails in the way of *trouble*."""
 
     trouble: Exception = field(default_factory=lambda: NoSuchInstance("instance orders is gone"))
@@ -52,13 +53,9 @@ class FakeAws:
         assert identifier == "orders"
         raise self.trouble
 
-    def instances(self) -> Iterator[ManagedDatabase]:
-        """Yield the fleet."""
-        yield from self.fleet
-
-    def in_deployments(self) -> frozenset[str]:
-        """Return the ARNs of instances in blue/green deployments."""
-        return self.deployed
+    def databases(self) -> Sequence[ManagedDatabase]:
+        """Return the fleet."""
+        return self.fleet
 
     def all_parameters(self) -> dict[str, Parameters]:
         """Return none."""

@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 
-from core.decisions.eligibility import Eligibility, Verdict, eligibility, is_opted_in, refusal
+from core.decisions.eligibility import (
+    SKIPPED,
+    Eligibility,
+    Verdict,
+    eligibility,
+    is_opted_in,
+    refusal,
+)
 from core.errors import AwaitsPerson, InstanceNotReady, MigrationError, Rejected
 from core.model import ManagedDatabase, ManagedSecret
 from core.postgres.diagnosis import too_old
@@ -92,6 +99,64 @@ def test_a_direct_request_differs_in_the_tag_alone(
     assert (found.verdict, found.reason) == (verdict, reason)
 
 
+# The same of a cluster that is fine.
+OF_CLUSTERS: list[tuple[dict[str, Any], Verdict, str]] = [
+    ({}, USE, "eligible"),
+    ({"engine": "postgres"}, USE, "eligible"),
+    ({"tags": {}}, SKIP, "not-opted-in"),
+    ({"engine": "aurora-mysql"}, SKIP, "not-postgresql"),
+    ({"engine": "docdb"}, SKIP, "not-postgresql"),
+    ({"engine_version": "13.9"}, SKIP, "old-version"),
+    ({"engine_version": "16.4-limitless", "limit": "limitless"}, SKIP, "limitless"),
+    ({"limit": "serverless-v1"}, SKIP, "serverless-v1"),
+    ({"limit": "express", "vpc_id": None}, SKIP, "express"),
+    ({"namesake": SOURCE}, SKIP, "same-name"),
+    ({"replica_of": SOURCE}, SKIP, "read-only"),
+    ({"identifier": "orders-green-ab12cd"}, SKIP, "green-copy"),
+    ({"identifier": "orders-old1"}, SKIP, "old-blue"),
+    ({"vpc_id": "vpc-2"}, SKIP, "other-vpc"),
+    ({"status": "stopped"}, SKIP, "stopped"),
+    ({"status": "cloning-failed"}, SKIP, "unusable"),
+    ({"status": "migration-failed"}, SKIP, "unusable"),
+    ({"writer": None}, WAIT, "no-writer"),
+    ({"status": "creating", "writer": None}, WAIT, "being-made"),
+    ({"status": "migrating"}, WAIT, "being-made"),
+    ({"status": "renaming"}, WAIT, "being-changed"),
+    ({"status": "failing-over"}, USE, "eligible"),
+    ({"status": "upgrading"}, USE, "eligible"),
+    ({"sleeps": True}, USE, "eligible"),
+    ({"managed_secret": ManagedSecret("arn", "creating")}, WAIT, "secret-creating"),
+]
+
+
+@pytest.mark.parametrize(("changes", "verdict", "reason"), OF_CLUSTERS)
+def test_an_event_of_a_cluster_finds(
+    changes: dict[str, Any], verdict: Verdict, reason: str, orders_cluster: ManagedDatabase
+) -> None:
+    """A cluster that differs in this is used, waited for, skipped or refused so."""
+    found = eligibility(orders_cluster._replace(**changes), SETTINGS, uses_managed_secret=True)
+
+    assert (found.verdict, found.reason) == (verdict, reason)
+    assert reason in SKIPPED or verdict is not SKIP
+
+
+def test_a_copy_of_a_global_cluster_is_left(orders_cluster: ManagedDatabase) -> None:
+    """It has no writer, and never will as long as it is one."""
+    found = eligibility(orders_cluster._replace(writer=None), SETTINGS, is_secondary=True)
+
+    assert (found.verdict, found.reason) == (SKIP, "read-only")
+
+
+def test_two_by_one_name_are_both_named(orders_cluster: ManagedDatabase) -> None:
+    """So that whoever reads it can tell which one to rename."""
+    refused = refusal(eligibility(orders_cluster._replace(namesake=SOURCE), SETTINGS))
+
+    assert str(refused) == (
+        f"instance: orders is the name of {orders_cluster.arn} and {SOURCE}: untag one, or rename "
+        "it (same-name)"
+    )
+
+
 @pytest.mark.parametrize("status", ["creating", "impaired"])
 def test_the_state_of_an_unused_managed_secret_does_not_count(
     status: str, orders: ManagedDatabase
@@ -154,7 +219,7 @@ def test_an_old_server_that_no_instance_is_known_of_is_refused(
         (
             Eligibility(SKIP, "stopped", "it is stopped"),
             AwaitsPerson,
-            "it is stopped (stopped): start the instance",
+            "it is stopped (stopped): start it",
         ),
         (
             Eligibility(SKIP, "blue-green", "it is deployed"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
@@ -20,13 +20,13 @@ from core.errors import (
     InstanceNotReady,
     InvalidField,
     LeftAlone,
-    NoSuchInstance,
     NotFound,
     NotReady,
     Rejected,
 )
 from core.model import Database, ManagedDatabase, ManagedSecret, Request, Secret, Trigger
 from core.settings import Settings
+from tests.equipment.fakes import FakeRegister
 
 SETTINGS = Settings(ca_file="/ca.pem")
 DIRECT = Request(Trigger.DIRECT, instance="orders")
@@ -37,27 +37,17 @@ TOKEN = f"token for master at {HOST}:5432"
 
 
 @dataclass
-class FakeDirectory:
-    """Instances and secrets by name; a secret's fields, and its stages."""
+class FakeDirectory(FakeRegister):
+    """Databases and secrets by name; a secret's fields, and its stages."""
 
     known: Sequence[ManagedDatabase] = ()
     secrets: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     deployed: frozenset[str] = frozenset()
+    secondaries: frozenset[str] = frozenset()
 
-    def instance(self, identifier: str) -> ManagedDatabase:
-        """Return the instance *identifier*."""
-        for one in self.known:
-            if one.identifier == identifier:
-                return one
-        raise NoSuchInstance(f"instance {identifier} does not exist")
-
-    def instances(self) -> Iterator[ManagedDatabase]:
-        """Yield every instance."""
-        yield from self.known
-
-    def in_deployments(self) -> frozenset[str]:
-        """Return the ARNs of instances in blue/green deployments."""
-        return self.deployed
+    def databases(self) -> Sequence[ManagedDatabase]:
+        """Return every instance and cluster."""
+        return self.known
 
     def secret(self, name: str, *, stage: str = "AWSCURRENT") -> Secret:
         """Return the secret *name*; at another stage it is kept as ``name@stage``."""
@@ -250,7 +240,7 @@ def test_a_secret_without_host_and_owner_leads_nowhere(orders: ManagedDatabase) 
 
     assert str(caught.value) == (
         "secret orders-master names no host, and belongs to no instance that RDS knows: "
-        "store host, or dbInstanceIdentifier"
+        "store host, dbInstanceIdentifier or dbClusterIdentifier"
     )
 
 

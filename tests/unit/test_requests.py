@@ -26,6 +26,16 @@ ACCEPTED: dict[str, Asked] = {
     "instance_credentials_reset": Request(Trigger.INSTANCE, instance="orders"),
     "instance_started": Request(Trigger.INSTANCE, instance="orders"),
     "instance_started_after_longest_stop": Request(Trigger.INSTANCE, instance="orders"),
+    "cluster_created": Request(Trigger.CLUSTER, instance="orders"),
+    "cluster_credentials_reset": Request(Trigger.CLUSTER, instance="orders"),
+    "cluster_failed_over": Request(Trigger.CLUSTER, instance="orders"),
+    "cluster_started": Request(Trigger.CLUSTER, instance="orders"),
+    "cluster_started_after_longest_stop": Request(Trigger.CLUSTER, instance="orders"),
+    "cluster_renamed": Request(Trigger.CLUSTER, instance="orders"),
+    "cluster_promoted": Request(Trigger.CLUSTER, instance="orders"),
+    "cluster_switched_over": Request(Trigger.CLUSTER, instance="orders"),
+    "cluster_global_failover": Request(Trigger.CLUSTER, instance="orders"),
+    "cluster_volume_replaced": Request(Trigger.CLUSTER, instance="orders"),
     "deployment_switched_over": Sweep(),
     "deployment_deleted": Sweep(),
     "parameter_created": Request(Trigger.PARAMETER, instance="orders"),
@@ -69,6 +79,15 @@ ACCEPTED: dict[str, Asked] = {
     "sweep_continued": Sweep(after="orders"),
 }
 IGNORED = {
+    "ignored_cluster_deleted": Ignored(
+        "other-rds-event", "RDS event RDS-EVENT-0171 of orders needs no run"
+    ),
+    "ignored_cluster_failover_started": Ignored(
+        "other-rds-event", "RDS event RDS-EVENT-0073 of orders needs no run"
+    ),
+    "ignored_cluster_stopped": Ignored(
+        "other-rds-event", "RDS event RDS-EVENT-0150 of orders needs no run"
+    ),
     "ignored_instance_deleted": Ignored(
         "other-rds-event", "RDS event RDS-EVENT-0003 of orders needs no run"
     ),
@@ -109,7 +128,7 @@ IGNORED = {
 REJECTED = {
     "rejected_detail_text": "detail: is not a JSON object: send the event as AWS sends it",
     "rejected_empty_instance": (
-        "instance: '' is not a DB instance identifier: give letters, digits and hyphens"
+        "instance: '' is not a DB instance or cluster identifier: give letters, digits and hyphens"
     ),
     "rejected_empty_secret_name": "secret_name: is empty or not text: give text, or leave it out",
     "rejected_empty_target": "target_revision: is empty or not text: give text, or leave it out",
@@ -117,11 +136,11 @@ REJECTED = {
         "target_revision: 'heads' is not a target: give 'head' or one exact revision identifier"
     ),
     "rejected_instance_arn": (
-        "instance: 'arn:aws:rds:us-east-1:123456789012:db:orders' is not a DB instance identifier: "
-        "give letters, digits and hyphens"
+        "instance: 'arn:aws:rds:us-east-1:123456789012:db:orders' is not a DB instance or cluster "
+        "identifier: give letters, digits and hyphens"
     ),
     "rejected_instance_without_name": (
-        "detail.SourceIdentifier: None is not a DB instance identifier: "
+        "detail.SourceIdentifier: None is not a DB instance or cluster identifier: "
         "give letters, digits and hyphens"
     ),
     "rejected_list": "event: is not a JSON object: send a request or an event",
@@ -129,7 +148,7 @@ REJECTED = {
         "secret_name: is missing: name the master secret, or give instance instead"
     ),
     "rejected_number_as_instance": (
-        "instance: 7 is not a DB instance identifier: give letters, digits and hyphens"
+        "instance: 7 is not a DB instance or cluster identifier: give letters, digits and hyphens"
     ),
     "rejected_number_as_target": (
         "target_revision: is empty or not text: give text, or leave it out"
@@ -152,7 +171,8 @@ REJECTED = {
         "write 2026-11-22T10:00:00+00:00"
     ),
     "rejected_requested_without_instance": (
-        "detail.instance: None is not a DB instance identifier: give letters, digits and hyphens"
+        "detail.instance: None is not a DB instance or cluster identifier: "
+        "give letters, digits and hyphens"
     ),
     "rejected_result_event": (
         "source, detail-type: day2 does nothing for 'Migration Succeeded' of 'day2': "

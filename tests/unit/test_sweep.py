@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -26,6 +26,7 @@ from core.model import (
 )
 from core.outcome import Outcome
 from core.settings import Settings
+from tests.equipment.fakes import FakeRegister
 
 HISTORY = ("001", "002", "003", "004")
 NOW = datetime(2026, 5, 4, 10, tzinfo=UTC)
@@ -34,21 +35,18 @@ FLEET_TARGET = Declared("004", TargetSource.FLEET, "/day2/_fleet/target-revision
 
 
 @dataclass
-class FakeFleet:
+class FakeFleet(FakeRegister):
     """Instances and parameters as given, and what was put on the bus."""
 
     known: Sequence[ManagedDatabase]
     parameters: Mapping[str, Parameters] = field(default_factory=dict)
     events: list[tuple[str, Mapping[str, object]]] = field(default_factory=list)
     deployed: frozenset[str] = frozenset()
+    secondaries: frozenset[str] = frozenset()
 
-    def instances(self) -> Iterator[ManagedDatabase]:
-        """Yield every instance."""
-        yield from self.known
-
-    def in_deployments(self) -> frozenset[str]:
-        """Return the ARNs of instances in blue/green deployments."""
-        return self.deployed
+    def databases(self) -> Sequence[ManagedDatabase]:
+        """Return every instance and cluster."""
+        return self.known
 
     def all_parameters(self) -> dict[str, Parameters]:
         """Return the parameters of those that have any."""
