@@ -16,6 +16,7 @@ from core.actions.keeping import keep, look_up_keeper, refuse_anothers
 from core.actions.logins import passwords_of
 from core.actions.recorded import recorded
 from core.actions.run import Run
+from core.actions.takeover import is_of_our_making
 from core.decisions.keeper import Keeper
 from core.decisions.plan import known_current, plan_rollback
 from core.decisions.target import declared_target
@@ -27,6 +28,7 @@ from core.revisions import history
 from core.revisions.books import SCHEMA, VERSION_TABLE
 from core.revisions.history import Position
 from core.revisions.marks import TAKEN_OVER, mark_role
+from core.revisions.promises import PromisedRole
 from core.settings import target_parameter
 
 logger = logging.getLogger(__name__)
@@ -49,7 +51,7 @@ def rollback(run: Run) -> Result:
         at = _exclusively(run, session)
         refuse_anothers(run, place, session, at)
         todo = plan_rollback(run.revisions.identifiers, at.current, target)
-        _check_declared(run, place, target)
+        _check_declared(run, place, at.current, target)
         run.report.pending = list(todo.revisions)
         for identifier in todo.revisions:
             description = run.revisions.descriptions[identifier]
@@ -81,10 +83,17 @@ def stamp(run: Run) -> Result:
         refuse_anothers(run, place, session, at)
         if target not in run.revisions.identifiers:
             raise UnknownRevision(target, run.revisions.identifiers)
-        _check_declared(run, place, target)
+        _check_declared(run, place, at.current, target)
+        applied = run.revisions.up_to(target)
+        missing = _missing(run, session, applied)
+        if missing:
+            run.report.warnings.append(
+                f"the database lacks {', '.join(missing)}, which its revisions up to {target} "
+                "promise: send the action check"
+            )
         keep(run, place, session)
         # Every file up to there is vouched for by whoever stamps.
-        _record(run, session, run.revisions.up_to(target), "stamp", at)
+        _record(run, session, applied, "stamp", at)
         run.report.final_revision = history.position(session).current
     message = f"Stamped {place.name}: it was at {at.current or BASE}, and is at {target}"
     logger.info(message)
@@ -93,10 +102,10 @@ def stamp(run: Run) -> Result:
 
 def adopt(run: Run) -> Result:
     """
-    Take over a database that another stack keeps, or that an older tool migrated.
+    Take over a database that another stack keeps, an older tool migrated, or a stamp told of.
 
     Of an older tool's, what ``public.alembic_version`` says is copied and never moved. The
-    logins get new passwords either way: theirs are in files or secrets of somebody else.
+    logins that are not ours yet get new passwords: theirs are in files or secrets of others.
     """
     target = _checked(run)
     with entered(run) as (place, session):
@@ -105,25 +114,31 @@ def adopt(run: Run) -> Result:
         if at.current is None:
             found = _foreign_revision(run, session, place)
             where = "public.alembic_version"
-        elif is_anothers:
-            found, where = at.current, f"{SCHEMA}.{VERSION_TABLE}"
         else:
+            found, where = at.current, f"{SCHEMA}.{VERSION_TABLE}"
+        roles = [
+            role
+            for role in run.promises.up_to(run.revisions.up_to(found)).roles
+            if role_exists(session, role.name)
+            and (at.current is None or is_anothers or not _is_ours(session, role))
+        ]
+        if at.current is not None and not is_anothers and not roles:
             raise Rejected(f"{place.name} is managed already, at {at.current}: nothing to adopt")
         if found != target:
             raise InvalidField("target_revision", f"{where} says {found}", "name that revision")
-        _check_declared(run, place, target, may_be_newer=True)
+        _check_declared(run, place, at.current, target)
         applied = run.revisions.up_to(target)
         _check_objects(run, session, applied)
         keep(run, place, session)
         passwords = passwords_of(run, place)
-        for login in run.promises.up_to(applied).password_logins:
-            known = passwords.password(login.name, role_exists=True)
-            set_password(session, login.name, known.password)
-            logger.info("login %s has a password of its own now", login.name)
+        for role in roles:
+            if role.login == "password":
+                known = passwords.password(role.name, role_exists=True)
+                set_password(session, role.name, known.password)
+                logger.info("login %s has a password of its own now", role.name)
         passwords.settle()
-        for role in run.promises.up_to(applied).roles:
-            if role_exists(session, role.name):
-                mark_role(session, role.name, TAKEN_OVER)
+        for role in roles:
+            mark_role(session, role.name, TAKEN_OVER)
         _record(run, session, applied, "adopt", at)
         run.report.final_revision = history.position(session).current
     message = f"Adopted {place.name} at {target}; its logins have new passwords in Secrets Manager"
@@ -167,20 +182,30 @@ def _exclusively(run: Run, session: Session) -> Position:
     return at
 
 
-def _check_declared(run: Run, place: Place, target: str, *, may_be_newer: bool = False) -> None:
-    """Refuse a change that the next sweep would undo: the declared target must agree."""
+def _check_declared(run: Run, place: Place, current: str | None, target: str) -> None:
+    """
+    Refuse a change that the next sweep would undo, or that it could not go on from.
+
+    Where nobody declared a target, no event moves a database that is past base. A declared one
+    that is newer takes it further, from where it was said to be; back is another direction.
+    """
     if place.managed is None:
         return
     declared = run.cloud.parameters(place.name).declared
-    goal = declared_target(declared).target if declared else None
+    if declared is not None:
+        goal, kind = declared_target(declared).target, "declared target"
+    elif run.settings.follow_head:
+        goal, kind = HEAD, "target (by FollowHead)"
+    else:
+        return
     identifiers = run.revisions.identifiers
-    agrees = goal == target or (
-        may_be_newer and (goal in (None, HEAD) or goal in identifiers[identifiers.index(target) :])
-    )
-    if not agrees:
+    wanted = identifiers.index(target)
+    is_newer = goal == HEAD or goal in identifiers[wanted:]
+    goes_back = current is not None and wanted < identifiers.index(current)
+    if goal != target and (goes_back or not is_newer):
         raise Rejected(
-            f"target_revision: the declared target of {place.name} is {goal or 'not set'}, and a "
-            f"sweep would bring it back: write {target} to "
+            f"target_revision: the {kind} of {place.name} is {goal}, and the next sweep "
+            f"would go by it: write {target} to "
             f"{target_parameter(run.settings.prefix, place.name)} first"
         )
 
@@ -207,7 +232,11 @@ def _foreign_revision(run: Run, session: Session, place: Place) -> str:
         )
     found = str(rows[0][0])
     if found not in run.revisions.identifiers:
-        raise UnknownRevision(found, run.revisions.identifiers)
+        raise Rejected(
+            f"public.alembic_version of {place.name} says {found}, so it is another tool's table, "
+            "such as an application's own: day2 leaves it as it is. Say by the action stamp where "
+            "the database stands, or deploy the build that has this revision if it is one of ours"
+        )
     # An application's Alembic makes its tables as the role that owns its version table.
     others = query(
         session,
@@ -242,10 +271,24 @@ def _rows_of_a_plain_table(session: Session) -> list[tuple[object, ...]]:
     return query(session, "SELECT version_num FROM ONLY public.alembic_version")
 
 
+def _is_ours(session: Session, role: PromisedRole) -> bool:
+    return is_of_our_making(session, role.name, role.since)
+
+
 def _check_objects(run: Run, session: Session, applied: tuple[str, ...]) -> None:
     """Refuse to adopt a database that lacks what the revisions promise."""
+    missing = _missing(run, session, applied)
+    if missing:
+        raise Rejected(
+            f"the database lacks {', '.join(missing)}, which revision {applied[-1]} promises: "
+            "it was not migrated by this history"
+        )
+
+
+def _missing(run: Run, session: Session, applied: tuple[str, ...]) -> list[str]:
+    """Return the roles, schemas and tables that the revisions *applied* promise, and are not."""
     promised = run.promises.up_to(applied)
-    missing = [
+    return [
         f"{kind} {thing.name}"
         for kind, lookup, things in (
             ("role", "to_regrole", [role for role in promised.roles if not role.is_internal]),
@@ -255,11 +298,6 @@ def _check_objects(run: Run, session: Session, applied: tuple[str, ...]) -> None
         for thing in things
         if query(session, f"SELECT {lookup}(%s)", (thing.name,))[0][0] is None
     ]
-    if missing:
-        raise Rejected(
-            f"the database lacks {', '.join(missing)}, which revision {applied[-1]} promises: "
-            "it was not migrated by this history"
-        )
 
 
 def _record(

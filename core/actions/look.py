@@ -7,7 +7,7 @@ from datetime import UTC
 from core.actions.entry import entered
 from core.actions.goal import choose, choose_or_leave, plan_to
 from core.actions.run import Run
-from core.actions.takeover import strangers
+from core.actions.takeover import CLOSED, Found, other_tools, strangers
 from core.decisions.plan import plan, resolve
 from core.errors import (
     MigrationError,
@@ -63,11 +63,8 @@ def show_plan(run: Run) -> Result:
         choice = choose_or_leave(run, place, at.current)
         todo = plan_to(run, place, at.current, choice)
         there = strangers(session, run.promises.up_to(todo.revisions))
-    run.report.warnings += [
-        f"{one} exists, and would be taken over: a run refuses that unless take_over names it"
-        for one in there
-        if one.name not in run.request.take_over
-    ]
+        left = other_tools(session)
+    run.report.warnings += [_warning(one) for one in there if one.name not in run.request.take_over]
     statements = run.revisions.sql(todo.revisions, at.current)
     run.report.details = {
         "plan": [
@@ -78,7 +75,14 @@ def show_plan(run: Run) -> Result:
             }
             for identifier in todo.revisions
         ],
-        "exists": [one._asdict() for one in there],
+        "exists": [one._asdict() for one in (*there, *left)],
     }
     message = f"Would apply {len(todo.revisions)} migration(s) to reach {todo.target or 'base'}"
     return Result(Outcome.PLANNED, message, run.report)
+
+
+def _warning(one: Found) -> str:
+    """Return what whoever reads a plan is to decide of *one*."""
+    if one.becomes == CLOSED:
+        return f"{one} would be closed to PUBLIC: whoever has no grant of its own is cut off"
+    return f"{one} exists, and would be taken over: a run refuses that unless take_over names it"

@@ -81,7 +81,8 @@ def _leave_to_strangers(run: Run, place: Place, session: Session, todo: Plan) ->
     Leave a database alone that nobody asked for, and that holds other people's things.
 
     Raises:
-        LeftAlone: An event or a sweep would take over what is there of our names.
+        LeftAlone: An event or a sweep would take over what is there of our names, or close a
+            schema that is in use.
     """
     if run.request.is_direct:
         return
@@ -91,7 +92,7 @@ def _leave_to_strangers(run: Run, place: Place, session: Session, todo: Plan) ->
         raise LeftAlone(
             "holds-others-things",
             f"{place.name} is at base and holds {names}: left there until somebody declares a "
-            "target for it, or adopts it",
+            "target for it, or takes it over (infra/TAKE_OVER.md)",
         )
 
 

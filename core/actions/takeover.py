@@ -28,6 +28,23 @@ WHERE nspname || '.' || relname = ANY (%s) AND pg_get_userbyid(relowner) <> ALL 
 ORDER BY 2
 """
 
+# What an extension brought was put there with it.
+_CLOSED = """
+SELECT 'schema', nspname, string_agg(DISTINCT pg_get_userbyid(relowner), ', '), %s
+FROM pg_class JOIN pg_namespace AS home ON home.oid = relnamespace
+WHERE nspname = ANY (%s) AND has_schema_privilege('public', home.oid, 'USAGE')
+AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND NOT EXISTS (
+    SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = pg_class.oid
+    AND deptype = 'e'
+)
+GROUP BY nspname ORDER BY nspname
+"""
+
+_OTHER_TOOLS = """
+SELECT 'table', 'public.alembic_version', pg_get_userbyid(relowner), %s
+FROM pg_class WHERE oid = to_regclass('public.alembic_version')
+"""
+
 _WAS_MADE = f"""
 SELECT EXISTS (
     SELECT FROM {SCHEMA}.history WHERE revision = %s AND direction IN ('upgrade', 'adopt')
@@ -39,20 +56,34 @@ SELECT EXISTS (
 """
 
 
+TAKEN_OVER = "taken over"
+CLOSED = "closed to PUBLIC"
+LEFT = "left as it is"
+
+
 class Found(NamedTuple):
-    """Something that is there, of a name that a revision promises, and whose it is."""
+    """
+    Something that is there and is not ours.
+
+    Attributes:
+        becomes: What a run would make of it: ``taken over``, ``closed to PUBLIC`` for a schema
+            that holds things of *owner*, or ``left as it is``.
+    """
 
     kind: str
     name: str
     owner: str | None
+    becomes: str = TAKEN_OVER
 
     def __str__(self) -> str:
+        if self.becomes == CLOSED:
+            return f"{self.kind} {self.name} with things of {self.owner}"
         return f"{self.kind} {self.name}" + (f" of {self.owner}" if self.owner else "")
 
 
 def strangers(session: Session, promised: Promises) -> list[Found]:
     """
-    Return what is there of *promised* and was not made by us: to apply it would take it over.
+    Return what is there and not ours, and would be another's no more once *promised* is applied.
 
     A role is ours by its mark, whatever became of schema day2. A schema or a table is if it
     belongs to the master or to a role that is promised, and is ours.
@@ -63,7 +94,17 @@ def strangers(session: Session, promised: Promises) -> list[Found]:
     owners = sorted(ours - {one.name for one in roles})
     schemas = query(session, _SCHEMAS, ([one.name for one in promised.schemas], owners))
     tables = query(session, _TABLES, ([one.name for one in promised.tables], owners))
-    return [*roles, *(Found(*row) for row in (*schemas, *tables))]
+    closed = [one.name for one in promised.closed]
+    return [
+        *roles,
+        *(Found(*row) for row in (*schemas, *tables)),
+        *(Found(*row) for row in query(session, _CLOSED, (CLOSED, closed))),
+    ]
+
+
+def other_tools(session: Session) -> list[Found]:
+    """Return the table in which another Alembic keeps its history, if there is one; unread."""
+    return [Found(*row) for row in query(session, _OTHER_TOOLS, (LEFT,))]
 
 
 def is_of_our_making(session: Session, role: str, since: str) -> bool:

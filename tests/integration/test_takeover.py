@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import RevisionFailed
-from core.model import Action, Declared, Parameters, Request, TargetSource, Trigger
+from core.errors import Rejected, RevisionFailed
+from core.model import Action, Declared, Parameters, Request, Result, TargetSource, Trigger
 from core.outcome import Outcome
 from core.postgres.session import query
 from core.revisions.marks import MADE
@@ -128,6 +128,165 @@ def test_passwords_that_are_settled_are_listed(site: Site) -> None:
 
     assert result.outcome is Outcome.UP_TO_DATE
     assert result.report.details["settled_logins"] == ["app_user"]
+
+
+IN_PUBLIC = (
+    "CREATE ROLE shop; GRANT CREATE ON SCHEMA public TO shop; SET ROLE shop;"
+    "CREATE TABLE public.alembic_version (version_num varchar(32));"
+    "INSERT INTO public.alembic_version VALUES ('ae1027a6acf')"
+)
+
+
+def test_a_schema_in_use_is_not_closed_by_an_event(site: Site) -> None:
+    """Whoever reads its tables by what PUBLIC may would be cut off; a plan says so."""
+    site.query(IN_PUBLIC)
+
+    event, planned = site.run(request=EVENT), site.run(Action.PLAN)
+
+    assert (event.outcome, event.reason) == (Outcome.IGNORED, "holds-others-things")
+    assert "schema public with things of shop" in event.message
+    (warning,) = planned.report.warnings
+    assert warning.startswith("schema public with things of shop would be closed to PUBLIC: ")
+    assert planned.report.details["exists"] == [
+        {"kind": "schema", "name": "public", "owner": "shop", "becomes": "closed to PUBLIC"},
+        {
+            "kind": "table",
+            "name": "public.alembic_version",
+            "owner": "shop",
+            "becomes": "left as it is",
+        },
+    ]
+
+
+@pytest.mark.parametrize(
+    "harmless",
+    ["REVOKE USAGE ON SCHEMA public FROM PUBLIC", "DROP TABLE public.alembic_version"],
+)
+def test_a_schema_that_nobody_loses_is_closed(site: Site, harmless: str) -> None:
+    """One that is closed already, and one that is empty but for what extensions brought."""
+    site.query(IN_PUBLIC)
+    site.query(f"{harmless}; CREATE EXTENSION pg_stat_statements")
+
+    assert site.run(request=EVENT).report.final_revision == "004"
+
+
+# Saying where a database stands
+
+
+def declare(site: Site, revision: str) -> None:
+    """Write the declared target."""
+    site.cloud.declared[INSTANCE] = Parameters(
+        Declared(revision, TargetSource.PARAMETER, f"/day2/{INSTANCE}/target-revision")
+    )
+
+
+def by_hand(site: Site, action: Action, target: str, start: str, **settings: bool) -> Result:
+    """Send what only a person may ask for."""
+    allowed = site.settings._replace(allow_rollback=True, **settings)
+    request = site.request(action, target)._replace(from_revision=start)
+    return site.run(request=request, settings=allowed)
+
+
+def test_a_stamp_comes_before_the_parameter(site: Site) -> None:
+    """To write that first would be to apply the revision; an event then finds nothing to do."""
+    result = by_hand(site, Action.STAMP, "002", "base")
+    left = site.run(request=EVENT)
+    declare(site, "002")
+
+    assert result.outcome is Outcome.APPLIED
+    (warning,) = result.report.warnings
+    assert warning.startswith(
+        "the database lacks role app_role, role app_user, role analytics_role"
+    )
+    assert warning.endswith("which its revisions up to 002 promise: send the action check")
+    assert (left.outcome, left.reason) == (Outcome.IGNORED, "no-declared-target")
+    assert site.run(request=EVENT).outcome is Outcome.UP_TO_DATE
+    assert site.query("SELECT to_regrole('app_user')") == [(None,)]
+
+
+def stamped(site: Site, declared: str | None, way: str, *, follow_head: bool) -> Result:
+    """Stamp from one revision to another, such as ``base to 002``, where a target is in force."""
+    start, target = way.split(" to ")
+    if start != "base":
+        by_hand(site, Action.STAMP, start, "base")
+    if declared is not None:
+        declare(site, declared)
+    return by_hand(site, Action.STAMP, target, start, follow_head=follow_head)
+
+
+GOES_ON = [
+    (None, "base to 002"),
+    ("by FollowHead", "base to 002"),
+    ("head", "base to 002"),
+    ("003", "base to 002"),
+    (None, "002 to 001"),
+    ("001", "002 to 001"),
+    ("004", "002 to 002"),
+]
+UNDOES = [
+    ("001", "base to 002"),
+    ("nonsense", "base to 002"),
+    ("by FollowHead", "002 to 001"),
+    ("head", "002 to 001"),
+    ("002", "002 to 001"),
+]
+
+
+@pytest.mark.parametrize(("target", "way"), GOES_ON)
+def test_a_stamp_that_the_next_event_goes_on_from(site: Site, target: str | None, way: str) -> None:
+    """It is taken, whether its owner declared a target already or will do so."""
+    follows = target == "by FollowHead"
+    result = stamped(site, None if follows else target, way, follow_head=follows)
+
+    assert (result.outcome, result.report.final_revision) == (Outcome.APPLIED, way[-3:])
+
+
+@pytest.mark.parametrize(("target", "way"), UNDOES)
+def test_a_stamp_that_the_next_event_would_undo(site: Site, target: str, way: str) -> None:
+    """It is refused, with the parameter that says another thing."""
+    follows = target == "by FollowHead"
+    first = f"write {way[-3:]} to /day2/{INSTANCE}/target-revision first"
+    with pytest.raises(Rejected, match=first):
+        stamped(site, None if follows else target, way, follow_head=follows)
+
+
+def test_what_was_stamped_can_be_adopted(site: Site) -> None:
+    """That is how a login of somebody else's becomes ours, once, and no other changes."""
+    site.query(
+        "CREATE ROLE app_role; CREATE ROLE app_user LOGIN PASSWORD 'of the application';"
+        "CREATE SCHEMA app_schema; GRANT app_role, app_user TO postgres WITH ADMIN OPTION"
+    )
+    by_hand(site, Action.STAMP, "001", "base")
+    warned = site.run(target="001")
+    before = password_of(site, "app_user")
+
+    adopted = by_hand(site, Action.ADOPT, "001", "001")
+
+    assert [text for text in warned.report.warnings if "send the action adopt" in text]
+    assert adopted.outcome is Outcome.APPLIED
+    assert password_of(site, "app_user") != before
+    site.login("app_user").close()
+    after = site.run(target="001")
+    assert (after.outcome, after.report.warnings) == (Outcome.UP_TO_DATE, [])
+    with pytest.raises(Rejected, match="managed already, at 001: nothing to adopt"):
+        by_hand(site, Action.ADOPT, "001", "001")
+
+
+def test_adopting_leaves_what_is_ours_already(site: Site) -> None:
+    """A login that a run made keeps its password when a stamp added others."""
+    site.run(target="001")
+    before = password_of(site, "app_user")
+    site.query(
+        "CREATE ROLE analytics_role; CREATE ROLE analytics_user LOGIN PASSWORD 'by hand';"
+        "CREATE SCHEMA analytics;"
+        "GRANT analytics_role, analytics_user TO postgres WITH ADMIN OPTION"
+    )
+    by_hand(site, Action.STAMP, "002", "001")
+
+    by_hand(site, Action.ADOPT, "002", "002")
+
+    assert password_of(site, "app_user") == before
+    site.login("analytics_user").close()
 
 
 # Consent

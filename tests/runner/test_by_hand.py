@@ -207,7 +207,10 @@ def test_adopt_takes_over(world: World) -> None:
         ("DROP TABLE public.alembic_version", "no public.alembic_version"),
         ("DELETE FROM public.alembic_version", "0 revisions"),
         ("INSERT INTO public.alembic_version VALUES ('003')", "2 revisions"),
-        ("UPDATE public.alembic_version SET version_num = 'ae1027a6acf'", "ae1027a6acf"),
+        (
+            "UPDATE public.alembic_version SET version_num = 'ae1027a6acf'",
+            "says ae1027a6acf, so it is another tool's table",
+        ),
         ("UPDATE public.alembic_version SET version_num = '003'", "says 003"),
         ("DROP TABLE audit.compliance_events", "table audit.compliance_events"),
         ("DROP SCHEMA maintenance", "schema maintenance"),
