@@ -30,6 +30,7 @@ SELECT rolname, pg_catalog.quote_ident(rolname), rolsuper, rolcanlogin, rolinher
     rolcreaterole, rolcreatedb, rolreplication, rolbypassrls, rolconnlimit,
     CASE WHEN rolvaliduntil < 'infinity' THEN rolvaliduntil::text END,
     pg_catalog.pg_has_role(oid, 'USAGE'),
+    coalesce(pg_catalog.pg_has_role(oid, pg_catalog.to_regrole('rds_iam')::oid, 'MEMBER'), false),
     CASE WHEN rolname = ANY (%s)
         THEN pg_catalog.has_database_privilege(oid, pg_catalog.current_database(), 'CONNECT') END
 FROM pg_catalog.pg_roles
@@ -262,6 +263,7 @@ class Role(NamedTuple):
         connection_limit: -1 for none.
         valid_until: When its password ends, if it does.
         is_held: The master has its privileges.
+        has_iam: It enters with a token of IAM, and so would the master as one of it.
         may_connect: To this database; known of promised roles only.
     """
 
@@ -277,6 +279,7 @@ class Role(NamedTuple):
     connection_limit: int
     valid_until: str | None
     is_held: bool
+    has_iam: bool
     may_connect: bool | None
 
 

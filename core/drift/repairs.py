@@ -51,6 +51,9 @@ class Repairs(NamedTuple):
         known = self.catalogue.roles.get(owner)
         if known is None or known.is_held or known.is_superuser:
             return statement
+        if owner in self.promised and not known.has_iam:
+            # That the master acts as it is repaired first, and to stay.
+            return statement
         return (
             f"GRANT {known.quoted} TO CURRENT_USER; {statement}; "
             f"REVOKE {known.quoted} FROM CURRENT_USER"

@@ -10,6 +10,9 @@ from core.drift.repairs import Repairs
 from core.revisions.promises import PromisedRole, Promises
 
 EXIST = "(exist)"
+# As the helpers make it: the next revision acts as the role, and so do repairs. By its first
+# letter it follows what makes the role.
+HELD = "(the master acts as it)"
 
 # What tunes, formats or logs, or belongs to an extension or an application, breaks no promise;
 # of the master and of all roles these are left alone (the categories of ``pg_settings``).
@@ -37,6 +40,10 @@ def compare_roles(
         if role.login is not None:
             ledger.need(role.name, "LOGIN", f"ALTER ROLE {me} LOGIN", Turn.ROLE)
         there = catalogue.roles.get(role.name)
+        if role.login != "iam" and not (there and there.has_iam):
+            ledger.need(role.name, HELD, f"GRANT {me} TO CURRENT_USER", Turn.ROLE)
+            if there and there.is_held:
+                ledger.find(role.name, HELD, f"REVOKE {me} FROM CURRENT_USER", Turn.ROLE)
         if there:
             _compare_attributes(role, there, catalogue, ledger)
     _compare_memberships(promises, catalogue, repairs, ledger)

@@ -84,5 +84,6 @@ def test_a_database_in_use_is_taken_over_in_the_order_of_the_page(account: Accou
     )
     assert account.run(account.declare(NAME, "001"))["outcome"] == "UP_TO_DATE"
     account.declare(NAME, "002")
-    assert account.result(NAME)["applied_migrations"] == ["002"]
+    bumped = account.result(NAME, outcome="APPLIED", final_revision="002")
+    assert bumped["applied_migrations"] == ["002"]
     assert account.query(NAME, THEIRS) == before

@@ -272,6 +272,28 @@ def test_what_was_stamped_can_be_adopted(site: Site) -> None:
         by_hand(site, Action.ADOPT, "001", "001")
 
 
+def test_the_master_may_run_what_repairs_a_stamped_database(site: Site) -> None:
+    """Also where it is no member of the roles that it made itself, by hand."""
+    with closing(site.connect_as_runner()) as session:
+        query(
+            session,
+            "CREATE ROLE app_role; CREATE ROLE app_user LOGIN; CREATE ROLE legacy; GRANT legacy TO "
+            "CURRENT_USER; CREATE SCHEMA app_schema AUTHORIZATION legacy; CREATE SCHEMA analytics",
+        )
+        by_hand(site, Action.STAMP, "002", "base")
+        for one in drift(site):
+            if not one["statement"].startswith("--"):
+                query(session, one["statement"])
+
+    assert [one["privilege"] for one in drift(site)] == ["the password of its secret"] * 2
+
+
+def drift(site: Site) -> list[dict[str, str]]:
+    """Return what a check finds."""
+    found: list[dict[str, str]] = site.run(Action.CHECK).report.details["drift"]
+    return found
+
+
 def test_adopting_leaves_what_is_ours_already(site: Site) -> None:
     """A login that a run made keeps its password when a stamp added others."""
     site.run(target="001")
