@@ -21,6 +21,7 @@ A module imports only from what stands below it; ``tests/unit/test_architecture.
         look           status and plan: nothing is written
         check          whether the database has what the revisions promise
         by_hand        rollback, stamp, adopt
+        later          an event put off, in the stack's own queue
         keeping        which stack keeps the database
         recorded       a run written down before it begins
         takeover       what is there already, and not of our making
@@ -80,6 +81,7 @@ A module imports only from what stands below it; ``tests/unit/test_architecture.
         plan           which revisions to apply
         target         which revision to reach, and who said so
         eligibility    whether an instance is ours to migrate now
+        patience       how long what mends itself is waited for
         need           what an instance needs, without a connection
         observed       what is kept of a run for the next sweep
         keeper         who keeps a database

@@ -472,6 +472,29 @@ class Aws:
             if "ErrorCode" in result
         ]
 
+    def ask_later(
+        self, event: Mapping[str, object], waiting: Mapping[str, str], *, delay_seconds: int
+    ) -> None:
+        """
+        Put *event* into the stack's own queue, with *waiting* as attributes.
+
+        The function gets it when *delay_seconds* are over (SQS API, SendMessage: up to 900).
+        """
+        url = self._settings.waiting_queue_url
+        attributes = {
+            name: {"DataType": "String", "StringValue": value} for name, value in waiting.items()
+        }
+        self._call(
+            "sqs:SendMessage",
+            url,
+            lambda: self._client("sqs").send_message(
+                QueueUrl=url,
+                MessageBody=json.dumps(event),
+                DelaySeconds=delay_seconds,
+                MessageAttributes=attributes,
+            ),
+        )
+
     def publish(self, topic_arn: str, subject: str, text: str) -> None:
         """Send *text* to the topic *topic_arn*."""
         self._call(

@@ -71,6 +71,21 @@ class TargetSource(StrEnum):
     DEFAULT = "default"
 
 
+class Waiting(NamedTuple):
+    """
+    How an event has waited so far in the stack's own queue (times are aware, in UTC).
+
+    Attributes:
+        since: When it was put off first.
+        until: When it is put off no more.
+        times: How often it was put off.
+    """
+
+    since: datetime
+    until: datetime
+    times: int
+
+
 class Request(NamedTuple):
     """
     One thing to do to one database, whoever asked.
@@ -80,8 +95,8 @@ class Request(NamedTuple):
         from_revision: The revision that a rollback says it starts from.
         take_over: Names of roles, schemas and tables that somebody else made, and that the
             revisions may take up all the same.
-        wait_until: Until when an instance that is being made is waited for (aware, UTC).
         continues: The id of the run whose rest this asks for.
+        waiting: How it has waited, where it comes from the stack's own queue.
     """
 
     trigger: Trigger
@@ -91,8 +106,8 @@ class Request(NamedTuple):
     target: str | None = None
     from_revision: str | None = None
     take_over: frozenset[str] = frozenset()
-    wait_until: datetime | None = None
     continues: str | None = None
+    waiting: Waiting | None = None
 
     @property
     def is_direct(self) -> bool:

@@ -36,6 +36,8 @@ class Settings(NamedTuple):
         minimum_slice_seconds: Least time in which a further revision is begun.
         relation_lock_timeout_ms: How long a statement waits for a relation, each try.
         revision_tries: How often a revision is tried that met a lock.
+        waiting_queue_arn: Of the queue where an event waits whose run has to be put off; empty
+            for none.
         build: Identifies the deployed tree.
     """
 
@@ -57,6 +59,8 @@ class Settings(NamedTuple):
     vpc_id: str = ""
     security_group_ids: str = ""
     sweep_minutes: int = 60
+    waiting_queue_arn: str = ""
+    waiting_queue_url: str = ""
     result_topic_arn: str = ""
     secret_kms_key_id: str = ""
     build: str = "unpackaged"

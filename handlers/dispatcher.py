@@ -12,12 +12,15 @@ from core.actions.run import Run
 from core.actions.sweep import bump_fleet, sweep
 from core.budget import Budget
 from core.errors import Incomplete, MigrationError, RunFailed
-from core.model import FleetBump, Ignored, Report, Request, Result, Sweep
+from core.model import READING, FleetBump, Ignored, Report, Request, Result, Sweep
 from core.outcome import Outcome
 from handlers.application import Application, application
 from handlers.reporting import count_fleet, lend_our_log, logger, metrics, tell
-from handlers.requests import Asked, asks_to_raise, is_event, parse, request_id
+from handlers.requests import Asked, asks_to_raise, is_event, original, parse, request_id
 from handlers.responses import render
+
+# For so long a busy AWS is asked again by whoever only looks.
+LOOK_SECONDS = 5.0
 
 
 @logger.inject_lambda_context(clear_state=True)
@@ -44,8 +47,8 @@ def respond(event: object, context: Any, make: Callable[[], Application]) -> dic
     answer: Result | MigrationError
     try:
         ours = make()
-        asked = parse(event, ours.settings.prefix)
-        answer = _do(asked, ours, context, ident)
+        asked = parse(event, ours.settings.prefix, ours.settings.waiting_queue_arn)
+        answer = _do(asked, event, ours, context, ident)
     except MigrationError as error:
         answer = error
     except Exception as error:  # noqa: BLE001 - whatever it is, it is told as the contract says
@@ -57,18 +60,20 @@ def respond(event: object, context: Any, make: Callable[[], Application]) -> dic
     response = render(answer, duration_ms=duration_ms, request_id=ident)
     tell(asked, answer, response["body"], ours, _seconds_left(context))
 
-    is_raised = is_event(event) or asks_to_raise(event)
-    if is_raised and isinstance(answer, MigrationError):
+    has_waited = isinstance(asked, Request) and asked.waiting is not None
+    needs_raising = asks_to_raise(event)
+    if (is_event(event) or needs_raising) and isinstance(answer, MigrationError):
         raise answer
-    if asks_to_raise(event) and not answer.outcome.success:
+    # What has waited may wait on; its queue would keep what raises, and send it once more.
+    if needs_raising and not has_waited and not answer.outcome.success:
         raise Incomplete(response["body"]["message"])
     return response
 
 
-def _do(asked: Asked, ours: Application, context: Any, ident: str) -> Result:
-    """Do what was asked."""
+def _do(asked: Asked, event: object, ours: Application, context: Any, ident: str) -> Result:
+    """Do what was asked by *event*."""
     budget = Budget(_seconds_left(context), ours.settings.margin_seconds)
-    aws = ours.aws.within(budget)
+    aws = ours.aws.within(_patience(asked, budget))
     match asked:
         case Ignored():
             logger.info("ignored: %s", asked.message, extra={"reason": asked.reason})
@@ -94,10 +99,18 @@ def _do(asked: Asked, ours: Application, context: Any, ident: str) -> Result:
                     settings=ours.settings,
                     budget=budget,
                     request_id=ident,
+                    event=original(event),
                 )
             )
     count_fleet(asked, found)
     return result
+
+
+def _patience(asked: Asked, budget: Budget) -> Budget:
+    """Return for how long AWS is asked again: whoever only looks is answered soon."""
+    if isinstance(asked, Request) and asked.is_direct and asked.action in READING:
+        return Budget.of(min(budget.left(), LOOK_SECONDS))
+    return budget
 
 
 def _seconds_left(context: Any) -> Callable[[], float]:

@@ -17,6 +17,7 @@ from aws_lambda_powertools import Logger, Metrics, single_metric
 from aws_lambda_powertools.metrics import MetricUnit
 
 from core.access.naming import find
+from core.actions.carry_out import PUT_OFF
 from core.actions.sweep import Findings
 from core.aws import Aws
 from core.budget import Budget
@@ -90,7 +91,7 @@ def tell(
     until the platform ends us.
     """
     _log(asked, answer, body)
-    _measure(answer, body)
+    _measure(asked, answer, body)
     if ours is not None and isinstance(asked, Request) and asked.action not in READING:
         most = DIRECT_REPORT_SECONDS if asked.is_direct else REPORT_SECONDS
         patience = Budget.of(min(seconds_left() - REPORT_MARGIN_SECONDS, most))
@@ -127,6 +128,8 @@ def _log(asked: Asked | None, answer: Result | MigrationError, body: Mapping[str
     # "message" is the log line's own.
     line["result"] = body["message"]
     line["trigger"], line["action"] = _asked_by(asked)
+    if isinstance(asked, Request) and asked.waiting is not None:
+        line["waiting_since"] = asked.waiting.since.isoformat()
     if isinstance(answer, MigrationError):
         trace = answer if isinstance(answer, RunFailed) else None
         logger.error("run finished", extra=line, exc_info=trace)
@@ -134,9 +137,11 @@ def _log(asked: Asked | None, answer: Result | MigrationError, body: Mapping[str
         logger.info("run finished", extra=line)
 
 
-def _measure(answer: Result | MigrationError, body: Mapping[str, Any]) -> None:
+def _measure(asked: Asked | None, answer: Result | MigrationError, body: Mapping[str, Any]) -> None:
     """Write the metrics of a run that has ended."""
-    if isinstance(answer, MigrationError):
+    if _is_put_off(asked, answer):
+        metrics.add_metric("RunsPutOff", MetricUnit.Count, 1)
+    elif isinstance(answer, MigrationError):
         metrics.add_metric("MigrationFailures", MetricUnit.Count, 1)
     # The one metric with a dimension more; on all of them it would blind the alarms.
     with single_metric("Runs", MetricUnit.Count, 1, namespace=NAMESPACE) as runs:
@@ -149,6 +154,19 @@ def _measure(answer: Result | MigrationError, body: Mapping[str, Any]) -> None:
         changed = len(answer.report.changed_files)
         metrics.add_metric("RevisionFilesChanged", MetricUnit.Count, changed)
     metrics.add_metric("RevisionsApplied", MetricUnit.Count, len(body["applied_migrations"]))
+
+
+def _is_put_off(asked: Asked | None, answer: Result | MigrationError) -> bool:
+    """
+    Say whether *answer* has not failed yet: what it met mends itself, and it is tried again.
+
+    An event's run that still fails so is at the end of its patience. A person tries again as
+    they like, and Lambda and the schedule do so for the fleet.
+    """
+    if isinstance(answer, Result):
+        return answer.reason == PUT_OFF
+    is_event_of_one = isinstance(asked, Request) and not asked.is_direct
+    return answer.outcome.retryable and asked is not None and not is_event_of_one
 
 
 def _asked_by(asked: Asked | None) -> tuple[str | None, str | None]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from typing import Any
 
 from core.decisions.target import target_revision
@@ -21,6 +20,7 @@ from core.model import (
     Trigger,
 )
 from core.settings import target_parameter
+from handlers.waited import event_that_waited, waited
 from handlers.wrapped import wrapping_of
 
 # Amazon RDS User Guide, "Amazon RDS event categories and event messages".
@@ -70,7 +70,7 @@ _DIRECT_FIELDS = (
 _TAKEN_OVER = re.compile(r"[a-z_][a-z0-9_]{0,62}(\.[a-z_][a-z0-9_]{0,62})?")
 _TAKING_ACTIONS = (Action.MIGRATE, Action.PLAN)
 
-_BUS_FIELDS = ("instance", "action", "target_revision", "wait_until", "continues")
+_BUS_FIELDS = ("instance", "action", "target_revision", "continues")
 _BUS_ACTIONS = (Action.MIGRATE, Action.STATUS)
 _ACTIONS = {action.value: action for action in Action}
 _SWEEP_FIELDS = ("full", "after")
@@ -109,20 +109,39 @@ def request_id(raw: object, invocation: str) -> str:
     Return the id by which all that is told of *raw* is found: the event's own, where it has one.
 
     Log, history, observed state and result event have it. It survives Lambda's retries and a
-    delivery in duplicate, which makes another *invocation*.
+    delivery in duplicate, which makes another *invocation*, and a wait in our queue.
     """
-    found = raw.get("id") if isinstance(raw, dict) and is_event(raw) else None
+    event = original(raw)
+    found = event.get("id") if event is not None else None
     is_given = isinstance(found, str) and _EVENT_ID.fullmatch(found)
     return str(found) if is_given else invocation
 
 
-def parse(raw: object, prefix: str) -> Asked:
+def original(raw: object) -> Mapping[str, Any] | None:
+    """Return the event of EventBridge that *raw* is, or that has waited in a queue as *raw*."""
+    event = event_that_waited(raw) or raw
+    return event if isinstance(event, dict) and is_event(event) else None
+
+
+def parse(raw: object, prefix: str, waiting_queue_arn: str = "") -> Asked:
     """
     Return what *raw* asks for; *prefix* is the stack's, as in its parameters and events.
+
+    *waiting_queue_arn* is the stack's own queue's. What waited there is unwrapped, and nothing
+    else: an event for one instance, which came over EventBridge.
 
     Raises:
         Rejected: It is not an event of ours, or a field of it is wrong; the error names it.
     """
+    message = waited(raw, waiting_queue_arn)
+    if message is not None:
+        event = original(raw)
+        asked = None if event is None else parse(event, prefix)
+        if not isinstance(asked, Request):
+            raise InvalidField(
+                "body", "is not an event for an instance", "put only what day2 puts there"
+            )
+        return asked._replace(waiting=message)
     wrapping = None if is_event(raw) else wrapping_of(raw, _DIRECT_FIELDS)
     if wrapping is not None:
         came_as, remedy = wrapping
@@ -246,7 +265,6 @@ def _requested(detail: Mapping[str, Any]) -> Request:
         action=action,
         instance=_instance(detail.get("instance"), "detail.instance"),
         target=_target(detail, "detail."),
-        wait_until=_time(detail, "wait_until", "detail."),
         continues=_text(detail, "continues", "detail."),
     )
 
@@ -341,20 +359,3 @@ def _take_over(raw: Mapping[str, Any]) -> frozenset[str]:
     if _action(raw, "") not in _TAKING_ACTIONS:
         raise InvalidField("take_over", "is for migrate and plan only", "leave it out")
     return frozenset(names)
-
-
-def _time(fields: Mapping[str, Any], name: str, path: str) -> datetime | None:
-    value = _text(fields, name, path)
-    if value is None:
-        return None
-    try:
-        time = datetime.fromisoformat(value)
-    except ValueError:
-        time = None
-    if time is None or time.tzinfo is None:
-        raise InvalidField(
-            f"{path}{name}",
-            f"{value!r} is not a time with a zone",
-            "write 2026-11-22T10:00:00+00:00",
-        )
-    return time

@@ -2,8 +2,9 @@
 Events that come wrapped: what they came as, and how to send them as they are.
 
 Whatever wraps an event also reads no answer, or takes any answer for a success. So such an
-event has to raise, and this says why. Nothing is unwrapped: a topic or a queue in between has
-retries, an order and a policy of its own, which nobody has thought of here.
+event has to raise, and this says why. Nothing of others is unwrapped: a topic or a queue in between
+has retries, an order and a policy of its own, which nobody has thought of here. What has waited in
+the stack's own queue is (``handlers/waited.py``).
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ def _message(raw: Mapping[str, Any]) -> Wrapping | None:
         case {"alarmArn": _, "alarmData": _}:
             return ("a CloudWatch alarm", _RULE)
         # An input path or a transformer: the envelope without its source, or one of our details.
-        case {"detail": _} | {"detail-type": _} | {"wait_until": _}:
+        case {"detail": _} | {"detail-type": _} | {"continues": _}:
             return _PART
         case {"SourceIdentifier": _} | {"SourceType": _} | {"operation": _, "name": _}:
             return _PART

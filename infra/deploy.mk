@@ -21,7 +21,7 @@ deploy: ## Deploy on AWS: make deploy BUCKET=name [STACK=day2] [PARAMETERS="Name
 	@$(MAKE) package
 	@$(DEV) -m infra.account --stack $(STACK) $(if $(YES),--yes )"deploy $(PACKAGE) there"
 	aws s3 cp --recursive --no-progress $(PACKAGE)/upload s3://$(BUCKET)/
-	aws cloudformation deploy --stack-name $(STACK) --template-file $(TEMPLATE) \
+	aws cloudformation deploy --stack-name $(STACK) --template-file $(TEMPLATE) --s3-bucket $(BUCKET) \
 	  --capabilities CAPABILITY_IAM CAPABILITY_AUTO_EXPAND --no-fail-on-empty-changeset \
 	  --parameter-overrides ArtifactBucket=$(BUCKET) $$(cat $(PACKAGE)/parameters) $(PARAMETERS)
 

@@ -228,7 +228,9 @@ def _master_secret(
         except NotFound as error:
             missing = error
     made_at = instance.created_at
-    if made_at is not None and datetime.now(UTC) - made_at < SECRET_MAY_COME_WITHIN:
+    is_young = made_at is not None and datetime.now(UTC) - made_at < SECRET_MAY_COME_WITHIN
+    # Whoever named a secret in the request has mistyped it, or comes back.
+    if is_young and request.secret_name is None:
         raise InstanceNotReady(f"{missing}; the instance is new, so it may still appear")
     if instance.takes_tokens and not is_named:
         return None

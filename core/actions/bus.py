@@ -1,17 +1,16 @@
 """
 What we ask of ourselves on the event bus, in the words that ``handlers/requests.py`` reads.
 
-Every event that wakes us and that we send is written here: a run for each of many instances,
-the rest of a run, a run for an instance that is still being made, and the rest of a sweep.
+Every event that wakes us and that we put on the bus is written here: a run for each of many
+instances, the rest of a run, and the rest of a sweep.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 from typing import Protocol
 
-from core.model import MIGRATION_REQUESTED, SWEEP_REQUESTED, Action, Request
+from core.model import MIGRATION_REQUESTED, SWEEP_REQUESTED, Action
 
 
 class Bus(Protocol):
@@ -38,27 +37,6 @@ def request_rest(bus: Bus, instance: str, *, target: str | None, continues: str)
     bus.put_events(MIGRATION_REQUESTED, [detail | rest])
 
 
-def request_later(bus: Bus, asked: Request, *, wait_until: datetime) -> str:
-    """
-    Request *asked* again, for an instance that is still being made.
-
-    Returns:
-        Until when it is waited for, as written.
-    """
-    until = wait_until.isoformat(timespec="seconds")
-    detail: dict[str, object] = {
-        "instance": asked.instance,
-        "action": asked.action.value,
-        "wait_until": until,
-    }
-    bus.put_events(MIGRATION_REQUESTED, [detail | _target(asked.target)])
-    return until
-
-
 def request_sweep(bus: Bus, *, after: str, full: bool) -> None:
     """Request the rest of a sweep, behind the instance *after*."""
     bus.put_events(SWEEP_REQUESTED, [{"after": after, "full": full}])
-
-
-def _target(target: str | None) -> dict[str, object]:
-    return {} if target is None else {"target_revision": target}

@@ -6,13 +6,13 @@ import logging
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 
-from core.actions import bus, by_hand
+from core.actions import by_hand, later
 from core.actions.check import check
 from core.actions.look import show_plan, status
 from core.actions.migrate import migrate
 from core.actions.run import Run
+from core.decisions.patience import pause_seconds, put_off
 from core.errors import (
-    InstanceNotReady,
     LeftAlone,
     MigrationError,
     NoSuchInstance,
@@ -24,6 +24,9 @@ from core.model import (
 from core.outcome import Outcome
 
 logger = logging.getLogger(__name__)
+
+# The reason code of a run that met what mends itself.
+PUT_OFF = "put-off"
 
 _ACTIONS: Mapping[Action, Callable[[Run], Result]] = {
     Action.MIGRATE: migrate,
@@ -55,37 +58,31 @@ def carry_out(run: Run) -> Result:
             return _ignored(run, "no-such-instance", str(error))
         error.report = run.report
         raise
-    except InstanceNotReady as error:
-        error.report = run.report
-        return _wait_on_the_bus(run, error)
     except MigrationError as error:
         error.report = run.report
-        raise
+        return _put_off(run, error)
 
 
-def _wait_on_the_bus(run: Run, error: InstanceNotReady) -> Result:
+def _put_off(run: Run, error: MigrationError) -> Result:
     """
-    Ask again on the bus for an instance that is still being made, until the deadline.
+    Have the event of *run* come again later, where *error* mends itself by then.
 
     Raises:
-        InstanceNotReady: A direct request, or the deadline is over.
+        MigrationError: That error: it does not, has not for too long, or a person reads it.
     """
-    if run.request.is_direct:
+    if run.event is None or not run.settings.waiting_queue_url:
         raise error
     now = datetime.now(UTC)
-    # Whoever may put events could ask for years: nobody waits longer than from now on.
-    latest = now + timedelta(seconds=run.settings.ready_deadline_seconds)
-    until = min(run.request.wait_until or latest, latest)
-    if now >= until:
+    deadline = timedelta(seconds=run.settings.ready_deadline_seconds)
+    waiting = put_off(error, run.request.waiting, deadline=deadline, now=now)
+    if waiting is None:
         raise error
-    # By the name of the cluster, where a member of it was named.
-    asked = run.request._replace(instance=run.report.instance)
-    waits = bus.request_later(run.cloud, asked, wait_until=until)
-    return Result(
-        Outcome.INCOMPLETE,
-        f"{error}; it is tried again, by an event, until {waits}",
-        run.report,
-    )
+    seconds = pause_seconds(waiting, now=now)
+    later.ask_later(run.cloud, run.event, waiting, delay_seconds=seconds)
+    until = waiting.until.isoformat(timespec="seconds")
+    message = f"{error}; it is tried again in {seconds} s, and until {until}"
+    logger.info("put off: %s", message, extra={"times": waiting.times})
+    return Result(Outcome.INCOMPLETE, message, run.report, PUT_OFF)
 
 
 def _ignored(run: Run, reason: str, message: str) -> Result:

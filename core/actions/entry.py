@@ -10,7 +10,8 @@ from core.access.locate import Place, locate, with_password_at
 from core.access.naming import find
 from core.actions.run import Run
 from core.budget import pauses
-from core.errors import AwaitsPerson, NotReady, Unreachable, WrongPassword
+from core.decisions.patience import inside_seconds, is_rds_at_it
+from core.errors import AwaitsPerson, InstanceNotReady, NotReady, Unreachable, WrongPassword
 from core.postgres.session import Session, connect, translating
 
 logger = logging.getLogger(__name__)
@@ -24,7 +25,7 @@ def entered(run: Run) -> Iterator[tuple[Place, Session]]:
     What PostgreSQL refuses inside, outside a revision, is raised as what it means.
 
     Raises:
-        NotReady: The budget ended first, less the slice that a revision needs.
+        NotReady: It is not there, and whoever asked does not wait inside for any longer.
     """
     place, session = _enter(run)
     if place.warning:
@@ -42,11 +43,13 @@ def _enter(run: Run) -> tuple[Place, Session]:
             run.report.warnings = [place.warning] if place.warning else []
             if place.managed is not None:
                 run.report.resource_id = place.managed.resource_id
-            return place, _connect_naming_groups(place, run)
+            return place, _connect_or_explain(place, run)
         except AwaitsPerson:
             raise
         except NotReady as error:
-            if run.budget.left() < pause + run.settings.minimum_slice_seconds:
+            most = inside_seconds(run.request)
+            is_late = run.budget.left() < pause + run.settings.minimum_slice_seconds
+            if is_late or run.waited_seconds + pause > most:
                 raise
             logger.info("not ready yet, trying again in %.1f s: %s", pause, error)
             run.budget.sleep(pause)
@@ -62,17 +65,20 @@ def _locate(run: Run) -> Place:
     return locate(run.request, run.cloud, run.settings, found)
 
 
-def _connect_naming_groups(place: Place, run: Run) -> Session:
-    """Connect; where nothing answers, say whose security groups are in the way."""
+def _connect_or_explain(place: Place, run: Run) -> Session:
+    """Connect; where that cannot be, say what RDS is doing, or whose groups are in the way."""
     try:
         return connect_to(place, run)
-    except Unreachable as error:
+    except NotReady as error:
+        status = place.managed.status if place.managed else ""
+        if is_rds_at_it(status):
+            raise InstanceNotReady(f"{error}; {place.name} is {status}") from error
         groups = place.managed.security_groups if place.managed else ()
-        if not groups:
+        if not groups or not isinstance(error, Unreachable):
             raise
         ours = run.settings.security_group_ids or "the function's"
         raise Unreachable(
-            f"{error}; {place.name} is {place.managed and place.managed.status}, so let its "
+            f"{error}; {place.name} is {status}, so let its "
             f"security group {', '.join(groups)} admit {ours} on port {place.database.port}"
         ) from error
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from core.access.locate import Directory
 from core.access.login_passwords import Secrets
 from core.actions.bus import Bus
+from core.actions.later import Queue
 from core.budget import Budget
 from core.model import Parameters, Report, Request, TargetSource
 from core.revisions.promises import Promises
@@ -15,7 +17,7 @@ from core.revisions.runner import Revisions
 from core.settings import Settings
 
 
-class Cloud(Directory, Bus, Secrets, Protocol):
+class Cloud(Directory, Bus, Queue, Secrets, Protocol):
     """What a run needs of AWS; ``core.aws`` has the real one, tests have a small one."""
 
     def parameters(self, instance: str) -> Parameters: ...
@@ -27,6 +29,7 @@ class Run:
     One carrying-out of one request, and what is known of it so far.
 
     Attributes:
+        event: What asked, as it came, where nobody waits for an answer.
         secret_folder: Where the secrets of the database's logins are, by its books.
         is_copy: Whether the books are those of another instance, from which it was restored.
         whole_seconds: What the run had of its budget when it began.
@@ -38,6 +41,7 @@ class Run:
     settings: Settings
     budget: Budget
     request_id: str
+    event: Mapping[str, object] | None = None
     report: Report = field(default_factory=Report)
     secret_folder: str | None = None
     is_copy: bool = False
@@ -50,6 +54,11 @@ class Run:
     def promises(self) -> Promises:
         """What the revisions promise."""
         return self.revisions.promises
+
+    @property
+    def waited_seconds(self) -> float:
+        """How much of its budget the run has spent."""
+        return self.whole_seconds - self.budget.left()
 
     @property
     def leaves_logins(self) -> bool:

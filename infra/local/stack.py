@@ -34,6 +34,8 @@ def deploy(
     for file, key in ((built.function, built.function_key), (built.layer, built.layer_key)):
         if "Contents" not in s3.list_objects_v2(Bucket=BUCKET, Prefix=key):
             s3.upload_file(str(file), BUCKET, key)
+    # From a bucket, as make deploy sends it: in a request it could have 51,200 bytes only.
+    s3.upload_file(str(TEMPLATE), BUCKET, TEMPLATE.name)
     values = {
         "ArtifactBucket": BUCKET,
         "FunctionKey": built.function_key,
@@ -46,7 +48,7 @@ def deploy(
     cloudformation = aws.client("cloudformation")
     request = {
         "StackName": stack,
-        "TemplateBody": TEMPLATE.read_text(),
+        "TemplateURL": f"{aws.endpoint_url}/{BUCKET}/{TEMPLATE.name}",
         "Capabilities": ["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"],
         "Parameters": [
             {"ParameterKey": name, "ParameterValue": value} for name, value in values.items()

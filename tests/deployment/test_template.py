@@ -20,7 +20,8 @@ from tests.deployment.conftest import EVERYTHING
 from tests.equipment import documents
 
 ACCOUNTS = "infra/ACCOUNTS.md"
-QUEUES = ("Failures", "Undelivered")
+DEPLOY = documents.ROOT / "infra" / "deploy.mk"
+QUEUES = ("Failures", "Undelivered", "Waiting")
 # StackSets name a member's stack so: StackSet-, the set's name, and a random identifier.
 STACK_OF_A_SET = "StackSet-databases-of-the-payments-team-0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9"
 
@@ -95,6 +96,11 @@ RIGHTS = {
     "PutOwnEvents": (["events:PutEvents"], [ARN.format("events", "event-bus/default")]),
     "PublishResults": (["sns:Publish"], [ARN.format("sns", "results")]),
     "EncryptResults": (["kms:Decrypt", "kms:GenerateDataKey"], [KEY]),
+    "PutOff": (["sqs:SendMessage"], ["Waiting.Arn"]),
+    "TakeWhatWaited": (
+        ["sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"],
+        ["Waiting.Arn"],
+    ),
     "KeepFailedEvents": (["sqs:SendMessage"], ["Failures.Arn"]),
     "EncryptFailedEvents": (["kms:Decrypt", "kms:GenerateDataKey"], [KEY]),
     "SendTraces": (["xray:PutTelemetryRecords", "xray:PutTraceSegments"], ["*"]),
@@ -131,6 +137,7 @@ METRICS = {
     "RevisionFilesChanged",
     "RevisionsApplied",
     "RunDuration",
+    "RunsPutOff",
     "Runs",
 }
 
@@ -172,9 +179,9 @@ def test_the_templates_defaults_are_the_settings(resources: dict[str, Any]) -> N
     """Who deploys with no parameter gets what the code says."""
     variables = resources["Dispatcher"]["Properties"]["Environment"]["Variables"]
 
-    assert Settings.from_env(variables)._asdict() | {"build": ""} == Settings()._asdict() | {
-        "build": ""
-    }
+    # Which build and which queue it is, only a deployment knows.
+    own = {"build": "", "waiting_queue_arn": "Waiting.Arn", "waiting_queue_url": "Waiting"}
+    assert Settings.from_env(variables)._asdict() | {"build": ""} == Settings()._asdict() | own
 
 
 def test_every_parameter_is_described_used_and_shown() -> None:
@@ -264,9 +271,30 @@ def test_nothing_is_lost_on_the_way(resources: dict[str, Any]) -> None:
         "MaximumRetryAttempts": 2,
         "DestinationConfig": {"OnFailure": {"Type": "SQS", "Destination": "Failures.Arn"}},
     }
-    for rule in rules(resources).values():
+    for name, rule in rules(resources).items():
+        if name == "Waited":
+            continue
         assert rule["DeadLetterConfig"] == {"Arn": "Undelivered.Arn"}
         assert rule["RetryPolicy"].keys() == {"MaximumEventAgeInSeconds", "MaximumRetryAttempts"}
+
+
+def test_what_waits_comes_by_itself_and_ends_with_the_failures(resources: dict[str, Any]) -> None:
+    """
+    One message an invocation, so that a failure is of one event.
+
+    The Lambda Developer Guide, "Using Lambda with Amazon SQS", asks for a visibility timeout no
+    shorter than the function's, and for five tries, since a throttle counts as one.
+    """
+    queue = resources["Waiting"]["Properties"]
+    longest = cloudformation.load()["Parameters"]["TimeoutSeconds"]["MaxValue"]
+
+    assert rules(resources)["Waited"] == {"Queue": "Waiting.Arn", "BatchSize": 1}
+    assert queue["RedrivePolicy"] == {
+        "deadLetterTargetArn": "Failures.Arn",
+        "maxReceiveCount": 5,
+    }
+    assert queue["VisibilityTimeout"] >= longest
+    assert queue["MessageRetentionPeriod"] == 14 * 24 * 3600
 
 
 def test_the_role_may_do_this_and_no_more(all_resources: dict[str, Any]) -> None:
@@ -404,7 +432,11 @@ def test_the_longest_prefix_leaves_names_that_aws_takes() -> None:
     most = cloudformation.load()["Parameters"]["Prefix"]["MaxLength"]
     resources = cloudformation.resolve({"Prefix": "p" * most})
 
-    names = [rule.get("RuleName") or rule["Name"] for rule in rules(resources).values()]
+    names = [
+        rule.get("RuleName") or rule["Name"]
+        for name, rule in rules(resources).items()
+        if name != "Waited"
+    ]
     assert len(resources["Dispatcher"]["Properties"]["FunctionName"]) == 64
     assert max(map(len, names)) <= 64
     assert max(len(resources[name]["Properties"]["QueueName"]) for name in QUEUES) <= 80
@@ -477,7 +509,7 @@ def test_a_vpc_brings_what_it_needs(all_resources: dict[str, Any]) -> None:
         if resource["Type"] == "AWS::EC2::VPCEndpoint"
     }
 
-    assert endpoints == {"events", "rds", "secretsmanager", "sns", "ssm"}
+    assert endpoints == {"events", "rds", "secretsmanager", "sns", "sqs", "ssm"}
     assert all_resources["Dispatcher"]["Properties"]["VpcConfig"] == {
         "SubnetIds": ["subnet-1", "subnet-2"],
         "SecurityGroupIds": ["SecurityGroup.GroupId"],
@@ -659,7 +691,7 @@ def test_a_suppressed_finding_says_why() -> None:
     assert all(len(finding["comment"]) > 40 for finding in skipped)
 
 
-@pytest.mark.parametrize("queue", ["Failures", "Undelivered"])
+@pytest.mark.parametrize("queue", QUEUES)
 def test_a_queue_keeps_its_events_encrypted_for_two_weeks(
     queue: str, resources: dict[str, Any], all_resources: dict[str, Any]
 ) -> None:
@@ -687,8 +719,10 @@ def test_the_function_has_one_whole_processor(resources: dict[str, Any]) -> None
 
 
 def test_the_template_can_be_sent_as_it_is() -> None:
-    """CloudFormation takes 51,200 bytes without a bucket, and knows no YAML anchors."""
+    """CloudFormation takes a megabyte from a bucket, and knows no YAML anchors."""
     text = cloudformation.PATH.read_text()
+    (command,) = re.findall(r"^\taws cloudformation deploy .*", DEPLOY.read_text(), re.MULTILINE)
 
-    assert len(text.encode()) <= 51_200
+    assert len(text.encode()) <= 1_000_000
+    assert "--s3-bucket $(BUCKET)" in command
     assert not re.search(r"(: [&*]\w)|(<<:)", text)

@@ -374,11 +374,11 @@ class Account:
         """Return the managed master secret of the instance *name*."""
         return self.secret(self.instance(name)["MasterUserSecret"]["SecretArn"])
 
-    def query(self, name: str, statement: str, login: dict[str, Any] | None = None) -> Any:
-        """Return the first row of *statement* on *name*, over verified TLS, as *login*."""
+    def session(self, name: str, login: dict[str, Any] | None = None) -> Any:
+        """Return a session with the database of *name*, over verified TLS, as *login*."""
         login = login or self.master(name)
         endpoint = self.has_become(name, "available")["Endpoint"]
-        session = psycopg2.connect(
+        return psycopg2.connect(
             host=endpoint["Address"],
             port=endpoint["Port"],
             dbname="shop",
@@ -387,6 +387,10 @@ class Account:
             sslmode="verify-full",
             sslrootcert=str(self.aws.state.ca_file),
         )
+
+    def query(self, name: str, statement: str, login: dict[str, Any] | None = None) -> Any:
+        """Return the first row of *statement* on *name*, as *login*."""
+        session = self.session(name, login)
         with closing(session), session, session.cursor() as cursor:
             cursor.execute(statement)
             return cursor.fetchone() if cursor.description else None

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from handlers.application import Application
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVICES = ("rds", "ssm", "secretsmanager", "events", "sns")
+SERVICES = ("rds", "ssm", "secretsmanager", "events", "sqs", "sns")
 
 NEVER_SECONDS = 120.0
 

@@ -86,6 +86,12 @@ class FakeCloud(FakeRegister):
         """Remember the events."""
         self.events += [(detail_type, detail) for detail in details]
 
+    def ask_later(
+        self, event: Mapping[str, object], waiting: Mapping[str, str], *, delay_seconds: int
+    ) -> None:
+        """Refuse: whoever runs here waits for an answer."""
+        raise AssertionError(f"{event} was put off by {delay_seconds} s: {waiting}")
+
     def auth_token(self, host: str, port: int, user: str) -> str:
         """Refuse: the local servers know no IAM."""
         raise NotFound(f"no token for {user} at {host}:{port}")

@@ -29,7 +29,12 @@ REGION = "us-east-1"
 SUFFIX = "-AbCdEf"
 
 # How IAM calls the service: by the prefix of X-Amz-Target, or by the action of a query.
-_TARGETS = {"AmazonSSM": "ssm", "secretsmanager": "secretsmanager", "AWSEvents": "events"}
+_TARGETS = {
+    "AmazonSSM": "ssm",
+    "secretsmanager": "secretsmanager",
+    "AWSEvents": "events",
+    "AmazonSQS": "sqs",
+}
 _QUERIES = {
     "DescribeBlueGreenDeployments": "rds",
     "DescribeDBClusters": "rds",
@@ -101,6 +106,7 @@ class SmallAws:
         deployments: Fields of the RDS API's ``BlueGreenDeployment``.
         parameters: Name to ``(type, value)``.
         events: Every entry that was put on the bus, oldest first.
+        put_off: The arguments of each message that was put into a queue.
         published: Subject and message of all that was sent to a topic.
         calls: Every call, oldest first.
         faults: The error that each call of an action is answered with, such as
@@ -117,6 +123,7 @@ class SmallAws:
     secrets: dict[str, StoredSecret] = field(default_factory=dict)
     deployments: list[dict[str, Any]] = field(default_factory=list)
     events: list[dict[str, str]] = field(default_factory=list)
+    put_off: list[dict[str, Any]] = field(default_factory=list)
     published: list[str] = field(default_factory=list)
     calls: list[AwsCall] = field(default_factory=list)
     faults: dict[str, Fault] = field(default_factory=dict)
@@ -160,7 +167,7 @@ class SmallAws:
                 self.deployments,
             ):
                 held.clear()
-            for told in (self.events, self.published, self.calls):
+            for told in (self.events, self.put_off, self.published, self.calls):
                 told.clear()
             self.before = self.after = _nothing
 
@@ -322,12 +329,17 @@ class SmallAws:
             raise Fault("InvalidRequestException", "it was marked for deletion")
         return name, self.secrets[name]
 
-    # EventBridge and SNS
+    # EventBridge, SQS and SNS
 
     def _PutEvents(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         self.events += asked["Entries"]
         entries = [{"EventId": str(uuid.uuid4())} for _ in asked["Entries"]]
         return {"FailedEntryCount": 0, "Entries": entries}
+
+    def _SendMessage(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        self.put_off.append(dict(asked))
+        digests = ("MD5OfMessageBody", "MD5OfMessageAttributes")
+        return {"MessageId": str(uuid.uuid4()), **dict.fromkeys(digests, "")}
 
     def _Publish(self, asked: Mapping[str, Any]) -> str:
         self.published.append(f"{asked['Subject']}\n{asked['Message']}")

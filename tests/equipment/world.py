@@ -22,7 +22,7 @@ from infra.local.postgres_programs import Programs, find_programs
 from infra.local.state import State
 from tests.equipment.container import Answer, Call, Container
 from tests.equipment.site import make_empty
-from tests.equipment.small_aws import SmallAws, arn
+from tests.equipment.small_aws import ACCOUNT, SmallAws, arn
 
 ROOT = Path(__file__).resolve().parents[2]
 INSTANCE = "orders"
@@ -30,6 +30,7 @@ DATABASE = "shop"
 MASTER_SECRET = "orders-master"
 LOGINS = ("app_user", "analytics_user", "backup_user")
 HEAD = "004"
+QUEUE = arn("sqs", "day2-waiting")
 
 # Short waits: what is proven is that they end, not how long they are by default.
 VARIABLES = {
@@ -37,6 +38,8 @@ VARIABLES = {
     "DAY2_MARGIN_SECONDS": "3",
     "DAY2_MINIMUM_SLICE_SECONDS": "1",
     "DAY2_RELATION_LOCK_TIMEOUT_MS": "300",
+    "DAY2_WAITING_QUEUE_ARN": QUEUE,
+    "DAY2_WAITING_QUEUE_URL": f"https://sqs.us-east-1.amazonaws.com/{ACCOUNT}/day2-waiting",
     "POWERTOOLS_SERVICE_NAME": "day2",
     "POWERTOOLS_METRICS_NAMESPACE": "day2",
 }
@@ -178,6 +181,17 @@ class World:
     def declare(self, target: str, *, instance: str = INSTANCE, kind: str = "String") -> None:
         """Write the target parameter of *instance*."""
         self.aws.parameters[f"/day2/{instance}/target-revision"] = (kind, target)
+
+    def come_again(self) -> Any:
+        """Take the one message that was put off, and return it as Lambda hands it over."""
+        (sent,) = self.aws.put_off
+        self.aws.put_off.clear()
+        attributes = {
+            name: {"stringValue": one["StringValue"], "dataType": one["DataType"]}
+            for name, one in sent["MessageAttributes"].items()
+        }
+        message = {"body": sent["MessageBody"], "messageAttributes": attributes}
+        return {"Records": [message | {"eventSource": "aws:sqs", "eventSourceARN": QUEUE}]}
 
     # The database
 

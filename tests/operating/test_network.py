@@ -42,6 +42,10 @@ class Elsewhere(FakeRegister):
         )
         return [one]
 
+    def in_deployments(self) -> frozenset[str]:
+        """Return none: there is no deployment."""
+        return frozenset()
+
     def secret(self, name: str, *, stage: str = "AWSCURRENT") -> Secret:
         """Return its master secret."""
         assert stage

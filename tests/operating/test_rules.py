@@ -35,13 +35,11 @@ WAKE = {
     "rejected_requested_by_secret": REQUESTS,
     "rejected_requested_relative_target": REQUESTS,
     "rejected_requested_rollback": REQUESTS,
-    "rejected_requested_until_no_zone": REQUESTS,
     "rejected_requested_without_instance": REQUESTS,
     "rejected_sweep_full_text": REQUESTS,
     "rejected_sweep_unknown_field": REQUESTS,
     "requested": REQUESTS,
     "requested_status": REQUESTS,
-    "requested_until": REQUESTS,
     "requested_with_target": REQUESTS,
     "sweep_continued": REQUESTS,
 }
@@ -119,7 +117,7 @@ def test_each_rule_matches_its_samples_and_no_other(
         name: matching(local_aws, patterns, event, "000000000000") for name, event in events.items()
     }
 
-    assert set(patterns) == {INSTANCES, PARAMETERS, REQUESTS}
+    assert set(patterns) == {INSTANCES, DEPLOYMENTS, PARAMETERS, REQUESTS}
     assert found == {name: {WAKE[name]} if name in WAKE else set() for name in events}
     assert set(WAKE) <= set(events)
     # The others are what a schedule sends; tests/unit/test_triggers.py compares it.

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import socket
 import struct
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from core.postgres.session import LOCK_KEY, query
 from infra.local.state import free_port
 from tests.equipment.small_aws import Fault, secret_arn
-from tests.equipment.world import INSTANCE, MASTER_SECRET, World, event
+from tests.equipment.world import DATABASE, INSTANCE, MASTER_SECRET, World, event
 
 # The slice that a revision needs is 1 s, and the margin 3: this leaves two for waiting.
 SHORT_SECONDS = 6.0
+IMPATIENT = {"DAY2_LOCK_WAIT_SECONDS": "1"}
 
 
 def close(_connection: socket.socket) -> None:
@@ -157,30 +161,167 @@ def test_secret_that_comes_late(world: World) -> None:
     assert world.call().outcome == "NOT_FOUND"
 
 
-def test_event_asks_again_on_the_bus(world: World) -> None:
-    """An event's run that cannot wait longer asks again, with the deadline, and does not fail."""
+def test_event_is_put_off_and_comes_again_as_it_was(world: World) -> None:
+    """It answers soon, waits in the queue whole, and then runs by its own trigger and id."""
     world.declare_instance(DBInstanceStatus="creating", Endpoint=None)
+    created = event("instance_created")
 
-    answer = world.call(event("instance_created"), seconds=SHORT_SECONDS)
+    answer = world.call(created, seconds=SHORT_SECONDS)
 
     assert (answer.outcome, answer.error) == ("INCOMPLETE", None)
-    (asked,) = world.aws.of_type("Migration Requested")
-    until = datetime.fromisoformat(asked["wait_until"])
-    assert timedelta(hours=1.9) < until - datetime.now(UTC) < timedelta(hours=2.1)
-    assert asked["instance"] == INSTANCE
+    assert answer.body["reason"] == "put-off"
+    assert "it is tried again in 60 s, and until " in answer.body["message"]
+    assert (answer.metric("RunsPutOff"), answer.metric("MigrationFailures")) == (1, None)
+    (sent,) = world.aws.put_off
+    assert (sent["DelaySeconds"], json.loads(sent["MessageBody"])) == (60, created)
+    assert world.aws.events == []
+
+    waited = world.come_again()
+    again = world.call(waited, seconds=SHORT_SECONDS)
+    until = re.compile(r"until (\S+)")
+    assert (again.outcome, again.error) == ("INCOMPLETE", None)
+    assert "tried again in 120 s" in again.body["message"]
+    assert until.findall(again.body["message"]) == until.findall(answer.body["message"])
+    assert again.line("run finished")["waiting_since"]
+
+    world.declare_instance()
+    done = world.call(world.come_again())
+    assert (done.outcome, done.error) == ("APPLIED", None)
+    line = done.line("run finished")
+    assert (line["trigger"], line["request_id"]) == ("instance", created["id"])
+    ((by, ident),) = world.query("SELECT DISTINCT trigger, request_id FROM day2.history")
+    assert (by, ident) == ("instance", created["id"])
+    assert world.aws.put_off == []
+
+
+def test_locked_database_is_put_off(world: World) -> None:
+    """A bump beside a long run is not lost: it is tried again when that one has ended."""
+    world.declare("head")
+    with lock_held(world):
+        answer = world.call(event("parameter_updated"), variables=IMPATIENT)
+        assert (answer.outcome, answer.error) == ("INCOMPLETE", None)
+        assert "another run" in answer.body["message"]
+
+    assert world.call(world.come_again()).outcome == "APPLIED"
+
+
+def test_person_is_told_of_a_lock(world: World) -> None:
+    """Nothing is put off behind the back of who reads the answer, and nothing has failed yet."""
+    with lock_held(world):
+        answer = world.call(variables=IMPATIENT)
+
+    assert (answer.outcome, answer.error) == ("LOCK_BUSY", None)
+    assert (answer.metric("RunsPutOff"), answer.metric("MigrationFailures")) == (1, None)
+    assert world.aws.put_off == []
+
+
+@pytest.mark.parametrize(
+    ("status", "hours"), [("available", 0.25), ("rebooting", 2.0), ("configuring-log-exports", 2.0)]
+)
+def test_server_that_does_not_answer_is_put_off(world: World, status: str, hours: float) -> None:
+    """For as long as RDS may be at it; else only so long that a person hears of it soon."""
+    world.declare_instance(
+        DBInstanceStatus=status, Endpoint={"Address": "localhost", "Port": free_port()}
+    )
+
+    assert world.call(event("instance_started"), seconds=SHORT_SECONDS).outcome == "INCOMPLETE"
+
+    (sent,) = world.aws.put_off
+    until = datetime.fromisoformat(sent["MessageAttributes"]["until"]["StringValue"])
+    assert abs(until - datetime.now(UTC) - timedelta(hours=hours)) < timedelta(minutes=1)
 
 
 def test_deadline_ends_the_waiting(world: World) -> None:
     """Behind its deadline, an instance that is still being made is a failure that is raised."""
     world.declare_instance(DBInstanceStatus="creating", Endpoint=None)
-    asked = event("requested_until")
-    asked["detail"]["wait_until"] = (datetime.now(UTC) - timedelta(seconds=1)).isoformat()
+    world.call(event("instance_created"), seconds=SHORT_SECONDS)
+    waited = world.come_again()
+    attributes = waited["Records"][0]["messageAttributes"]
+    attributes["until"]["stringValue"] = (datetime.now(UTC) - timedelta(seconds=1)).isoformat()
 
-    answer = world.call(asked, seconds=SHORT_SECONDS)
+    answer = world.call(waited, seconds=SHORT_SECONDS)
 
     assert answer.error is not None
     assert answer.outcome == "NOT_READY"
-    assert world.aws.of_type("Migration Requested") == []
+    assert (answer.metric("RunsPutOff"), answer.metric("MigrationFailures")) == (None, 1)
+    assert world.aws.put_off == []
+
+
+def test_failure_after_the_waiting_is_raised(world: World) -> None:
+    """The queue keeps the event then, and hands it to the failures in the end."""
+    world.declare_instance(DBInstanceStatus="creating", Endpoint=None)
+    world.call(event("instance_created"), seconds=SHORT_SECONDS)
+    world.declare_instance()
+    world.declare("no_such_revision")
+
+    answer = world.call(world.come_again())
+
+    assert answer.error is not None
+    assert answer.outcome == "REJECTED"
+    assert [one["outcome"] for one in world.aws.of_type("Migration Failed")] == ["REJECTED"]
+
+
+def test_queue_that_refuses_leaves_the_event_to_lambda(world: World) -> None:
+    """What cannot be put off is raised, so that it is tried again and kept."""
+    world.declare_instance(DBInstanceStatus="creating", Endpoint=None)
+    world.aws.faults["sqs:SendMessage"] = Fault("AccessDenied")
+
+    answer = world.call(event("instance_created"), seconds=SHORT_SECONDS)
+
+    assert answer.error is not None
+    assert answer.outcome == "ACCESS_DENIED"
+    assert "sqs:SendMessage" in answer.error.text
+
+
+@pytest.mark.parametrize("action", ["status", "plan", "check"])
+def test_whoever_looks_is_answered_at_once(world: World, action: str) -> None:
+    """An instance that is being made, a server that refuses, a secret to come: no wait."""
+    young = {"InstanceCreateTime": datetime.now(UTC).isoformat()}
+    for changes in (
+        {"DBInstanceStatus": "creating", "Endpoint": None},
+        {"Endpoint": {"Address": "localhost", "Port": free_port()}},
+        young | {"TagList": [{"Key": "day2:secret", "Value": "to-come"}]},
+    ):
+        world.declare_instance(**changes)
+        begun = time.monotonic()
+        answer = world.call(world.request(action, target=None))
+
+        assert time.monotonic() - begun < 5, changes
+        assert (answer.outcome, answer.error) == ("NOT_READY", None)
+
+
+def test_whoever_looks_is_answered_soon_by_a_busy_aws(world: World) -> None:
+    """It is asked again for some seconds, and not for as long as the function may run."""
+    world.aws.faults["rds:DescribeDBInstances"] = Fault("Throttling")
+    begun = time.monotonic()
+
+    answer = world.call(world.request("status", target=None), seconds=300)
+
+    assert time.monotonic() - begun < 12
+    assert answer.outcome == "NOT_READY"
+
+
+@pytest.mark.parametrize(
+    ("request_", "outcome"),
+    [
+        ({"secret_name": "orders-mistyped"}, "NOT_FOUND"),
+        ({"instance": INSTANCE, "secret_name": "orders-mistyped"}, "NOT_FOUND"),
+        ({"instance": "ordesr"}, "NOT_FOUND"),
+        ({"instance": INSTANCE, "action": "plan", "secret_name": "orders-mistyped"}, "NOT_FOUND"),
+    ],
+)  # fmt: skip
+def test_mistyped_name_is_told_at_once(
+    world: World, request_: dict[str, str], outcome: str
+) -> None:
+    """However young the instance is: a name that a person gave does not come true by waiting."""
+    world.declare_instance(InstanceCreateTime=datetime.now(UTC).isoformat())
+    begun = time.monotonic()
+
+    answer = world.call(request_)
+
+    assert time.monotonic() - begun < 5
+    assert (answer.outcome, answer.error) == (outcome, None)
+    assert "trying again" not in answer.log
 
 
 @pytest.mark.parametrize(
@@ -204,6 +345,14 @@ def test_aws_that_refuses(world: World, action: str, code: str, outcome: str) ->
     assert action in answer.body["message"]
     assert world.history() == []
     assert world.lock_holders() == []
+
+
+@contextmanager
+def lock_held(world: World) -> Iterator[None]:
+    """Hold the database's lock, as another run does."""
+    with closing(world.server.superuser(DATABASE)) as session:
+        query(session, f"SELECT pg_advisory_lock({LOCK_KEY})")
+        yield
 
 
 def assert_not_ready(world: World, text: str) -> None:

@@ -37,8 +37,8 @@ SCALAR = (
 )
 KEYS = NASTY | st.text(max_size=10) | st.sampled_from(
     ["instance", "secret_name", "action", "target_revision", "from_revision", "raise_on_failure",
-     "detail", "detail-type", "source", "full", "after", "wait_until", "operation", "name",
-     "EventID", "SourceIdentifier", "SourceType", "exception"]
+     "detail", "detail-type", "source", "full", "after", "continues", "Records", "body",
+     "operation", "name", "EventID", "SourceIdentifier", "SourceType", "exception"]
 )  # fmt: skip
 JSON = st.recursive(
     SCALAR,

@@ -19,7 +19,7 @@ from core.aws import Aws
 from core.settings import Settings
 from infra import template
 from tests.equipment.small_aws import arn, secret_arn
-from tests.equipment.world import INSTANCE, MASTER_SECRET, World
+from tests.equipment.world import INSTANCE, MASTER_SECRET, World, event
 from tests.security import recorder
 
 # Beside those that make calls in the local AWS, so that it is held to theirs as well.
@@ -32,6 +32,7 @@ KEY = arn("kms", "key/k")
 EXEMPT = {
     "WriteLog": "Lambda itself writes the log, with the function's role",
     "JoinVpc": "Lambda itself makes the network interfaces, with the function's role",
+    "TakeWhatWaited": "Lambda itself takes it from the queue, with the function's role",
     "KeepFailedEvents": "Lambda itself sends what failed to the queue, with the function's role",
     "EncryptFailedEvents": "the queue uses its key for Lambda's message, with the function's role",
     "SendTraces": "X-Ray's daemon sends them, beside the function",
@@ -73,11 +74,10 @@ def accesses(action: str, arguments: Mapping[str, Any]) -> Iterator[Access]:
     Service Authorization Reference, of each service: "Actions, resources, and condition keys".
     """
     match action.partition(":")[0], arguments:
-        case "rds", _ if action == "rds:DescribeBlueGreenDeployments":
-            yield Access(action, arn("rds", "deployment:*"))
         case "rds", _:
+            is_list = action == "rds:DescribeBlueGreenDeployments"
             name = arguments.get("DBInstanceIdentifier", "*")
-            yield Access(action, arn("rds", f"db:{name}"))
+            yield Access(action, arn("rds", "deployment:*" if is_list else f"db:{name}"))
         case "rds-db", _:
             yield Access(action, arn("rds-db", f"dbuser:db-ORDERS/{arguments['DBUser']}"))
         case "ssm", {"Names": names}:
@@ -95,6 +95,8 @@ def accesses(action: str, arguments: Mapping[str, Any]) -> Iterator[Access]:
             for entry in arguments["Entries"]:
                 bus = arn("events", "event-bus/default")
                 yield Access(action, bus, {"events:source": entry["Source"]})
+        case "sqs", _:
+            yield Access(action, arn("sqs", str(arguments["QueueUrl"]).rpartition("/")[2]))
         case "sns", _:
             yield Access(action, str(arguments["TopicArn"]))
         case service, _:
@@ -136,8 +138,15 @@ def _list(value: Any) -> list[str]:
 
 def role(parameters: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """Return what the function's role allows, by the names of its statements."""
-    (policy,) = template.resolve(parameters)["Role"]["Properties"]["Policies"]
-    statements = {one["Sid"]: one for one in policy["PolicyDocument"]["Statement"]}
+    resources = template.resolve(parameters)
+    (policy,) = resources["Role"]["Properties"]["Policies"]
+    text = json.dumps(policy)
+    # An ARN that only a deployment knows.
+    for name, resource in resources.items():
+        if resource["Type"] == "AWS::SQS::Queue":
+            queue = arn("sqs", resource["Properties"]["QueueName"])
+            text = text.replace(f'"{name}.Arn"', f'"{queue}"')
+    statements = {one["Sid"]: one for one in json.loads(text)["PolicyDocument"]["Statement"]}
     assert not any("Not" in key for statement in statements.values() for key in statement)
     # It takes from the function what only Lambda needs, and so nothing that a call of ours does.
     denied = statements.pop("ButOnlyLambdaItself")
@@ -181,6 +190,8 @@ def made(world: World, monkeypatch: pytest.MonkeyPatch) -> set[Access]:
     world.call({**direct, "target_revision": "001"}, variables=settings)
     sweep = {"source": "day2.schedule", "detail-type": "Sweep Requested", "detail": {}}
     world.call(sweep, variables=settings | {"DAY2_FOLLOW_HEAD": "true"})
+    world.declare_instance(DBInstanceStatus="creating", Endpoint=None)
+    assert world.call(event("instance_created"), seconds=6.0).outcome == "INCOMPLETE"
     Aws(Settings()).auth_token("localhost", 5432, "postgres")
 
     calls = [*world.aws.calls, *recorder.CALLS, *recorder.local_calls()]
@@ -246,6 +257,10 @@ def test_no_statement_is_wider_than_its_api() -> None:
         ("rds:ModifyDBInstance", {"DBInstanceIdentifier": INSTANCE}),
         ("rds-db:connect", {"DBUser": "rdsadmin"}),
         ("sns:Publish", {"TopicArn": arn("sns", "other")}),
+        ("sqs:SendMessage", {"QueueUrl": "https://sqs.example/000000000000/other"}),
+        ("sqs:SendMessage", {"QueueUrl": "https://sqs.example/000000000000/day2-undelivered"}),
+        ("sqs:PurgeQueue", {"QueueUrl": "https://sqs.example/000000000000/day2-waiting"}),
+        ("sqs:ReceiveMessage", {"QueueUrl": "https://sqs.example/000000000000/day2-failures"}),
     ],
 )
 def test_what_is_not_needed_is_denied(action: str, arguments: dict[str, Any]) -> None:

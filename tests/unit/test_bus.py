@@ -7,17 +7,27 @@ import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
-from core.actions import bus
-from core.model import MIGRATION_REQUESTED, SWEEP_REQUESTED, Action, Request, Sweep, Trigger
-from handlers.requests import Asked, parse
+from core.actions import bus, later
+from core.model import (
+    MIGRATION_REQUESTED,
+    SWEEP_REQUESTED,
+    Action,
+    Request,
+    Sweep,
+    Trigger,
+    Waiting,
+)
+from handlers.requests import Asked, original, parse
 from tests.conftest import ROOT
 from tests.equipment.sources import nodes
 
-UNTIL = datetime(2026, 5, 4, 12, 30, tzinfo=UTC)
+AT = datetime(2026, 5, 4, 12, 30, tzinfo=UTC)
+QUEUE = "arn:aws:sqs:us-east-1:123456789012:day2-waiting"
 
 
 @dataclass
@@ -25,6 +35,18 @@ class Heard:
     """The bus: each event as Lambda gets it."""
 
     events: list[dict[str, object]] = field(default_factory=list)
+
+    def ask_later(
+        self, event: Mapping[str, object], waiting: Mapping[str, str], *, delay_seconds: int
+    ) -> None:
+        """Keep the message of the queue, as Lambda hands it over."""
+        assert delay_seconds > 0
+        attributes = {
+            name: {"stringValue": value, "dataType": "String"} for name, value in waiting.items()
+        }
+        message = {"body": json.dumps(event), "messageAttributes": attributes}
+        source = {"eventSource": "aws:sqs", "eventSourceARN": QUEUE}
+        self.events.append({"Records": [message | source]})
 
     def put_events(self, detail_type: str, details: Sequence[Mapping[str, object]]) -> None:
         """Keep the events, their details once through JSON."""
@@ -54,16 +76,6 @@ WRITTEN: list[tuple[Callable[[Heard], object], list[Asked]]] = [
         [requested(target="head", continues="7f2c")],
     ),
     (
-        lambda heard: bus.request_later(heard, requested(), wait_until=UNTIL),
-        [requested(wait_until=UNTIL)],
-    ),
-    (
-        lambda heard: bus.request_later(
-            heard, requested(Action.STATUS, target="003"), wait_until=UNTIL
-        ),
-        [requested(Action.STATUS, target="003", wait_until=UNTIL)],
-    ),
-    (
         lambda heard: bus.request_sweep(heard, after="orders", full=True),
         [Sweep(full=True, after="orders")],
     ),
@@ -80,6 +92,19 @@ def test_what_is_written_is_read_as_it_was_meant(
     write(heard)
 
     assert [parse(event, "day2") for event in heard.events] == expected
+
+
+def test_what_is_put_off_is_read_as_it_came(load_event: Callable[[str], Any]) -> None:
+    """With its own trigger and id, and how it has waited."""
+    heard, waiting = Heard(), Waiting(AT, AT + timedelta(hours=2), 3)
+    event = load_event("instance_created")
+
+    later.ask_later(heard, event, waiting, delay_seconds=60)
+
+    (message,) = heard.events
+    asked = parse(message, "day2", QUEUE)
+    assert asked == Request(Trigger.INSTANCE, instance="orders", waiting=waiting)
+    assert original(message) == event
 
 
 def test_each_kind_that_is_written_is_tried_above() -> None:

@@ -16,9 +16,11 @@ from core.settings import Settings
 from handlers.application import Application
 from handlers.dispatcher import respond
 from handlers.reporting import metrics
-from handlers.requests import is_event
+from handlers.requests import asks_to_raise, is_event
 from tests.equipment.fakes import FakeRegister
-from tests.unit.test_requests import IGNORED, REJECTED
+from tests.unit.test_requests import IGNORED, QUEUE, REJECTED
+
+SETTINGS = Settings(waiting_queue_arn=QUEUE, waiting_queue_url="https://sqs.example/day2-waiting")
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ Handle = Callable[[object], dict[str, Any]]
 @pytest.fixture
 def handle(aws: FakeAws) -> Handle:
     """Return the handler on this AWS; what it answers is JSON, as Lambda demands."""
-    made = Application(Settings())
+    made = Application(SETTINGS)
     vars(made)["aws"] = aws
 
     @metrics.log_metrics
@@ -95,7 +97,7 @@ def test_a_wrong_request_is_answered_and_a_wrong_event_raises(
     """A caller reads the 400; Lambda keeps the event for a person."""
     event = load_event(name)
 
-    if is_event(event):
+    if is_event(event) or asks_to_raise(event):
         with pytest.raises(Rejected) as caught:
             handle(event)
         message = str(caught.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from core.errors import Rejected
-from core.model import Action, FleetBump, Ignored, Request, Sweep, Trigger
+from core.model import Action, FleetBump, Ignored, Request, Sweep, Trigger, Waiting
 from handlers.requests import Asked, asks_to_raise, is_event, parse, request_id
 from tests.conftest import ROOT
 
@@ -17,6 +18,7 @@ FIELDS = (
     "secret_name, instance, action, target_revision, from_revision, take_over, raise_on_failure"
 )
 ACTIONS = ", ".join(Action)
+QUEUE = "arn:aws:sqs:us-east-1:123456789012:day2-waiting"
 
 ACCEPTED: dict[str, Asked] = {
     "instance_created": Request(Trigger.INSTANCE, instance="orders"),
@@ -70,13 +72,19 @@ ACCEPTED: dict[str, Asked] = {
     "direct_status": Request(Trigger.DIRECT, Action.STATUS, secret_name="orders-master"),
     "requested": Request(Trigger.REQUEST, instance="orders"),
     "requested_status": Request(Trigger.REQUEST, Action.STATUS, instance="orders"),
-    "requested_until": Request(
-        Trigger.REQUEST, instance="orders", wait_until=datetime(2026, 5, 4, 17, tzinfo=UTC)
-    ),
     "requested_with_target": Request(Trigger.REQUEST, instance="orders", target="003"),
     "sweep_scheduled": Sweep(),
     "sweep_scheduled_full": Sweep(full=True),
     "sweep_continued": Sweep(after="orders"),
+    "waited": Request(
+        Trigger.INSTANCE,
+        instance="orders",
+        waiting=Waiting(
+            datetime(2026, 5, 4, 10, 20, 31, tzinfo=UTC),
+            datetime(2026, 5, 4, 12, 20, 31, tzinfo=UTC),
+            3,
+        ),
+    ),
 }
 IGNORED = {
     "ignored_cluster_deleted": Ignored(
@@ -125,6 +133,7 @@ IGNORED = {
         "parameter /day2/orders/target-revision was not changed: AWS refused it",
     ),
 }
+NOT_WHAT_WE_PUT = "body: is not an event for an instance: put only what day2 puts there"
 REJECTED = {
     "rejected_detail_text": "detail: is not a JSON object: send the event as AWS sends it",
     "rejected_empty_instance": (
@@ -158,17 +167,13 @@ REJECTED = {
     ),
     "rejected_requested_by_secret": (
         "detail.secret_name: is unknown: "
-        "the fields are instance, action, target_revision, wait_until, continues"
+        "the fields are instance, action, target_revision, continues"
     ),
     "rejected_requested_relative_target": (
         "detail.target_revision: '+1' is not a target: give 'head' or one exact revision identifier"
     ),
     "rejected_requested_rollback": (
         "detail.action: 'rollback' is for direct requests only: invoke the function"
-    ),
-    "rejected_requested_until_no_zone": (
-        "detail.wait_until: '2026-05-04T17:00:00' is not a time with a zone: "
-        "write 2026-11-22T10:00:00+00:00"
     ),
     "rejected_requested_without_instance": (
         "detail.instance: None is not a DB instance or cluster identifier: "
@@ -189,7 +194,26 @@ REJECTED = {
         "source, detail-type: day2 does nothing for 'Migration Requested' of 'somebody.else': "
         "correct the rule that sent it"
     ),
+    "rejected_waited_direct": NOT_WHAT_WE_PUT,
+    "rejected_waited_elsewhere": (
+        "event: came as an SQS message: make the function itself the target of the EventBridge "
+        "rule, with no input transformation"
+    ),
+    "rejected_waited_several": ("Records: are several messages: set BatchSize of the mapping to 1"),
+    "rejected_waited_sweep": NOT_WHAT_WE_PUT,
+    "rejected_waited_times": "messageAttributes.times: '-1' is not a count: use digits only",
+    "rejected_waited_until_no_zone": (
+        "messageAttributes.until: '2026-05-04T12:20:31' is not a time with a zone: "
+        "write 2026-11-22T10:00:00+00:00"
+    ),
 }
+
+
+def message(body: object) -> dict[str, Any]:
+    """Return *body* as Lambda hands over the message of a queue that it is."""
+    return {"Records": [{"eventSource": "aws:sqs", "body": json.dumps(body)}]}
+
+
 SAMPLES = sorted(file.stem for file in (ROOT / "events").glob("*.json"))
 
 EVENT_ID = "9dbdce5f-29f1-1e4a-119e-08ea62e15ce4"
@@ -221,7 +245,7 @@ def test_every_sample_has_an_expectation_and_every_expectation_a_sample() -> Non
 @pytest.mark.parametrize(("name", "asked"), [*ACCEPTED.items(), *IGNORED.items()])
 def test_a_sample_asks_for_this(name: str, asked: Asked, load_event: Callable[[str], Any]) -> None:
     """A known event is parsed to exactly this."""
-    assert parse(load_event(name), "day2") == asked
+    assert parse(load_event(name), "day2", QUEUE) == asked
 
 
 @pytest.mark.parametrize(("name", "message"), REJECTED.items())
@@ -230,7 +254,7 @@ def test_a_wrong_sample_is_rejected_by_field(
 ) -> None:
     """A wrong event is refused with the field, the problem and the remedy."""
     with pytest.raises(Rejected) as caught:
-        parse(load_event(name), "day2")
+        parse(load_event(name), "day2", QUEUE)
 
     assert str(caught.value) == message
 
@@ -277,10 +301,13 @@ def test_a_direct_request_may_ask_for_exceptions(raw: object, *, expected: bool)
         ({"source": "day2.schedule", "detail-type": "Sweep Requested"}, "invocation"),
         ({"id": EVENT_ID, "instance": "orders"}, "invocation"),
         ([EVENT_ID], "invocation"),
+        (message({"id": EVENT_ID, "source": "aws.rds", "detail-type": "x"}), EVENT_ID),
+        (message({"id": EVENT_ID, "instance": "orders"}), "invocation"),
+        (message([EVENT_ID]), "invocation"),
     ],
 )
 def test_what_is_told_of_an_event_has_the_events_own_id(raw: object, expected: str) -> None:
-    """The id survives retries and duplicates; whatever is no id of EventBridge's is not used."""
+    """It survives retries, duplicates and waiting; what is no id of EventBridge's is not used."""
     assert request_id(raw, "invocation") == expected
 
 
@@ -289,7 +316,7 @@ def test_no_odd_value_surprises_the_parser(load_event: Callable[[str], Any]) -> 
     surprises = []
     for odd in (odd for name in SAMPLES for odd in spoilt(load_event(name))):
         try:
-            parse(odd, "day2")
+            parse(odd, "day2", QUEUE)
         except Rejected:
             continue
         except Exception as error:  # noqa: BLE001 - that none is raised is what we test

@@ -31,6 +31,8 @@ def test_the_defaults_are_the_designs() -> None:
         "vpc_id": "",
         "security_group_ids": "",
         "sweep_minutes": 60,
+        "waiting_queue_arn": "",
+        "waiting_queue_url": "",
         "result_topic_arn": "",
         "secret_kms_key_id": "",
         "build": "0123456789ab",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -60,7 +61,7 @@ WRAPPED: dict[str, tuple[object, str]] = {
     "InputPath $.detail of RDS": (EVENT["detail"], "a part of an event"),
     "InputPath $.detail of SSM": (PARAMETER["detail"], "a part of an event"),
     "InputPath $.detail of a request": (
-        {"instance": "orders", "wait_until": "2026-05-04T17:00:00+00:00"},
+        {"instance": "orders", "continues": "f4767f26-2943-45b2-b21d-ea3bf63f23d0"},
         "a part of an event",
     ),
     "InputTransformer without source": (
@@ -146,6 +147,15 @@ def test_what_came_wrapped_raises_and_says_as_what_it_came(name: str) -> None:
     assert str(caught.value).count(": ") >= 2
     assert SECRET not in str(caught.value)
     assert (asks_to_raise(raw), is_event(raw)) == (True, False)
+
+
+@pytest.mark.parametrize("queue", ["", "arn:aws:sqs:us-east-1:123456789012:other"])
+def test_another_queues_message_is_a_wrapping_whatever_it_holds(
+    queue: str, load_event: Callable[[str], Any]
+) -> None:
+    """Only the stack's own queue is unwrapped, by its ARN; a stack without one unwraps none."""
+    with pytest.raises(InvalidField, match="came as an SQS message"):
+        parse(load_event("waited"), "day2", queue)
 
 
 @pytest.mark.parametrize(
