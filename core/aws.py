@@ -515,8 +515,8 @@ def _calling(action: str, thing: str, missing: type[MigrationError] = RunFailed)
         text = str(error.response["Error"].get("Message", ""))
         if code in _ACCESS_CODES:
             raise AccessDenied(
-                f"{action} is denied for {thing}: allow it to the function's role, "
-                f"and kms:Decrypt where a customer key is used ({text})"
+                f"{action} is denied for {thing}: check its name, or allow it to the "
+                f"function's role, and kms:Decrypt where a customer key is used ({text})"
             ) from error
         if code in _MISSING_CODES or code.endswith("NotFoundFault"):
             absent = "does not exist"

@@ -683,7 +683,7 @@ def test_entries_refused_for_good_are_an_error(aws: Aws, stub: Stub) -> None:
 CALL = "secretsmanager:GetSecretValue"
 NAME = "secret orders-master"
 DENIED = (
-    f"{CALL} is denied for {NAME}: allow it to the function's role, "
+    f"{CALL} is denied for {NAME}: check its name, or allow it to the function's role, "
     "and kms:Decrypt where a customer key is used (because)"
 )
 DELETED = f"{NAME} cannot be used (because): restore it if it is scheduled for deletion"

@@ -184,3 +184,38 @@ def test_what_our_own_words_refer_to_exists() -> None:
             assert found, f"{path.name}: {name}"
             headings = {f"## {heading}" in documents.text(one) for one in found}
             assert not heading or True in headings, f"{path.name}: {name}, {heading}"
+
+
+FIELDS = ["Assumption", "Source", "Try", "Symptom", "The way back", "Seen"]
+# A page by its name, what else is published, or the word that nothing is.
+SOURCE = re.compile(r'"[A-Z].+"|\bAPI\b|\bPEP \d|\b[Pp]ages? of |^None\. ', re.DOTALL)
+SEEN = re.compile(r"Not yet\.|\d{4}-\d\d-\d\d, [a-z]+-[a-z-]+-\d\b.*", re.DOTALL)
+
+
+@pytest.mark.parametrize("section", documents.prose("infra/AWS.md").split("\n## ")[1:])
+def test_what_is_assumed_of_aws_can_be_worked_through(section: str) -> None:
+    """Each section says the same six things, and one without a source says that there is none."""
+    found = re.findall(r"^- \*\*(.+?)\.\*\* (.+?)(?=^- \*\*|\Z)", section, re.DOTALL | re.MULTILINE)
+    said = {name: text.strip() for name, text in found}
+
+    assert [name for name, _ in found] == FIELDS
+    assert SOURCE.search(said["Source"])
+    assert SEEN.fullmatch(said["Seen"])
+
+
+def test_what_is_called_and_heard_of_aws_is_among_what_is_assumed() -> None:
+    """A new call and a new kind of event come with what they take for true."""
+    written = documents.text("infra/AWS.md")
+    calls = set(re.findall(r'"[a-z-]+:([A-Z]\w+)"', (ROOT / "core" / "aws.py").read_text()))
+    events = template.resolve()["Dispatcher"]["Properties"]["Events"].values()
+    patterns = [one["Properties"]["Pattern"] for one in events if one["Type"] == "EventBridgeRule"]
+    kinds = {
+        kind
+        for pattern in patterns
+        for kind in pattern["detail-type"]
+        if pattern["source"][0].startswith("aws.")
+    }
+
+    assert {"DescribeDBInstances", "PutEvents"} <= calls
+    assert "RDS DB Instance Event" in kinds
+    assert {one for one in calls | kinds if one not in written} == set()
