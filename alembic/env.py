@@ -31,7 +31,7 @@ from core.revisions import books, history, loop, rendering, scripts
 from core.revisions.folder import Folder
 from core.revisions.history import Recorder
 from core.revisions.manifest import Revision
-from core.settings import Settings
+from core.settings import INI, Settings
 
 # As a module, what Alembic calls its environment.
 environment: Any = context
@@ -56,7 +56,7 @@ def build() -> Sequence[Revision]:
     try:
         folder = Path(context.script.versions)
         # Whoever works in another folder, with the variable set for make, means that one here, too.
-        if given is not None:
+        if given is not None and Path(config.config_file_name or "").absolute() == INI:
             folder = Folder.named(given, "MIGRATIONS").versions
         return config.attributes.get(rendering.BUILD) or scripts.read(folder)
     except MigrationError as error:

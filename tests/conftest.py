@@ -10,9 +10,15 @@ from typing import Any
 
 import pytest
 
+from infra import migrations
+from tests.equipment.histories import OURS
+
 pytest_plugins = ["tests.equipment.local_aws"]
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# What any command of ours is about in a test: the history of the tests, whoever deploys what.
+os.environ[migrations.VARIABLE] = str(OURS.path)
 
 
 @pytest.fixture

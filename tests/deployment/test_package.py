@@ -17,6 +17,7 @@ import pytest
 from infra import package as packaging
 from infra.byte_code import compile_tree, faults
 from infra.package import Package, PackageError
+from tests.equipment.histories import OURS
 
 LIBRARIES = {
     "alembic",
@@ -42,6 +43,14 @@ def copy_of_ours(folder: Path) -> Path:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(packaging.ROOT / name, folder / name)
     return folder
+
+
+def with_our_history(root: Path) -> Path:
+    """Put the tests' own revisions into the copy at *root*, and return their folder."""
+    versions = root / "alembic" / "versions"
+    shutil.rmtree(versions, ignore_errors=True)
+    shutil.copytree(OURS.versions, versions)
+    return versions
 
 
 def test_the_function_holds_our_files_and_their_byte_code(package: Package) -> None:
@@ -177,7 +186,7 @@ def test_the_build_is_named_by_its_content(tmp_path: Path, package: Package) -> 
 def test_a_file_of_sql_that_a_revision_runs_is_deployed(tmp_path: Path) -> None:
     """It lies beside the revisions, and the list of them names it."""
     root = copy_of_ours(tmp_path)
-    versions = root / "alembic" / "versions"
+    versions = with_our_history(root)
     (versions / "seed.sql").write_text("SELECT 1")
     (versions / "005_seed.py").write_text(
         "from core import operations\nrevision = '005'\ndown_revision = '004'\n"
@@ -206,7 +215,7 @@ def test_a_build_that_cannot_be_loaded_is_not_packaged(
 ) -> None:
     """One line names the file, before anything is deployed."""
     root = copy_of_ours(tmp_path)
-    (root / "alembic" / "versions" / "005_x.py").write_text(text)
+    (with_our_history(root) / "005_x.py").write_text(text)
 
     with pytest.raises(PackageError) as caught:
         packaging.complete_function(root, packaging.here())

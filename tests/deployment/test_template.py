@@ -18,6 +18,7 @@ from handlers.requests import CLUSTER_EVENTS, INSTANCE_EVENTS
 from infra import template as cloudformation
 from tests.deployment.conftest import EVERYTHING
 from tests.equipment import documents
+from tests.equipment.histories import OURS
 
 ACCOUNTS = "infra/ACCOUNTS.md"
 DEPLOY = documents.ROOT / "infra" / "deploy.mk"
@@ -665,7 +666,7 @@ def test_the_table_of_costs_counts_what_there_is(
         return sum(one["Type"] == kind for one in of.values())
 
     table = documents.rows("infra/OPERATIONS.md", "a month")
-    revisions = (documents.ROOT / "alembic" / "versions").glob("*.py")
+    revisions = OURS.versions.glob("*.py")
     logins = {
         login for file in revisions for login in re.findall(r'"(\w+_user)"', file.read_text())
     }

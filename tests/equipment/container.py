@@ -258,12 +258,16 @@ class Container:
 
 def main() -> None:
     """Load the function, then fork for each order on standard input."""
+    from core.revisions.runner import Revisions
     from handlers.application import application
     from handlers.dispatcher import handler
     from handlers.reporting import logger
+    from tests.equipment.histories import OURS
 
     # As a warm container has them; a connection is opened by none of this.
     warm = application()
+    # What is deployed may be anybody's.
+    vars(warm)["revisions"] = Revisions(folder=OURS)
     _ = warm.revisions.checksums
     for service in SERVICES:
         warm.aws._client(service)

@@ -1,4 +1,8 @@
-"""Small histories of revisions, written to a folder and run by our own ``env.py``."""
+"""
+The history that the tests run on, and small ones written to a folder and run by our own ``env.py``.
+
+Whatever is deployed from ``alembic/``, or from a team's folder, the tests know what they run.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,11 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from core.revisions.folder import Folder
 from core.revisions.runner import Revisions
 from core.settings import ROOT
+
+OURS = Folder(ROOT / "tests" / "history")
 
 _SCRIPT = '''"""{description}"""
 
@@ -31,10 +38,19 @@ def downgrade() -> None:
 
 
 def copy_of_ours(folder: Path, *, versions: bool = False) -> Path:
-    """Copy our Alembic environment into *folder*, with our revisions or none; return its ini."""
-    ignored = None if versions else shutil.ignore_patterns("versions", "__pycache__")
-    shutil.copytree(ROOT / "alembic", folder / "alembic", ignore=ignored)
-    (folder / "alembic" / "versions").mkdir(exist_ok=True)
+    """
+    Write our Alembic environment into *folder*, with our revisions or none, and return its ini.
+
+    The promises are ours in either case, and hold for the revisions that they name.
+    """
+    made = Folder(folder / "alembic")
+    if versions:
+        shutil.copytree(OURS.versions, made.versions, ignore=shutil.ignore_patterns("__pycache__"))
+    else:
+        made.versions.mkdir(parents=True)
+    shutil.copy(OURS.promises, made.path)
+    for name in ("env.py", "script.py.mako"):
+        shutil.copy(ROOT / "alembic" / name, made.path)
     shutil.copy(ROOT / "alembic.ini", folder)
     return folder / "alembic.ini"
 

@@ -6,154 +6,37 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import psycopg2
 from psycopg2 import sql
 
-from core.access.locate import locate
-from core.access.login_passwords import LoginPasswords
-from core.actions.carry_out import carry_out
-from core.actions.run import Run
 from core.budget import Budget
-from core.model import Action, Database, ManagedDatabase, Request, Result, Trigger
-from core.postgres.session import Session, acquire_lock, connect, query
-from core.revisions.history import Recorder
+from core.postgres.session import Session, acquire_lock, query
 from core.revisions.runner import Revisions
-from core.settings import Settings
 from infra.local.postgres import Server
-from tests.equipment.fakes import FakeCloud
+from infra.trial.database import (
+    DATABASE,
+    INSTANCE,
+    MASTER_SECRET,
+    REQUEST_ID,
+    TrialDatabase,
+)
+from tests.equipment.histories import OURS
 
-INSTANCE = "orders"
-MASTER_SECRET = "orders-master"
-DATABASE = "shop"
-REQUEST_ID = "5ea1-0001"
-REVISIONS = Revisions()
+__all__ = ["DATABASE", "INSTANCE", "MASTER_SECRET", "REQUEST_ID"]
+
+REVISIONS = Revisions(folder=OURS)
 HEAD_LOGINS = ("app_user", "analytics_user", "backup_user")
 
-BUDGET_SECONDS = 60.0
 RDS_ROLES = ("rdsadmin", "rds_superuser", "rds_password", "rds_iam", "rds_replication")
 
 
-class Unhurried:
-    """A supervisor with all the time in the world."""
-
-    def session_settings(self) -> str:
-        return "RESET ALL"
-
-    def time_left(self) -> float:
-        return 60.0
-
-    def may_go_on(self) -> bool:
-        return True
-
-    def committed(self, _revision: str) -> None:
-        """Take no note."""
-
-    def warned(self, _texts: Sequence[str]) -> None:
-        """Take no note."""
-
-
 @dataclass
-class Site:
-    """
-    The instance ``orders`` and its database ``shop``.
+class Site(TrialDatabase):
+    """The instance ``orders`` and its database ``shop``, with all that a test does to it."""
 
-    Attributes:
-        master: Whom the runner connects as, by the secret ``orders-master``.
-    """
-
-    server: Server
-    ca_file: Path
-    master: str = "postgres"
-    cloud: FakeCloud = field(default_factory=FakeCloud)
-
-    def __post_init__(self) -> None:
-        self.cloud.known[INSTANCE] = ManagedDatabase(
-            identifier=INSTANCE,
-            arn=f"arn:aws:rds:us-east-1:000000000000:db:{INSTANCE}",
-            resource_id="db-ORDERS",
-            engine="postgres",
-            status="available",
-            host=self.server.host,
-            port=self.server.port,
-            db_name=DATABASE,
-            created_at=datetime(2024, 1, 1, tzinfo=UTC),
-            tags={"day2": "enabled", "day2:secret": MASTER_SECRET},
-        )
-        self.cloud.secrets[MASTER_SECRET] = {
-            "username": self.master,
-            "password": self.server.master_password,
-        }
-
-    @cached_property
-    def settings(self) -> Settings:
-        """The runner's settings: short waits, and the local CA."""
-        return Settings(
-            ca_file=str(self.ca_file),
-            lock_wait_seconds=0,
-            minimum_slice_seconds=1,
-            relation_lock_timeout_ms=500,
-        )
-
-    def request(self, action: Action = Action.MIGRATE, target: str | None = "head") -> Request:
-        """Return a direct request for this instance."""
-        return Request(Trigger.DIRECT, action, instance=INSTANCE, target=target)
-
-    def run(
-        self,
-        action: Action = Action.MIGRATE,
-        target: str | None = "head",
-        *,
-        revisions: Revisions = REVISIONS,
-        settings: Settings | None = None,
-        request: Request | None = None,
-        request_id: str = REQUEST_ID,
-        budget: Budget | None = None,
-    ) -> Result:
-        """Carry out one request on this instance, as the function would."""
-        return carry_out(
-            Run(
-                request=request or self.request(action, target),
-                cloud=self.cloud,
-                revisions=revisions,
-                settings=settings or self.settings,
-                budget=budget or Budget.of(BUDGET_SECONDS),
-                request_id=request_id,
-            )
-        )
-
-    def downgrade(self, *identifiers: str, revisions: Revisions = REVISIONS) -> None:
-        """Take *identifiers* of *revisions* back, in the order given."""
-        passwords = self.login_passwords
-        with closing(self.connect_as_runner()) as session:
-            acquire_lock(session, Budget.of(5), wait_seconds=0)
-            revisions.run(
-                session,
-                identifiers,
-                upward=False,
-                recorder=Recorder(
-                    trigger="test", request_id=REQUEST_ID, checksums=revisions.checksums
-                ),
-                supervisor=Unhurried(),
-                attributes={"login_passwords": passwords},
-            )
-
-    @cached_property
-    def login_passwords(self) -> LoginPasswords:
-        """Return what keeps the passwords of the logins of ``orders``."""
-        return LoginPasswords(self.cloud, f"day2/{INSTANCE}", "day2", {})
-
-    def database(self) -> Database:
-        """Return where the runner would connect to."""
-        return locate(self.request(), self.cloud, self.settings).database
-
-    def connect_as_runner(self) -> Session:
-        """Open a session just as the runner does."""
-        return connect(self.database(), relation_lock_timeout_ms=500, timeout_seconds=10)
+    revisions: Revisions = field(default_factory=lambda: REVISIONS)
 
     def login(self, user: str) -> Session:
         """Log in as *user* with the password in its secret, over verified TLS."""

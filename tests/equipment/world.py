@@ -21,6 +21,7 @@ from infra.local.postgres import Server
 from infra.local.postgres_programs import Programs, find_programs
 from infra.local.state import State
 from tests.equipment.container import Answer, Call, Container
+from tests.equipment.histories import OURS, copy_of_ours
 from tests.equipment.site import make_empty
 from tests.equipment.small_aws import ACCOUNT, SmallAws, arn
 
@@ -312,21 +313,18 @@ def make_history(folder: Path, revisions: Mapping[str, str], *, after: str | Non
 
     Each revision is an identifier and the body of its module, which has ``op`` and
     ``operations``; a body without ``def upgrade`` is that of the function. With *after*,
-    the repository's revisions up to there come first.
+    those of the tests' own history up to there come first.
     """
-    scripts = folder / "alembic"
-    (scripts / "versions").mkdir(parents=True)
-    shutil.copy(ROOT / "alembic.ini", folder)
-    shutil.copy(ROOT / "alembic" / "env.py", scripts)
+    ini = copy_of_ours(folder)
     down = None
-    for file in sorted((ROOT / "alembic" / "versions").glob("*.py")):
+    for file in sorted(OURS.versions.glob("*.py")):
         if after is not None and file.name[:3] <= after:
-            shutil.copy(file, scripts / "versions")
+            shutil.copy(file, folder / "alembic" / "versions")
             down = file.name[:3]
     for identifier, body in revisions.items():
         write_revision(folder, identifier, down, body)
         down = identifier
-    return folder / "alembic.ini"
+    return ini
 
 
 def write_revision(folder: Path, identifier: str, down: str | None, body: str) -> Path:

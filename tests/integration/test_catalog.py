@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from infra.local.postgres_programs import OLDEST_MAJOR
-from tests.equipment.catalog import catalogue
+from infra.trial.catalogue import catalogue
 from tests.equipment.site import DATABASE, REVISIONS, Site
 
 GOLDEN = Path(__file__).parent.parent / "golden"

@@ -17,7 +17,7 @@ from sqlalchemy import URL
 from core.operations.roles import VERIFIER_PLACEHOLDER
 from core.postgres.session import query
 from core.settings import ROOT
-from tests.equipment.catalog import catalogue
+from infra.trial.catalogue import catalogue
 from tests.equipment.histories import copy_of_ours, history_of
 from tests.equipment.site import DATABASE, HEAD_LOGINS, INSTANCE, REVISIONS, Site, make_empty
 
@@ -59,9 +59,11 @@ def url_of(site: Site) -> str:
     return url.render_as_string(hide_password=False)
 
 
-def test_history_lists_the_revisions() -> None:
+def test_history_lists_the_revisions(tmp_path: Path) -> None:
     """``alembic history`` needs no database, and shows each revision's description."""
-    shown = alembic("history")
+    copy_of_ours(tmp_path, versions=True)
+
+    shown = alembic("history", folder=tmp_path)
 
     assert shown.returncode == 0
     lines = shown.stdout.splitlines()

@@ -7,7 +7,7 @@ import pytest
 from core.model import Action
 from core.operations.roles import VERIFIER_PLACEHOLDER
 from core.outcome import Outcome
-from tests.equipment.catalog import catalogue
+from infra.trial.catalogue import catalogue
 from tests.equipment.site import DATABASE, REQUEST_ID, REVISIONS, Site
 
 

@@ -13,7 +13,7 @@ from alembic.util import CommandError
 from core.errors import MigrationError
 from core.postgres.session import query
 from core.revisions.runner import Revisions
-from tests.equipment.catalog import catalogue
+from infra.trial.catalogue import catalogue
 from tests.equipment.histories import history_of
 from tests.equipment.site import DATABASE, Site, make_empty
 from tests.integration.test_command_line import alembic, url_of

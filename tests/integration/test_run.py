@@ -15,7 +15,7 @@ from core.model import Action, Declared, Parameters, Report, Request, TargetSour
 from core.outcome import Outcome
 from core.postgres.session import query
 from core.revisions.history import checksum
-from tests.equipment.catalog import catalogue
+from infra.trial.catalogue import catalogue
 from tests.equipment.histories import history_of, table
 from tests.equipment.site import DATABASE, INSTANCE, REQUEST_ID, REVISIONS, Site, make_empty
 

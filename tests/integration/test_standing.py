@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import alembic.config
 import pytest
@@ -17,14 +18,14 @@ from sqlalchemy import Connection
 
 from core.postgres.lending import lend
 from core.revisions import books
-from core.settings import ROOT
+from tests.equipment.histories import copy_of_ours
 from tests.equipment.site import Site
 
 
 @pytest.fixture
-def alembic_config(site: Site) -> alembic.config.Config:
-    """Return our own configuration, with a place to keep passwords."""
-    config = alembic.config.Config(str(ROOT / "alembic.ini"))
+def alembic_config(site: Site, tmp_path: Path) -> alembic.config.Config:
+    """Return a configuration for our history, with a place to keep passwords."""
+    config = alembic.config.Config(str(copy_of_ours(tmp_path, versions=True)))
     config.attributes["login_passwords"] = site.login_passwords
     return config
 

@@ -591,7 +591,7 @@ def test_head_keeps_every_promise(at_head: Site) -> None:
 
     assert found["drift"] == []
     assert [(one["role"], one["missing"], one["beyond"]) for one in found["roles"]] == [
-        (role.name, [], []) for role in Promises.load().roles
+        (role.name, [], []) for role in REVISIONS.promises.roles
     ]
     assert all(one["present"] and one["can"] for one in found["roles"])
 
@@ -611,7 +611,7 @@ DROP ROLE stranger, grp, outsider, outsiders;
 def looked(site: Site) -> list[Finding]:
     """Return what is found of *site* as the master sees it, without the trial of passwords."""
     with closing(site.connect_as_runner()) as session, reading(session):
-        return compare(session, Promises.load(), made_by(REVISIONS.history)).findings
+        return compare(session, REVISIONS.promises, made_by(REVISIONS.history)).findings
 
 
 def repair(site: Site, drift: list[Finding], *, as_superuser: bool = False) -> None:
@@ -771,7 +771,7 @@ BY_TOKEN = {
 def test_a_master_that_needs_a_token_is_told(drifting: Site, name: str) -> None:
     """RDS refuses its password from then on: only who is in already can see it, and undo it."""
     statement, expected = BY_TOKEN[name]
-    made, promises = made_by(REVISIONS.history), Promises.load()
+    made, promises = made_by(REVISIONS.history), REVISIONS.promises
     with closing(drifting.connect_as_runner()) as session:
         drifting.query(statement)
         try:
@@ -842,7 +842,7 @@ def test_what_a_person_allowed_is_not_told(drifting: Site, tmp_path: Path) -> No
         '[[allow]]\nrole = "str*"\nprivileges = ["member of audit_role", "SELECT ON TABLE audit.*"]'
         '\nwhy = "on call"\n'
     )
-    promises = Promises.load()._replace(allowances=Promises.load(file).allowances)
+    promises = REVISIONS.promises._replace(allowances=Promises.load(file).allowances)
     with closing(drifting.connect_as_runner()) as session, reading(session):
         found = compare(session, promises, made_by(REVISIONS.history)).findings
     drifting.query(
@@ -945,10 +945,10 @@ def test_nobody_falsifies_what_is_read(drifting: Site) -> None:
         with pytest.raises(errors.RaiseException):
             query(session, "SELECT count(*) FROM pg_catalog.pg_class WHERE relname = relname")
         with reading(session):
-            found = compare(session, Promises.load(), made_by(REVISIONS.history)).findings
+            found = compare(session, REVISIONS.promises, made_by(REVISIONS.history)).findings
         repair(drifting, found)
         with reading(session):
-            after = compare(session, Promises.load(), made_by(REVISIONS.history)).findings
+            after = compare(session, REVISIONS.promises, made_by(REVISIONS.history)).findings
     drifting.query("DROP SCHEMA evil CASCADE")
 
     assert [one.statement for one in found] == ["REVOKE audit_role FROM stranger"]
@@ -985,7 +985,7 @@ def test_check_writes_nothing_and_reads_the_catalogue_only(at_head: Site) -> Non
 
 def test_every_role_and_grant_is_promised_of_what_there_is() -> None:
     """Each promise names a revision of this build and a role that is promised."""
-    promises = Promises.load()
+    promises = REVISIONS.promises
     roles = {role.name for role in promises.roles}
 
     assert {

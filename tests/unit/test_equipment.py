@@ -17,7 +17,7 @@ EQUIPMENT = TESTS / "equipment"
 FILES = sorted(TESTS.rglob("*.py"))
 TABLE = documents.rows("tests/README.md", "what you want to hold")
 # Shared by the tests of several folders, or by none, and so in no row.
-WITHOUT_ROW = {"contract", "equipment", "golden"}
+WITHOUT_ROW = {"contract", "equipment", "golden", "history"}
 
 
 def spans(cell: str) -> list[str]:
@@ -113,7 +113,7 @@ def test_what_is_shared_is_made_in_one_place() -> None:
         for name in classes_of(path)
         if name in ours and path != ours[name]
     ]
-    assert {"SmallAws", "World", "Site", "Container", "FakeCloud"} <= set(ours)
+    assert {"SmallAws", "World", "Site", "Container"} <= set(ours)
     assert again == []
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 from core.revisions import manifest, scripts
 from core.revisions.folder import EXAMPLES, Folder
 from tests.conftest import ROOT
+from tests.equipment.histories import copy_of_ours
 
 KNOWS_WITHOUT_ALEMBIC = """
 import sys
@@ -26,9 +26,7 @@ print(*sorted({name.partition(".")[0] for name in sys.modules} & {"alembic", "sq
 @pytest.fixture
 def packaged(tmp_path: Path) -> Folder:
     """Lay out the checkout's revisions with their list, as in a package."""
-    ignored = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(ROOT / "alembic", tmp_path / "alembic", ignore=ignored)
-    shutil.copyfile(ROOT / "alembic.ini", tmp_path / "alembic.ini")
+    copy_of_ours(tmp_path, versions=True)
     folder = Folder(tmp_path / "alembic")
     manifest.write(folder, scripts.read(folder.versions))
     return folder

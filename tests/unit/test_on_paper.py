@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,7 @@ from core.errors import RunFailed
 from core.revisions import rendering
 from core.revisions.manifest import Revision
 from core.revisions.runner import Revisions
-from tests.conftest import ROOT
+from tests.equipment.histories import copy_of_ours
 
 Write = Callable[[str], list[str]]
 
@@ -259,16 +258,13 @@ def test_a_colon_that_nobody_meant_is_refused(tmp_path: Path, body: str, name: s
 
 def build_of(tmp_path: Path, *bodies: str) -> Revisions:
     """Make a build of one revision for each of *bodies*."""
-    shutil.copytree(ROOT / "alembic", tmp_path / "alembic", ignore=shutil.ignore_patterns("*.pyc"))
-    shutil.copy(ROOT / "alembic.ini", tmp_path)
+    ini = copy_of_ours(tmp_path)
     versions = tmp_path / "alembic" / "versions"
-    shutil.rmtree(versions)
-    versions.mkdir()
     down = None
     for number, body in enumerate(bodies, start=1):
         write_script(versions, body, f"{number:03}", down)
         down = f"{number:03}"
-    return Revisions(tmp_path / "alembic.ini")
+    return Revisions(ini)
 
 
 def test_one_revision_that_cannot_be_shown_hides_no_other(tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ from core.revisions import scripts
 from core.revisions.folder import Folder
 from core.revisions.promises import Promises
 from core.revisions.runner import Revision, Revisions
-from tests.conftest import ROOT
+from tests.equipment.histories import OURS
 
-HISTORY = Revisions().history
+HISTORY = Revisions(folder=OURS).history
 
 # Fixed by the contract: outside callers list them, and see them in logs.
 FIRST = {
@@ -56,9 +56,7 @@ def test_the_history_is_one_line_from_one_base_to_one_head() -> None:
         assert (values["branch_labels"], values["depends_on"]) == (None, None)
 
     assert downs == [None, *(revision.identifier for revision in HISTORY[:-1])]
-    assert sorted(revision.file for revision in HISTORY) == sorted(
-        (ROOT / "alembic" / "versions").glob("*.py")
-    )
+    assert sorted(revision.file for revision in HISTORY) == sorted(OURS.versions.glob("*.py"))
 
 
 def test_the_first_revisions_are_those_of_the_contract() -> None:
@@ -112,7 +110,7 @@ def test_a_revision_holds_no_password(revision: Revision) -> None:
 
 def test_every_promise_is_made_by_a_revision() -> None:
     """What ``promises.toml`` names is in the file of the revision that it says makes it."""
-    promised = Promises.load()
+    promised = Promises.load(OURS.promises)
     files = {revision.identifier: revision.file.read_text() for revision in HISTORY}
 
     broken = [
@@ -126,7 +124,7 @@ def test_every_promise_is_made_by_a_revision() -> None:
 
 def test_every_role_and_schema_is_promised() -> None:
     """Whoever adds a revision with a role, a login or a schema adds it to ``promises.toml``."""
-    promised = Promises.load()
+    promised = Promises.load(OURS.promises)
     names = {thing.name for thing in (*promised.roles, *promised.schemas)}
     made = {
         call.args[0].value
@@ -143,7 +141,7 @@ def test_every_role_and_schema_is_promised() -> None:
 
 def test_what_is_promised_depends_on_how_far_a_database_is() -> None:
     """At 001 only what 001 makes is promised."""
-    found = Promises.load().up_to(("001",))
+    found = Promises.load(OURS.promises).up_to(("001",))
 
     assert [role.name for role in found.roles] == ["app_role", "app_user"]
     assert [schema.name for schema in found.schemas] == ["app_schema"]

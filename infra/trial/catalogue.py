@@ -8,6 +8,7 @@ catalogues differ only where somebody may do something else.
 from __future__ import annotations
 
 from contextlib import closing
+from typing import Any
 
 from core.postgres.session import query
 from infra.local.postgres import Server
@@ -167,11 +168,32 @@ _SECTIONS = {
 }
 
 
+def sections(session: Any, *, without: tuple[str, ...] = ()) -> dict[str, list[str]]:
+    """Return what the database of a superuser's *session* holds, without some schemas."""
+    return {
+        title: [
+            " | ".join(filter(None, row))
+            for row in query(session, statement, {"without": list(without)})  # type: ignore[arg-type]
+        ]
+        for title, statement in _SECTIONS.items()
+    }
+
+
 def catalogue(server: Server, database: str, *, without: tuple[str, ...] = ()) -> str:
     """Return what *server* and *database* hold, leaving out the schemas *without*."""
     lines: list[str] = []
     with closing(server.superuser(database)) as session:
-        for title, statement in _SECTIONS.items():
-            found = query(session, statement, {"without": list(without)})  # type: ignore[arg-type]
-            lines += [title, *("  " + " | ".join(filter(None, row)) for row in found), ""]
+        for title, found in sections(session, without=without).items():
+            lines += [title, *(f"  {line}" for line in found), ""]
     return "\n".join(lines)
+
+
+def differences(before: dict[str, list[str]], after: dict[str, list[str]]) -> list[str]:
+    """Return what *after* has beyond *before* (+) and lacks of it (-), by section."""
+    lines: list[str] = []
+    for title, found in after.items():
+        earlier = before.get(title, [])
+        told = [f"- {line}" for line in earlier if line not in found]
+        told += [f"+ {line}" for line in found if line not in earlier]
+        lines += [title, *(f"  {line}" for line in told)] if told else []
+    return lines
