@@ -9,7 +9,7 @@ PYTHON ?= python3
 
 # What a recipe takes from the command line goes by its environment, where quotes are just text,
 # and as it was given: make would take a ${word} in it for a variable of its own.
-GIVEN := EVENT PAYLOAD TARGET NAME MIGRATIONS
+GIVEN := EVENT PAYLOAD TARGET NAME MIGRATIONS POSTGRES GOLDEN DIR
 $(foreach one,$(GIVEN),$(if $(filter undefined,$(origin $(one))),,$(eval override $(one) := $$(value $(one)))))
 # What is not given is not there: an empty MIGRATIONS would be a folder that somebody forgot.
 export $(foreach one,$(GIVEN),$(if $(filter undefined,$(origin $(one))),,$(one)))
@@ -118,6 +118,11 @@ new-migration: ## Write the skeleton of the next revision: NAME="what it does"
 lint-migrations: ## Read the SQL of every revision for what is dangerous on a live database
 	$(call needs,dev)
 	@$(DEV) -m infra.lint_migrations
+
+.PHONY: test-migrations
+test-migrations: ## Try a folder of migrations: [MIGRATIONS=…] [POSTGRES="15 17"] [GOLDEN=write]
+	$(call needs,dev)
+	@$(DEV) -m infra.trial
 
 .PHONY: chaos
 chaos: ## Kill, cut, block and crowd the function many times, and print what was lost (5 min)

@@ -30,7 +30,7 @@ OUTPUT = MADE / "build"
 
 # Ours: what the function needs at run time, and no more.
 FUNCTION_SOURCES = ("handlers", "core", "alembic", "alembic.ini")
-NOT_DEPLOYED = (".mako", ".md", ".pyc", ".orig", ".rej")
+NOT_DEPLOYED = (".mako", ".md", ".txt", ".pyc", ".orig", ".rej")
 
 # Libraries with parts in C that we need. Everything else comes as a pure Python wheel: SQLAlchemy's
 # compiled parts fetch many rows faster, which no migration does, and weigh 9 MB.

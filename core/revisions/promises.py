@@ -102,10 +102,22 @@ class Promises(NamedTuple):
         # Imported here: to look at a database takes no promise.
         import tomllib
 
-        found = tomllib.loads(file.read_text())
+        try:
+            found = tomllib.loads(file.read_text("utf-8"))
+        except ValueError as error:
+            # What is no TOML, and what is not in UTF-8.
+            raise RunFailed(
+                f"promises.toml cannot be read: {error}; nothing was touched"
+            ) from error
 
         def entries(kind: str, make: type[Any]) -> tuple[Any, ...]:
-            return tuple(_entry(kind, make, entry) for entry in found.pop(kind, []))
+            listed = found.pop(kind, [])
+            if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
+                raise RunFailed(
+                    f"promises.toml: {kind} stands in other brackets than [[{kind}]]: "
+                    "write these; nothing was touched"
+                )
+            return tuple(_entry(kind, make, entry) for entry in listed)
 
         promises = cls(
             roles=entries("role", PromisedRole),
@@ -149,8 +161,14 @@ def _entry(kind: str, make: type[Any], entry: dict[str, Any]) -> Any:
     fields: tuple[str, ...] = make._fields
     unknown = [name for name in entry if name not in fields]
     lacking = [name for name in fields if name not in {*entry, *make._field_defaults}]
+    wrong = [name for name in fields if name in entry and not _fits(make, name, entry[name])]
+    where = f"promises.toml: [[{kind}]] {entry.get('name', entry.get('to', ''))}".rstrip()
+    if wrong:
+        raise RunFailed(
+            f"{where}: {wrong[0]} = {entry[wrong[0]]!r}: give {_meant(make, wrong[0])}; "
+            "nothing was touched"
+        )
     if unknown or lacking:
-        where = f"promises.toml: [[{kind}]] {entry.get('name', entry.get('to', ''))}".rstrip()
         problem = f"has {unknown[0]!r}" if unknown else f"lacks {lacking[0]!r}"
         raise RunFailed(
             f"{where} {problem}: its fields are {', '.join(fields)}; nothing was touched"
@@ -160,4 +178,26 @@ def _entry(kind: str, make: type[Any], entry: dict[str, Any]) -> Any:
             name: tuple(value) if isinstance(value, list) else value
             for name, value in entry.items()
         }
+    )
+
+
+def _meant(make: type[Any], name: str) -> str:
+    """Return what the field *name* is, in words."""
+    if name == "login":
+        return '"password" or "iam", or leave it out'
+    annotation = str(make.__annotations__[name])
+    if "tuple" in annotation:
+        return f'a list of texts, such as {name} = ["…"]'
+    return "true or false" if "bool" in annotation else "a text that is not empty"
+
+
+def _fits(make: type[Any], name: str, value: object) -> bool:
+    """Say whether *value* is what the field *name* takes."""
+    if name == "login":
+        return value in ("password", "iam")
+    annotation = str(make.__annotations__[name])
+    if "tuple" in annotation:
+        return isinstance(value, list) and all(isinstance(one, str) and one for one in value)
+    return (
+        isinstance(value, bool) if "bool" in annotation else isinstance(value, str) and bool(value)
     )

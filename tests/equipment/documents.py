@@ -17,8 +17,14 @@ def names() -> list[str]:
     """Return each document's path from the root; the README is the first."""
     found = []
     for folder, folders, files in os.walk(ROOT):
-        # What is hidden or built is not ours, and large.
-        folders[:] = [one for one in folders if one not in _AWAY and not one.startswith(".")]
+        # What is hidden or built is not ours, and large; a team's migrations are not ours either.
+        folders[:] = [
+            one
+            for one in folders
+            if one not in _AWAY
+            and not one.startswith(".")
+            and (one == "alembic" or not Path(folder, one, "promises.toml").exists())
+        ]
         found += [Path(folder, one).relative_to(ROOT).as_posix() for one in files]
     documents = (name for name in found if name.endswith(".md"))
     return sorted(documents, key=lambda name: (name != "README.md", name))

@@ -179,6 +179,9 @@ def test_what_our_own_words_refer_to_exists() -> None:
     """Each document that a message or a comment names, and its heading where one is quoted."""
     folders = (ROOT / name for name in ("alembic", "core", "handlers", "infra", "tests"))
     for path in (path for folder in folders for path in folder.rglob("*.py")):
+        # What is deployed may be anybody's.
+        if "versions" in path.parts:
+            continue
         for name, heading in REFERENCE.findall(path.read_text()):
             found = [one for one in DOCUMENTS if one == name or one.endswith(f"/{name}")]
             assert found, f"{path.name}: {name}"

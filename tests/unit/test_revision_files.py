@@ -161,6 +161,23 @@ def test_an_absent_file_promises_nothing(tmp_path: Path) -> None:
         ('[[role]]\nname = "a"', "[[role]] a lacks 'since': its fields are name, since"),
         ('[[allow]]\nrole = "a"', "[[allow]] lacks 'privileges'"),
         ('[[roles]]\nname = "a"', "[[roles]] promises nothing: write [[role]]"),
+        ('[role]\nname = "a"', "role stands in other brackets than [[role]]: write these"),
+        ('role = ["a"]', "role stands in other brackets than [[role]]"),
+        ('[[role]]\nname = "a"\nsince = 1', "[[role]] a: since = 1: give a text"),
+        ('[[role]]\nname = "a"\nsince = ""', "[[role]] a: since = '': give a text"),
+        (
+            '[[role]]\nname = "a"\nsince = "1"\nlogin = "pasword"',
+            '[[role]] a: login = \'pasword\': give "password" or "iam"',
+        ),
+        (
+            '[[role]]\nname = "a"\nsince = "1"\nmember_of = "b"',
+            "[[role]] a: member_of = 'b': give a list of texts, such as member_of",
+        ),
+        (
+            '[[role]]\nname = "a"\nsince = "1"\nis_internal = "yes"',
+            "[[role]] a: is_internal = 'yes': give true or false",
+        ),
+        ('[[role]\nname = "a"', "promises.toml cannot be read: "),
     ],
 )
 def test_a_promise_that_nobody_reads_is_refused(text: str, problem: str, tmp_path: Path) -> None:

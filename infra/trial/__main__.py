@@ -1,0 +1,107 @@
+"""
+Try a folder of migrations on every PostgreSQL that is chosen, as a team's CI does.
+
+    make test-migrations [MIGRATIONS=../acme-migrations] [POSTGRES="15 17"] [GOLDEN=write]
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+
+from core.errors import RunFailed
+from infra import migrations
+from infra.local.postgres_programs import Programs, ServerError, available_programs
+from infra.trial import files, golden
+from infra.trial.servers import indented, tried
+
+
+class WrongUseError(Exception):
+    """The command was not called as it has to be; the message is one line and says how."""
+
+
+def main() -> int:
+    """Try all, print what came of it, and return 0 if all holds."""
+    # What a run logs, its failure says as well.
+    logging.getLogger().addHandler(logging.NullHandler())
+    begin = time.monotonic()
+    try:
+        folder = migrations.chosen()
+        programs = chosen(os.environ.get("POSTGRES", ""))
+        writes = is_writing(os.environ.get("GOLDEN", ""))
+        revisions = files.loaded(folder)
+        faults = files.faults(revisions)
+        count = len(faults)
+        first, last = revisions.identifiers[0], revisions.identifiers[-1]
+        print(f"{len(revisions.identifiers)} revision(s), {first} to {last}, in one line")
+        _print_faults("The files", faults)
+        outcomes = []
+        for outcome in tried(folder, programs):
+            print("\n".join(outcome.lines), flush=True)
+            outcomes.append(outcome)
+    except (RunFailed, ServerError, WrongUseError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    count += sum(one.faults for one in outcomes)
+    whole = {one.major: one.made for one in outcomes if one.made}
+    if writes and whole and not count:
+        print(f"written: {', '.join(golden.write(folder, whole))}: review them as a diff")
+    elif not writes:
+        for major, made in whole.items():
+            faults = golden.compared(folder, major, made)
+            count += len(faults)
+            _print_faults(f"PostgreSQL {major}", faults)
+    return _end(count, begin)
+
+
+def chosen(given: str) -> list[Programs]:
+    """
+    Return the programs of the majors in *given*, such as ``15 17``; all that are here without it.
+
+    Raises:
+        WrongUseError: One of them is not a major version, or is not installed here.
+    """
+    available = {one.major: one for one in reversed(available_programs())}
+    if not given.strip():
+        return [available[major] for major in sorted(available)]
+    here = ", ".join(map(str, sorted(available)))
+    wanted = given.replace(",", " ").split()
+    for one in wanted:
+        if not one.isdecimal() or int(one) not in available:
+            raise WrongUseError(
+                f"POSTGRES={given}: there is no PostgreSQL {one} here, which has {here}: install "
+                f'its server, or choose of these: make test-migrations POSTGRES="{here}"'
+            )
+    return [available[major] for major in sorted({int(one) for one in wanted})]
+
+
+def is_writing(given: str) -> bool:
+    """
+    Say whether the golden files are to be written.
+
+    Raises:
+        WrongUseError: *given* is neither empty nor ``write``.
+    """
+    if given not in ("", "write"):
+        raise WrongUseError(f"GOLDEN={given}: give {golden.WRITE}, or leave it out to compare")
+    return given == "write"
+
+
+def _print_faults(where: str, faults: list[str]) -> None:
+    if faults:
+        print(where)
+    for one in faults:
+        print(indented(one, "  ✗ "))
+
+
+def _end(count: int, begin: float) -> int:
+    seconds = time.monotonic() - begin
+    said = "all holds" if not count else f"{count} thing(s) do not hold"
+    print(f"{said}, in {seconds:.0f} s", file=sys.stderr if count else sys.stdout)
+    return 1 if count else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""What is wrong with the files of a folder of migrations, before any server is asked."""
+
+from __future__ import annotations
+
+import ast
+import re
+from typing import Any
+
+from core.errors import RunFailed
+from core.revisions.folder import Folder
+from core.revisions.manifest import Revision
+from core.revisions.promises import Promises
+from core.revisions.runner import Revisions
+from infra.lint_migrations import lint
+
+_LEFT_BEHIND = re.compile(r"#\s*test:\s*leaves\s+(\S.*)")
+
+
+def loaded(folder: Folder) -> Revisions:
+    """
+    Return the revisions in *folder*, with their promises.
+
+    Raises:
+        RunFailed: They cannot be read, are not one line, or there is none.
+    """
+    revisions = Revisions(folder=folder)
+    if not revisions.identifiers:
+        raise RunFailed(f'{folder.versions} has no revision: make new-migration NAME="…"')
+    _ = revisions.promises
+    return revisions
+
+
+def faults(revisions: Revisions) -> list[str]:
+    """Return what is wrong with *revisions*, each in a line or a few."""
+    unmade = _unmade(revisions.promises, revisions.identifiers)
+    return [*unmade, *map(str, lint(revisions.folder))]
+
+
+def _unmade(promises: Promises, identifiers: tuple[str, ...]) -> list[str]:
+    """Return the promises of revisions that there are not: nobody would ever keep them."""
+    kinds: dict[str, tuple[Any, ...]] = {
+        "role": promises.roles,
+        "schema": promises.schemas,
+        "table": promises.tables,
+        "closed": promises.closed,
+        "grant": promises.grants,
+    }
+    return [
+        f"promises.toml: [[{kind}]] {getattr(one, 'name', '') or one.to}: since = {one.since!r} "
+        f"names no revision: the last ones are {', '.join(identifiers[-5:])}"
+        for kind, entries in kinds.items()
+        for one in entries
+        if one.since not in identifiers
+    ]
+
+
+def has_no_way_back(revision: Revision) -> bool:
+    """Say whether the downgrade of *revision* does nothing but refuse."""
+    body = _downgrade(revision)
+    return body is not None and any(isinstance(node, ast.Raise) for node in body.body)
+
+
+def leaves(revision: Revision) -> str | None:
+    """
+    Return what the downgrade of *revision* leaves behind on purpose, by a comment in it.
+
+    ``# test: leaves the value of the enum, which PostgreSQL cannot drop``
+    """
+    body = _downgrade(revision)
+    if body is None:
+        return None
+    lines = revision.file.read_text().splitlines()[body.lineno - 1 : body.end_lineno]
+    found = [match[1] for line in lines if (match := _LEFT_BEHIND.search(line))]
+    return found[0] if found else None
+
+
+def _downgrade(revision: Revision) -> ast.FunctionDef | None:
+    tree = ast.parse(revision.file.read_bytes())
+    functions = (one for one in tree.body if isinstance(one, ast.FunctionDef))
+    return next((one for one in functions if one.name == "downgrade"), None)

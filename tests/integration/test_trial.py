@@ -1,0 +1,286 @@
+"""``make test-migrations``: each fault of a team's revisions is told in the revision's words."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from core.errors import RunFailed
+from core.revisions.folder import Folder
+from core.revisions.runner import Revisions
+from infra.local.postgres import Server
+from infra.local.postgres_programs import Programs, find_programs
+from infra.trial import files, golden
+from infra.trial.database import TrialDatabase
+from infra.trial.proofs import Proofs
+from tests.equipment.histories import OURS
+from tests.equipment.site import make_empty
+
+SCRIPT = '''"""
+Revision {name}
+
+Going back: it goes.
+"""
+
+from alembic import op
+
+from core import operations
+
+revision = {name!r}
+down_revision = {down!r}
+
+
+def upgrade() -> None:
+    {up}
+
+
+def downgrade() -> None:
+    {back}
+'''
+ROLE = '[[role]]\nname = "acme_role"\nsince = "a1"\n'
+SCHEMA = '[[schema]]\nname = "acme"\nsince = "a1"\nowner = "MASTER"\n'
+MADE = ('operations.schema("acme")', 'operations.drop_schema("acme")')
+TABLE = (
+    'op.execute("CREATE TABLE acme.places (name text)")',
+    'op.execute("DROP TABLE acme.places")',
+)
+
+
+Prove = Callable[[Folder], tuple[Proofs, dict[str, str]]]
+
+
+@pytest.fixture(scope="module")
+def programs() -> Programs:
+    """Return one PostgreSQL: the words are the same on each."""
+    return find_programs()
+
+
+def folder_of(
+    path: Path, steps: Mapping[str, tuple[str, str]], promises: str = "", **more: str
+) -> Folder:
+    """Write a folder of *steps*, upgrade and downgrade by identifier, and *more* files."""
+    folder = Folder(path / "acme migrations")
+    folder.versions.mkdir(parents=True)
+    folder.promises.write_text(promises)
+    down = None
+    for name, (up, back) in steps.items():
+        text = SCRIPT.format(name=name, down=down, up=up, back=back)
+        (folder.versions / f"{name}.py").write_text(text)
+        down = name
+    for name, text in more.items():
+        (folder.path / name.replace("__", "/").replace("_dot_", ".")).write_text(text)
+    return folder
+
+
+@pytest.fixture
+def faults(server: Server, ca_file: Path) -> Prove:
+    """Return what proves a folder, and gives each revision's faults as one text."""
+
+    def prove(folder: Folder) -> tuple[Proofs, dict[str, str]]:
+        make_empty(server)
+        proofs = Proofs(TrialDatabase(server, ca_file, Revisions(folder=folder)))
+        told = {one.revision: "\n".join([*one.faults]) for one in proofs.each()}
+        return proofs, told
+
+    return prove
+
+
+# What a team's revisions do wrong, and what it is told: steps, promises, where, and the words.
+WRONG = {
+    "a name that is not there": (
+        {"a1": ('op.execute("GRANT SELECT ON acme.nothing TO CURRENT_USER")', "pass")},
+        "",
+        "a1",
+        'a1.py:16: revision a1 failed: 3F000 schema "acme" does not exist',
+    ),
+    "a role without a promise": (
+        {"a1": ('operations.role("acme_role")', 'operations.drop_role("acme_role")')},
+        "",
+        "a1",
+        (
+            "it makes the role acme_role, which promises.toml does not name: add\n    [[role]]\n"
+            '    name = "acme_role"\n    since = "a1"'
+        ),
+    ),
+    "a schema without a promise": (
+        {"a1": MADE},
+        "",
+        "a1",
+        "it makes the schema acme, which promises.toml does not name: add\n    [[schema]]",
+    ),
+    "a promise that is not kept": (
+        {"a1": ('op.execute("SELECT 1")', "pass")},
+        ROLE,
+        "a1",
+        "acme_role: it is promised, and does not exist; CREATE ROLE",
+    ),
+    "a grant beyond the promises": (
+        {
+            "a1": ('operations.role("acme_role")', 'operations.drop_role("acme_role")'),
+            "a2": (
+                'op.execute("GRANT CREATE ON DATABASE shop TO acme_role")',
+                'op.execute("REVOKE CREATE ON DATABASE shop FROM acme_role")',
+            ),
+        },
+        ROLE,
+        "a2",
+        "is there, and promises.toml does not say so; REVOKE",
+    ),
+    "a downgrade that leaves something": (
+        {"a1": MADE, "a2": (TABLE[0], "pass")},
+        SCHEMA,
+        "a2",
+        (
+            'its downgrade leaves another database than there was before (a comment in it "# test: '
+            'leaves …", with the reason, says that this is meant); beside what is expected:\n'
+            "    relations\n      + acme.places | table"
+        ),
+    ),
+    "a downgrade that fails": (
+        {"a1": MADE, "a2": (TABLE[0], 'op.execute("DROP TABLE acme.place")')},
+        SCHEMA,
+        "a2",
+        'downgrade: a2.py:20: revision a2 failed: 42P01 table "place" does not exist',
+    ),
+    "what cannot be applied twice": (
+        {"a1": MADE, "a2": (TABLE[0], "pass  # test: leaves the table, for its rows")},
+        SCHEMA,
+        "a2",
+        'the second time: a2.py:16: revision a2 failed: 42P07 relation "places" already exists',
+    ),
+    "a plan that shows something else": (
+        {
+            "a1": MADE,
+            "a2": (
+                (
+                    'op.execute("CREATE TABLE acme.places ()" if op.get_context().as_sql else '
+                    '"CREATE TABLE acme.places (name text)")'
+                ),
+                TABLE[1],
+            ),
+        },
+        SCHEMA,
+        "a2",
+        (
+            "its plan, run as it is shown, makes something else than the run does; beside what is "
+            "expected:\n    columns\n      - acme.places | name | text"
+        ),
+    ),
+    "an index of a column that is not there": (
+        {
+            "a1": MADE,
+            "a2": TABLE,
+            "a3": ('operations.index("places_name", on="acme.places", columns="nam")', "pass"),
+        },
+        SCHEMA,
+        "a3",
+        'a3.py:16: revision a3 failed: 42703 column "nam" does not exist',
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_fault_is_told_in_the_words_of_the_revision(
+    case: str, faults: Prove, tmp_path: Path
+) -> None:
+    """The revision is named, and what is wrong with it; no other revision is blamed."""
+    steps, promises, where, words = WRONG[case]
+    begin = time.monotonic()
+
+    _, told = faults(folder_of(tmp_path, steps, promises))
+
+    assert words in told[where]
+    assert "Traceback" not in told[where]
+    assert [one for one, text in told.items() if text and one not in (where, "all")] == []
+    # What is wrong fails at once, and does not wait for a time to run out.
+    assert time.monotonic() - begin < 20
+
+
+def test_what_is_right_holds(faults: Prove, tmp_path: Path) -> None:
+    """Each helper among them, a way that is closed on purpose, and what is left on purpose."""
+    steps = {
+        "a1": ('operations.role("acme_role")', 'operations.drop_role("acme_role")'),
+        "a2": (
+            'operations.login("acme_user", acts_as="acme_role")',
+            'operations.drop_login("acme_user")',
+        ),
+        "a3": ('operations.schema("acme", owner="acme_role")', 'operations.drop_schema("acme")'),
+        "a4": TABLE,
+        "a5": (
+            'operations.index("places_name", on="acme.places", columns="name")',
+            'op.execute("DROP INDEX acme.places_name")',
+        ),
+        "a6": ('operations.sql_file("more.sql")', 'op.execute("DROP TYPE acme.kind")'),
+        "a7": (
+            """op.execute("ALTER TYPE acme.kind ADD VALUE IF NOT EXISTS 'new'")""",
+            "pass  # test: leaves the value, which PostgreSQL cannot drop",
+        ),
+        "a8": ('op.execute("SELECT 1")', 'raise NotImplementedError("restore a backup")'),
+    }
+    promises = (
+        f'{ROLE}\n[[role]]\nname = "acme_user"\nsince = "a2"\nlogin = "password"\n'
+        'acts_as = "acme_role"\nmember_of = ["acme_role"]\n'
+        f"{SCHEMA.replace('a1', 'a3').replace('MASTER', 'acme_role')}"
+    )
+    folder = folder_of(
+        tmp_path, steps, promises, versions__more_dot_sql="CREATE TYPE acme.kind AS ENUM ('old');"
+    )
+
+    proofs, told = faults(folder)
+
+    assert told == dict.fromkeys([*steps, "all"], "")
+    assert "  + acme_role | NOLOGIN | INHERIT | no password | for ever | no settings" in proofs.made
+    assert not any("day2" in line for line in proofs.made)
+
+
+def test_the_files_are_looked_at_first(tmp_path: Path) -> None:
+    """A promise of a revision that there is not, and what the linter finds."""
+    folder = folder_of(
+        tmp_path,
+        {"a1": ('op.execute("GRANT ALL ON SCHEMA acme TO PUBLIC")', "pass")},
+        ROLE.replace("a1", "a9"),
+    )
+
+    unmade, found = files.faults(files.loaded(folder))
+
+    assert unmade == (
+        "promises.toml: [[role]] acme_role: since = 'a9' names no revision: the last ones are a1"
+    )
+    assert found.startswith("a1 upgrade: grant-to-public")
+
+
+def test_no_revision_is_told_with_the_way_to_one(tmp_path: Path) -> None:
+    """Before any server is started."""
+    with pytest.raises(RunFailed, match="has no revision: make new-migration NAME="):
+        files.loaded(folder_of(tmp_path, {}))
+
+
+def test_the_golden_files_are_compared_and_written_by_a_switch(tmp_path: Path) -> None:
+    """One serves each newer PostgreSQL that says the same, and one that was not tried stays."""
+    folder = folder_of(tmp_path, {})
+
+    (missing,) = golden.compared(folder, 15, ["roles"])
+    written = golden.write(folder, {15: ["roles", "  + a"], 17: ["roles", "  + a"], 18: ["x"]})
+    same = golden.compared(folder, 17, ["roles", "  + a"])
+    (other,) = golden.compared(folder, 17, ["roles", "  + b"])
+    older = golden.compared(folder, 14, ["roles"])
+    later = golden.write(folder, {15: ["x"]})
+
+    assert missing.startswith("there is no golden/catalog_15.txt to compare with: make test-mig")
+    assert written == ["golden/catalog_15.txt", "golden/catalog_18.txt"]
+    assert same == []
+    assert other.startswith("the catalogue at head is another than golden/catalog_15.txt says")
+    assert other.endswith("\n    -  + a\n    +  + b")
+    assert older != []
+    assert later == ["golden/catalog_15.txt", "golden/catalog_18.txt"]
+
+
+def test_our_own_history_holds(faults: Prove) -> None:
+    """What a user finds as examples is proven as a team's own is."""
+    _, told = faults(OURS)
+
+    assert set(told.values()) == {""}
+    assert files.faults(files.loaded(OURS)) == []
