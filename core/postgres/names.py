@@ -24,7 +24,6 @@ NOT_ALLOWED = "42501"
 
 _PLAIN = re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,62}")
 
-_ME = "(SELECT oid FROM pg_roles WHERE rolname = current_user)"
 _SCHEMA = "(SELECT oid FROM pg_namespace WHERE nspname = '{schema}')"
 _OF_A_STRANGER = "<> ALL (ARRAY(SELECT oid FROM pg_roles WHERE rolsuper OR rolname = current_user))"
 _KNOWN = """(
@@ -35,17 +34,16 @@ _KNOWN = """(
 # and what a stranger has there that a name might pick up. A member of the master's can be the
 # master anyway. Functions and types count where PostgreSQL has one of their name, as both are
 # called alike: any other is called because it is meant. Rows and arrays cannot be called.
-_MAKERS = f"""
+_MAKERS = """
 SELECT format('login %I may create in it', login.rolname) AS reason
 FROM pg_roles AS login
-WHERE rolcanlogin AND NOT rolsuper AND NOT pg_has_role(login.oid, {_ME}, 'MEMBER')
+WHERE rolcanlogin AND NOT rolsuper AND NOT pg_has_role(login.oid, current_user, 'MEMBER')
   AND EXISTS (
-    SELECT FROM pg_namespace AS n, LATERAL (
-        SELECT n.nspowner UNION ALL
-        SELECT grantee FROM aclexplode(coalesce(nspacl, acldefault('n', nspowner)))
-        WHERE privilege_type = 'CREATE') AS maker (oid)
-    WHERE n.oid = {_SCHEMA}
-      AND (maker.oid = 0 OR pg_has_role(login.oid, maker.oid, 'MEMBER')))
+    SELECT FROM aclexplode((
+        SELECT coalesce(nspacl, acldefault('n', nspowner))
+            || makeaclitem(nspowner, nspowner, 'CREATE', false)
+        FROM pg_namespace WHERE nspname = '{schema}'))
+    WHERE privilege_type = 'CREATE' AND (grantee = 0 OR pg_has_role(login.oid, grantee, 'MEMBER')))
 """
 _REASONS = f"""{_MAKERS}UNION ALL
 SELECT format('%I owns function %s', pg_get_userbyid(proowner), p.oid::regprocedure)

@@ -302,6 +302,32 @@ class Session(extensions.connection):  # type: ignore[misc]  # psycopg2 has no t
                 raise
             super().rollback()
 
+    def committed_with(self, record: str, values: Sequence[object], statements: str) -> bool:
+        """
+        Run *record* with its *values*, and commit and open as above: all in one round trip.
+
+        Returns:
+            Whether it is committed. If not, *record* failed, and the transaction is as it was.
+
+        Raises:
+            psycopg2.Error: The commit failed.
+        """
+        try:
+            self._opened = self.ask(
+                f"SAVEPOINT day2_record; {record}; COMMIT; BEGIN; {statements}", values
+            )
+        except psycopg2.Error:
+            if self.info.transaction_status != extensions.TRANSACTION_STATUS_INERROR:
+                raise
+            try:
+                self.ask("ROLLBACK TO SAVEPOINT day2_record; RELEASE SAVEPOINT day2_record")
+            except errors.InvalidSavepointSpecification:
+                # It went with its transaction: what failed is behind the commit.
+                super().rollback()
+                return True
+            return False
+        return True
+
     def opened(self) -> list[tuple[Any, ...]] | None:
         """Return, once, what those statements returned; ``None`` if none opened a transaction."""
         rows, self._opened = self._opened, None

@@ -95,6 +95,7 @@ class Account:
         time_left: Returns the seconds that the revision still has.
 
     Attributes:
+        stamp: As given.
         is_declared: It is in Alembic's autocommit block, which says what it does.
         undeclared: Whether it committed anything outside of one.
         kept: How many transactions with an id it committed itself, as far as that was seen.
@@ -115,7 +116,7 @@ class Account:
         # Of the transaction that is open, as far as it was asked for.
         self._identifier: int | None = None
         self._since = next_id
-        self._first = stamp
+        self.stamp = stamp
         self._time_left = time_left
         self._has_failed = False
         self._has_prepared = False
@@ -194,7 +195,7 @@ class Account:
 
         An end that was not seen here is looked for now.
         """
-        has_changed = stamp is not None and stamp != self._first
+        has_changed = stamp is not None and stamp != self.stamp
         if has_changed and not self._has_seen_end:
             kept, lost = self.kept, self.lost
             self._search()
@@ -202,12 +203,18 @@ class Account:
                 # It ended and nothing was lost.
                 self._keep()
         if self._has_prepared:
-            self.prepared = [gid for (gid,) in session.ask(_PREPARED, (self._first,))]
+            self.prepared = [gid for (gid,) in session.ask(_PREPARED, (self.stamp,))]
 
     @property
     def has_committed(self) -> bool:
         """Whether anything may stay, whatever becomes of the transaction that is open."""
         return bool(self.kept) or self._has_autocommitted or self._has_prepared
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether all that was seen is one transaction, which is open still."""
+        is_eventful = self.has_committed or self.lost or self._has_failed or self._has_seen_end
+        return self._status == OPEN and not is_eventful
 
     # How it is kept
 

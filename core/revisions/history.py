@@ -16,6 +16,9 @@ from core.revisions import books
 from core.revisions.books import SCHEMA, VERSION_TABLE
 from core.revisions.manifest import Revision
 
+# What has a row if a move was made, for the statement behind it.
+MOVED = "recorded"
+
 _ROW = (
     f"INSERT INTO {SCHEMA}.history"
     " (revision, direction, description, duration_ms, trigger, request_id, checksum)"
@@ -24,7 +27,10 @@ _INSERT = _ROW + " VALUES ({})"
 
 # The one way that a run moves a database, from the first value to the second: a history row
 # is written if the revision moved, and not otherwise.
-_MOVE = f"WITH moved AS ({{}} RETURNING 1) {_ROW} SELECT %s, %s, %s, %s, %s, %s, %s FROM moved"
+_MOVE = (
+    f"WITH moved AS ({{}} RETURNING 1),"
+    f" {MOVED} AS ({_ROW} SELECT %s, %s, %s, %s, %s, %s, %s FROM moved RETURNING 1)"
+)
 _FROM_BASE = f"INSERT INTO {SCHEMA}.{VERSION_TABLE} (version_num) VALUES (%s)"
 _TO_BASE = f"DELETE FROM {SCHEMA}.{VERSION_TABLE} WHERE version_num = %s"
 _BETWEEN = f"UPDATE {SCHEMA}.{VERSION_TABLE} SET version_num = %s WHERE version_num = %s"
@@ -252,8 +258,8 @@ class Recorder:
         """
         Return what moves the database by *step*, which ends now.
 
-        The statement, which can be continued by RETURNING, and its values. It returns no
-        row if the database was not where the step starts.
+        The head of a statement, for a SELECT to follow, and its values. ``MOVED`` has no row if
+        the database was not where the step starts.
         """
         if step.start is None:
             statement = _FROM_BASE
@@ -282,13 +288,11 @@ class Recorder:
 
     def _row(self, revision: str, direction: str, description: str) -> tuple[object, ...]:
         """Return the row of *revision*, which ends now."""
-        now = time.monotonic()
-        begun, self._begun = self._begun, now
         return (
             revision,
             direction,
             description,
-            int((now - begun) * 1000),
+            int(self.seconds * 1000),
             self._trigger,
             self._request_id,
             self._checksums.get(revision),

@@ -261,6 +261,71 @@ def test_reading_and_rolling_back_loses_nothing(world: World, history: MakeHisto
     assert tables(world) == [*revisions]
 
 
+REFUSES_LATE = """
+op.execute("CREATE TABLE public.rows (id int)")
+op.execute(
+    "CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql"
+    " AS $$ BEGIN RAISE 'not like this'; END $$"
+)
+op.execute(
+    "CREATE CONSTRAINT TRIGGER late AFTER INSERT ON public.rows"
+    " DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION public.refuse()"
+)
+op.execute("INSERT INTO public.rows VALUES (1)")
+"""
+UNWATCHED = f"from psycopg2 import extensions\nextensions.cursor({RAW}).execute"
+
+# What shows only as a revision is recorded, and what the answer says of it.
+SHOWN_LATE = {
+    "deferred trigger that fails": (REFUSES_LATE, "P0001 not like this"),
+    "our own row moved": (
+        "op.execute(\"UPDATE day2.alembic_version SET version_num = 'a9'\")",
+        "was changed by somebody else",
+    ),
+    "rolled back where nobody looks": (f'{UNWATCHED}("ROLLBACK; BEGIN")', "its own work"),
+}
+
+
+@pytest.mark.parametrize("how", sorted(SHOWN_LATE))
+def test_what_shows_as_it_is_recorded_fails_it(
+    world: World, history: MakeHistory, how: str
+) -> None:
+    """Recorded in one round trip with the commit, it is held to the same before that."""
+    body, said = SHOWN_LATE[how]
+    revisions = {"a1": MAKE.format("one"), "a2": f"{MAKE.format('two')}\n{body}", "a3": "pass"}
+
+    answer = world.call(ini=history(revisions))
+
+    assert (answer.outcome, answer.body["applied_migrations"]) == ("FAILED", ["a1"]), answer
+    assert said in answer.body["message"]
+    assert (world.history(), tables(world)) == ([("upgrade", "a1")], ["one"])
+    assert world.lock_holders() == []
+
+
+# What a revision leaves that the opening of the next one meets, behind the commit.
+MET_LATE = {
+    "what was prepared is thrown away": 'op.execute("DEALLOCATE ALL")',
+    "committed where nobody looks": f'{UNWATCHED}("COMMIT; BEGIN")',
+}
+
+
+@pytest.mark.parametrize("how", sorted(MET_LATE))
+def test_what_is_met_behind_the_commit_loses_nothing(
+    world: World, history: MakeHistory, how: str
+) -> None:
+    """The revision is committed, once, and the next one is begun as any other."""
+    revisions = {"a1": f"{MAKE.format('one')}\n{MET_LATE[how]}", "a2": MAKE.format("two")}
+
+    answer = world.call(ini=history(revisions))
+
+    assert (answer.outcome, answer.body["applied_migrations"]) == ("APPLIED", ["a1", "a2"]), answer
+    assert (world.history(), tables(world)) == (
+        [("upgrade", "a1"), ("upgrade", "a2")],
+        ["one", "two"],
+    )
+    assert ("committed by itself" in answer.log) is ("COMMIT" in MET_LATE[how])
+
+
 LEAVING = {
     "autocommit by the driver": f"{RAW}.commit()\n{RAW}.autocommit = True",
     "autocommit by an isolation level": f"{RAW}.commit()\n{RAW}.set_isolation_level(0)",
