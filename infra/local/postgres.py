@@ -226,6 +226,11 @@ class Server:
         with contextlib.closing(self.superuser()) as connection, connection.cursor() as cursor:
             cursor.execute("SELECT pg_promote()")
 
+    def move_to(self, port: int) -> None:
+        """Listen on *port* when it is started the next time; it is stopped now."""
+        self.port = port
+        self._write("postgresql.conf", self._configuration())
+
     def set_password(self, role: str, password: str) -> None:
         """Give *role* the *password*; only its SCRAM verifier travels, so no log shows it."""
         with contextlib.closing(self.superuser()) as connection, connection.cursor() as cursor:

@@ -299,6 +299,18 @@ class Account:
         )
         return found
 
+    def lines(self, request_id: str) -> list[dict[str, Any]]:
+        """Return what the run *request_id* logged, once that has ended."""
+        self.run(request_id)
+        pages = self.client("logs").get_paginator("filter_log_events")
+        found = pages.paginate(logGroupName=self.outputs["LogGroupName"])
+        return [
+            json.loads(event["message"])
+            for page in found
+            for event in page["events"]
+            if request_id in event["message"] and event["message"].startswith("{")
+        ]
+
     def ignored(self, name: str, reason: str) -> dict[str, Any]:
         """Return the closing line of a run that left *name* alone for *reason*."""
         found: dict[str, Any] = wait_for(

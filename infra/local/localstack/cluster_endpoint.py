@@ -31,7 +31,7 @@ class Endpoint:
 
     host: str
     port: int
-    target: Callable[[], int | None]
+    target: Callable[[], int | None] = lambda: None
     idle_since: float | None = field(default_factory=time.monotonic)
     _listener: asyncio.Server | None = None
     _connections: int = 0

@@ -65,6 +65,7 @@ class Cluster:
     Attributes:
         shown: moto's own.
         data: What the cluster's volume holds while no member serves it.
+        upstream: The server that the writer itself streams from, of a green cluster.
         is_announced: Its created event is on the bus.
         is_asleep: Its servers are stopped until somebody connects.
         named: The member that the writer's endpoint leads to.
@@ -72,6 +73,7 @@ class Cluster:
 
     shown: Any
     data: Path | None = None
+    upstream: Server | None = None
     is_announced: bool = False
     is_asleep: bool = False
     is_gone: bool = False
@@ -79,6 +81,12 @@ class Cluster:
     lock: threading.Condition = field(default_factory=threading.Condition)
 
     def __post_init__(self) -> None:
+        hosts = [Server.host, *([READER_HOST] if _has_address(READER_HOST) else [])]
+        self.endpoints = [Endpoint(host, self.shown.port) for host in hosts]
+        self._aim()
+
+    def _aim(self) -> None:
+        """Have the endpoints lead to this cluster's servers."""
         turn = count()
 
         def a_reader() -> int | None:
@@ -90,9 +98,8 @@ class Cluster:
             self.wake()
             return int(self.named.port) if self.named else None
 
-        self.endpoints = [Endpoint(Server.host, self.shown.port, the_writer)]
-        if _has_address(READER_HOST):
-            self.endpoints.append(Endpoint(READER_HOST, self.shown.port, a_reader))
+        for endpoint, target in zip(self.endpoints, (the_writer, a_reader), strict=False):
+            endpoint.target = target
 
     # Its beginning
 
@@ -116,7 +123,8 @@ class Cluster:
             if not member.is_cluster_writer:
                 self._wait(lambda: server_of(self.shown) or not has_servers(self.shown))
             if has_servers(self.shown):
-                primary = None if member.is_cluster_writer else server_of(self.shown)
+                is_first = member.is_cluster_writer
+                primary = self.upstream if is_first else server_of(self.shown)
                 try:
                     SERVERS[member.dbi_resource_id] = make_server(
                         member, self.shown, source=self.data, primary=primary
@@ -209,6 +217,20 @@ class Cluster:
             if server := SERVERS.get(member.dbi_resource_id):
                 how(server)
 
+    def switch_over(self, green: Cluster) -> None:
+        """Have the cluster *green*, which streams from this one, take its place and address."""
+        with self.lock, green.lock:
+            self._refuse()
+            green._refuse()
+            self._each(Server.stop)
+            green._promote(green.shown.writer)
+            self.shown.port, green.shown.port = green.shown.port, self.shown.port
+            self.endpoints, green.endpoints = green.endpoints, self.endpoints
+            self._each(Server.start)
+            for one in (self, green):
+                one._aim()
+                one._name(one.shown.writer)
+
     # Its sleep
 
     def doze(self) -> None:
@@ -221,6 +243,7 @@ class Cluster:
                 if is_idle and self.named and not self.is_asleep:
                     self.is_asleep = True
                     self._each(Server.stop)
+                    self._tell_members(rds_events.PAUSED)
 
     def wake(self) -> None:
         """Start the servers if they sleep."""
@@ -231,6 +254,11 @@ class Cluster:
                 time.sleep(_seconds(self.shown, RESUME_TAG))
                 self._each(Server.start)
                 self.is_asleep = False
+                self._tell_members(rds_events.RESUMED)
+
+    def _tell_members(self, event: rds_events.Event) -> None:
+        for member in self._running():
+            rds_events.put(member, event)
 
     # Its endpoints
 
@@ -310,19 +338,20 @@ def _change_creation() -> None:
         origin = current_origin()
         cluster = fn(backend, kwargs)
         asked = copy.copy(cluster)
-        behind = CLUSTERS[cluster.db_cluster_resource_id] = Cluster(cluster, origin.data)
+        ours = Cluster(cluster, origin.data, origin.primary)
+        CLUSTERS[cluster.db_cluster_resource_id] = ours
         if is_multi_az(cluster):
             with made_from(NEW):
                 _make_members(backend, cluster)
-        in_background(behind.finish_creating)
-        in_background(behind.doze)
+        in_background(ours.finish_creating)
+        in_background(ours.doze)
         return asked
 
     @patch(moto.RDSBackend.create_db_instance)
     def _create_member(fn: Callable[..., Any], backend: Any, db_kwargs: dict[str, Any]) -> Any:
         instance = fn(backend, db_kwargs)
         if instance.db_cluster_identifier:
-            in_background(_behind(instance.cluster).add, instance)
+            in_background(behind(instance.cluster).add, instance)
         return instance
 
 
@@ -400,7 +429,7 @@ def _copy_of_data(cluster: Any) -> Path | None:
     """Copy what the cluster's volume holds now."""
     server = server_of(cluster)
     if not server:
-        return _behind(cluster).data
+        return behind(cluster).data
     target = new_data_folder()
     if server.pid:
         server.back_up(target)
@@ -418,7 +447,7 @@ def _change_modification() -> None:
         sets_password = bool(
             kwargs.get("master_user_password") or kwargs.get("manage_master_user_password")
         )
-        _behind(cluster).wake()
+        behind(cluster).wake()
         fn(backend, kwargs)
         cluster.status = status
         if sets_password:
@@ -431,7 +460,7 @@ def _change_modification() -> None:
                 cluster, rds_events.CLUSTER_RENAMED.about(before, cluster.db_cluster_identifier)
             )
         if not may_sleep and _pause_seconds(cluster) is not None:
-            in_background(_behind(cluster).doze)
+            in_background(behind(cluster).doze)
         return cluster
 
 
@@ -442,21 +471,21 @@ def _change_stop_and_start() -> None:
         cluster.status = status
         for member in cluster._members:
             member.status = status
-        return _behind(cluster)
+        return behind(cluster)
 
     @patch(moto.RDSBackend.stop_db_cluster)
     def _stop(_fn: Callable[..., Any], backend: Any, cluster_identifier: str) -> Any:
-        behind = begin(backend, cluster_identifier, "available", "stopping")
+        ours = begin(backend, cluster_identifier, "available", "stopping")
         events = rds_events.STOPPED, rds_events.CLUSTER_STOPPED
-        in_background(behind.move, Server.stop, "stopped", *events)
-        return copy.copy(behind.shown)
+        in_background(ours.move, Server.stop, "stopped", *events)
+        return copy.copy(ours.shown)
 
     @patch(moto.RDSBackend.start_db_cluster)
     def _start(_fn: Callable[..., Any], backend: Any, cluster_identifier: str) -> Any:
-        behind = begin(backend, cluster_identifier, "stopped", "starting")
+        ours = begin(backend, cluster_identifier, "stopped", "starting")
         events = rds_events.STARTED, rds_events.CLUSTER_STARTED
-        in_background(behind.move, Server.start, "available", *events)
-        return copy.copy(behind.shown)
+        in_background(ours.move, Server.start, "available", *events)
+        return copy.copy(ours.shown)
 
 
 def _change_failover() -> None:
@@ -465,11 +494,11 @@ def _change_failover() -> None:
         cluster = _found(backend, kwargs["db_cluster_identifier"])
         _refuse_unless(cluster, "available")
         old = cluster.writer
-        _behind(cluster).wake()
+        behind(cluster).wake()
         fn(backend, **kwargs)
         if cluster.writer is not old:
             cluster.status = "failing-over"
-            in_background(_behind(cluster).fail_over, old, cluster.writer)
+            in_background(behind(cluster).fail_over, old, cluster.writer)
         return copy.copy(cluster)
 
 
@@ -478,7 +507,7 @@ def _change_deletion() -> None:
     def _delete_member(fn: Callable[..., Any], backend: Any, *args: Any, **kwargs: Any) -> Any:
         instance = fn(backend, *args, **kwargs)
         if instance.db_cluster_identifier:
-            in_background(_behind(instance.cluster).remove, instance)
+            in_background(behind(instance.cluster).remove, instance)
         return instance
 
     @patch(moto.RDSBackend.delete_db_cluster)
@@ -492,11 +521,12 @@ def _change_deletion() -> None:
         for name, snapshot in list(backend.cluster_snapshots.items()):
             if snapshot.cluster.arn == cluster.arn and snapshot.snapshot_type == "automated":
                 del backend.cluster_snapshots[name]
-        in_background(_behind(cluster).end)
+        in_background(behind(cluster).end)
         return cluster
 
 
-def _behind(cluster: Any) -> Cluster:
+def behind(cluster: Any) -> Cluster:
+    """Return what is behind moto's *cluster*."""
     return CLUSTERS[cluster.db_cluster_resource_id]
 
 

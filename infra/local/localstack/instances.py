@@ -47,10 +47,11 @@ DEFAULT_MASTER = "postgres"
 
 @dataclass(frozen=True)
 class Origin:
-    """What a new instance is made from: nothing, or a copy of another's data."""
+    """What a new instance or cluster is made from: nothing, a copy of data, or a server."""
 
     event: rds_events.Event = rds_events.CREATED
     data: Path | None = None
+    primary: Server | None = None
 
 
 NEW = Origin()
@@ -179,13 +180,18 @@ def _change_stop_and_start() -> None:
 
 def _change_passwords() -> None:
     @patch(moto.RDSBackend.modify_db_instance)
-    def _modify(fn: Callable[..., Any], backend: Any, identifier: str, db_kwargs: Any) -> Any:
+    def _modify(
+        fn: Callable[..., Any], backend: Any, db_instance_identifier: str, db_kwargs: Any
+    ) -> Any:
         changes = dict(db_kwargs)
         if changes.get("master_user_password") or changes.get("manage_master_user_password"):
-            _refuse_unless_available(backend.describe_db_instances(identifier)[0])
-        instance = fn(backend, identifier, db_kwargs)
+            _refuse_unless_available(backend.describe_db_instances(db_instance_identifier)[0])
+        instance = fn(backend, db_instance_identifier, db_kwargs)
         if changes.get("master_user_password") or changes.get("manage_master_user_password"):
             set_master_password(instance)
+        if changes.get("new_db_instance_identifier"):
+            status, instance.status = instance.status, "renaming"
+            in_background(_finish_renaming, instance, status)
         return instance
 
 
@@ -232,7 +238,7 @@ def _finish_creating(instance: Any, origin: Origin) -> None:
     time.sleep(creating_seconds(instance))
     if _has_server(instance):
         try:
-            server = make_server(instance, instance, source=origin.data)
+            server = make_server(instance, instance, source=origin.data, primary=origin.primary)
         except Exception:
             instance.status = "failed"
             raise
@@ -242,6 +248,12 @@ def _finish_creating(instance: Any, origin: Origin) -> None:
         SERVERS[instance.dbi_resource_id] = server
     instance.status = "available"
     rds_events.put(instance, origin.event)
+
+
+def _finish_renaming(instance: Any, status: str) -> None:
+    """Be what it was before, by its new name, and say so as after any restart."""
+    instance.status = status
+    rds_events.put(instance, rds_events.RESTARTED)
 
 
 def make_server(

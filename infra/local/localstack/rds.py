@@ -7,7 +7,7 @@ from localstack.aws.spec import load_service
 from localstack.services.moto import call_moto
 from localstack.services.plugins import Service, aws_provider
 
-from infra.local.localstack import clusters, instances
+from infra.local.localstack import clusters, deployments, instances
 
 
 class RdsProvider:
@@ -22,6 +22,7 @@ def rds() -> Service:
     """Return the service, once its instances have servers behind them."""
     instances.put_servers_behind_moto()
     clusters.put_servers_behind_clusters()
+    deployments.put_servers_behind_deployments()
 
     def dispatch_table(_provider: RdsProvider) -> dict[str, Any]:
         def answer(context: RequestContext, _request: Any) -> Any:

@@ -64,12 +64,35 @@ FAILOVER_COMPLETED = Event(
     "RDS-EVENT-0071", "failover", "Completed failover to DB instance: {}", CLUSTER
 )
 
+# Each is told of the member, in two categories.
+PAUSED = Event("RDS-EVENT-0372", "notification, serverless", "Successfully paused the DB instance")
+RESUMED = Event(
+    "RDS-EVENT-0374", "notification, serverless", "Successfully resumed the DB instance"
+)
+
+DEPLOYMENT_READY = Event(
+    "RDS-EVENT-0244",
+    "creation",
+    "Blue/green deployment tasks completed. You can make more modifications to the green "
+    "environment databases or switch over the deployment.",
+    DEPLOYMENT,
+)
+DEPLOYMENT_DELETED = Event(
+    "RDS-EVENT-0246", "deletion", "Blue/green deployment deleted.", DEPLOYMENT
+)
+SWITCHOVER_STARTED = Event(
+    "RDS-EVENT-0247", "notification", "Switchover from {} to {} started.", DEPLOYMENT
+)
+SWITCHOVER_COMPLETED = Event(
+    "RDS-EVENT-0248", "notification", "Switchover completed on blue/green deployment.", DEPLOYMENT
+)
+
 
 def put(resource: Any, event: Event) -> None:
     """Put *event* about moto's *resource* on its account's default bus, as RDS does."""
     now = dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")
     detail = {
-        "EventCategories": [event.category],
+        "EventCategories": event.category.split(", "),
         "SourceType": event.kind.source_type,
         "SourceArn": resource.arn,
         "Date": now.replace("+00:00", "Z"),
