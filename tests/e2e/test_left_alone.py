@@ -18,26 +18,12 @@ def instances(account: Account) -> Iterator[None]:
     rds = account.client("rds")
     account.create(PRIMARY, tagged=False)
     account.create("mysql", Engine="mysql")
-    rds.create_db_cluster(
-        DBClusterIdentifier="cluster",
-        Engine="aurora-postgresql",
-        MasterUsername="postgres",
-        ManageMasterUserPassword=True,
-    )
-    rds.create_db_instance(
-        DBInstanceIdentifier="member",
-        Engine="aurora-postgresql",
-        DBInstanceClass="db.r6g.large",
-        DBClusterIdentifier="cluster",
-        Tags=TAGS,
-    )
     account.has_become(PRIMARY, "available")
     rds.create_db_instance_read_replica(
         DBInstanceIdentifier="replica", SourceDBInstanceIdentifier=PRIMARY, Tags=TAGS
     )
     yield
-    account.remove("replica", PRIMARY, "mysql", "member")
-    rds.delete_db_cluster(DBClusterIdentifier="cluster", SkipFinalSnapshot=True)
+    account.remove("replica", PRIMARY, "mysql")
 
 
 @pytest.mark.parametrize(
@@ -46,7 +32,6 @@ def instances(account: Account) -> Iterator[None]:
         (PRIMARY, "not-opted-in"),
         ("replica", "read-replica"),
         ("mysql", "not-postgresql"),
-        ("member", "cluster-member"),
     ],
 )
 def test_event_of_an_instance_that_is_not_ours(account: Account, name: str, reason: str) -> None:
