@@ -109,6 +109,11 @@ lint: ## Check style and types
 	@$(DEV) -m ruff format --check .
 	@$(DEV) -m mypy
 
+.PHONY: new-migrations
+new-migrations: ## Make a folder of migrations for a repository of your own: DIR=../acme-migrations
+	$(call needs,dev)
+	@$(DEV) -m infra.new_migrations
+
 .PHONY: new-migration
 new-migration: ## Write the skeleton of the next revision: NAME="what it does"
 	$(call needs,dev)

@@ -99,6 +99,8 @@ def new_revision(description: str, folder: Folder | None = None) -> Path:
     build = _build(folder)
     directory = ScriptDirectory.from_config(Config(INI))
     directory.version_locations = [str(folder.versions)]
+    # The file's name is ours to say.
+    directory.messaging_opts = {"quiet": True}
     scripts.lay(directory, build)
     before = set(folder.versions.iterdir())
     identifier = _next([one.identifier for one in build])
