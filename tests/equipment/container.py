@@ -97,10 +97,16 @@ class Answer:
 
 @dataclass
 class Call:
-    """One call of the function, under way or ended."""
+    """
+    One call of the function, under way or ended.
+
+    Attributes:
+        was_seen_gone: Its process id may be another's by now.
+    """
 
     pid: int
     folder: Path
+    was_seen_gone: bool = False
 
     @property
     def is_over(self) -> bool:
@@ -130,6 +136,7 @@ class Call:
                 os.kill(self.pid, signal.SIGKILL)
                 raise NoAnswer(f"no answer in {timeout_seconds} s:\n{self.log}")
             time.sleep(0.005)
+        self.was_seen_gone = True
 
     @property
     def log(self) -> str:
@@ -186,6 +193,7 @@ class Container:
         self._variables = dict(variables)
 
     def __enter__(self) -> Self:
+        self._begun: list[Call] = []
         self._folder = Path(tempfile.mkdtemp(prefix="day2-calls-"))
         kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         self._process = subprocess.Popen(
@@ -235,7 +243,15 @@ class Container:
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
         self.latest = Call(int(self._read()), folder)
+        self._begun.append(self.latest)
         return self.latest
+
+    def end_all(self) -> None:
+        """Kill the calls that still run, as a test that failed in their middle leaves them."""
+        for call in self._begun:
+            if not (call.was_seen_gone or (call.folder / "answer").exists()):
+                call.kill()
+        self._begun.clear()
 
     def call(self, event: object, **options: Any) -> Answer:
         """Carry out a whole call."""

@@ -124,6 +124,7 @@ class World:
 
     def reset(self) -> None:
         """Make the database empty, with a new instance of the same name before it."""
+        self.container.end_all()
         make_empty(self.server)
         self.aws.forget()
         self.port = self.server.port

@@ -43,7 +43,7 @@ CASES = {
     "engine that loses": 'op.get_bind().engine.connect().exec_driver_sql("CREATE TABLE lost ()")',
     "engine's URL": 'op.execute(f"ANALYZE; -- {op.get_bind().engine.url.database}")',
     "arguments": "from alembic import context; assert context.get_x_argument() is not None",
-    "session left": "op.execute(\"SET search_path = pg_temp; SET statement_timeout = '1ms'\")",
+    "session left": "op.execute(\"SET search_path = pg_temp; SET statement_timeout = '1s'\")",
     "locks given up": 'op.execute("SELECT pg_advisory_unlock_all()")',
     "error": 'op.execute("SELECT 1/0")',
     "error behind a commit": 'op.execute("COMMIT"); op.execute("SELECT 1/0")',

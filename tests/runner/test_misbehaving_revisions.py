@@ -113,7 +113,7 @@ def test_failure_after_a_commit_of_its_own(world: World, history: MakeHistory) -
 CHANGING = {
     "search_path": "SET search_path = pg_temp",
     "role": "CREATE ROLE other; GRANT other TO CURRENT_USER; SET ROLE other",
-    "statement_timeout": "SET statement_timeout = 1",
+    "statement_timeout": "SET statement_timeout = '1s'",
     "lock_timeout": "SET lock_timeout = 0",
     "datestyle": "SET datestyle = 'German'",
     "isolation": "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE",

@@ -161,6 +161,18 @@ def test_secret_that_comes_late(world: World) -> None:
     assert world.call().outcome == "NOT_FOUND"
 
 
+def test_call_that_still_waits_ends_with_its_test(world: World) -> None:
+    """Where a test fails in its middle, the next one finds nobody at its database."""
+    world.aws.secrets.pop(MASTER_SECRET)
+    world.declare_instance(InstanceCreateTime=datetime.now(UTC).isoformat())
+    call = world.begin()
+    call.wait_for_log("it may still appear")
+
+    world.reset()
+
+    assert call.is_over
+
+
 def test_event_is_put_off_and_comes_again_as_it_was(world: World) -> None:
     """It answers soon, waits in the queue whole, and then runs by its own trigger and id."""
     world.declare_instance(DBInstanceStatus="creating", Endpoint=None)

@@ -52,7 +52,8 @@ def test_another_session_of_the_revision_is_heard_too(world: World, history: Mak
 
     answer = world.call(ini=history({"a1": body}))
 
-    assert answer.body["warnings"] == ["a1: careful 7 (look)"], answer
+    assert answer.outcome == "APPLIED", answer
+    assert answer.body["warnings"] == ["a1: careful 7 (look)"]
 
 
 @pytest.mark.parametrize("kind", ["NOTICE", "WARNING"])
