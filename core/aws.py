@@ -54,7 +54,6 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 PUT_EVENTS_BATCH = 10
-PUT_EVENTS_TRIES = 5
 
 # How often a call is tried where no budget says how long.
 TRIES_WITHOUT_BUDGET = 5
@@ -360,9 +359,10 @@ class Aws:
         )
         if "DeletedDate" in found:
             raise Rejected(f"secret {name} is scheduled for deletion: restore it, then try again")
+        tags = {tag["Key"]: tag["Value"] for tag in found.get("Tags", [])}
         if not any("AWSCURRENT" in one for one in found.get("VersionIdsToStages", {}).values()):
-            raise NoValue(f"secret {name} has no value: store one")
-        return {tag["Key"]: tag["Value"] for tag in found.get("Tags", [])}
+            raise NoValue(f"secret {name} has no value: store one", tags)
+        return tags
 
     def create_secret(
         self, name: str, text: str, *, description: str, tags: Mapping[str, str]
@@ -433,8 +433,9 @@ class Aws:
         Put one event for each of *details* on the default bus, in batches of ten.
 
         Raises:
-            NotReady: The bus kept refusing some. PutEvents itself does not raise then: its
-                answer counts them (EventBridge API, ``FailedEntryCount``).
+            NotReady: The bus was busy for too long. PutEvents itself does not raise then: its
+                answer counts what it refused (EventBridge API, ``FailedEntryCount``).
+            RunFailed: It refused some for good.
         """
         entries = [
             {
@@ -444,20 +445,28 @@ class Aws:
             }
             for detail in details
         ]
-        for _, pause in zip(range(PUT_EVENTS_TRIES), pauses(0.2, 2.0), strict=False):
+        for tried, pause in enumerate(pauses(0.2, 2.0), start=1):
             # All of them once before any is tried again: what is refused keeps nobody waiting.
-            entries = [
-                refused
+            refused = [
+                one
                 for start in range(0, len(entries), PUT_EVENTS_BATCH)
-                for refused in self._put_batch(entries[start : start + PUT_EVENTS_BATCH])
+                for one in self._put_batch(entries[start : start + PUT_EVENTS_BATCH])
             ]
+            entries = [entry for entry, _ in refused]
             if not entries:
                 return
+            for_good = sorted({code for _, code in refused} - set(_BUSY_CODES))
+            if for_good:
+                raise RunFailed(
+                    f"the event bus refused {len(entries)} event(s): {', '.join(for_good)}"
+                )
+            if not self._may_ask_again(tried, pause):
+                break
             self._pause(pause)
         raise NotReady(f"the event bus refused {len(entries)} event(s): try again later")
 
-    def _put_batch(self, batch: list[dict[str, str]]) -> list[dict[str, str]]:
-        """Put *batch* on the bus, and return what it refused."""
+    def _put_batch(self, batch: list[dict[str, str]]) -> list[tuple[dict[str, str], str]]:
+        """Put *batch* on the bus, and return each entry that it refused, with its code."""
         answer = self._call(
             "events:PutEvents",
             "the default bus",
@@ -467,7 +476,7 @@ class Aws:
         ids = [result["EventId"] for result in answer["Entries"] if "EventId" in result]
         logger.info("put %s on the bus", batch[0]["DetailType"], extra={"event_ids": ids})
         return [
-            entry
+            (entry, result["ErrorCode"])
             for entry, result in zip(batch, answer["Entries"], strict=True)
             if "ErrorCode" in result
         ]

@@ -28,6 +28,8 @@ LeftAlone stands outside the tree: a database that we were not asked to touch ha
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from core.model import Report, cut
 from core.outcome import Outcome
 
@@ -99,7 +101,16 @@ class NoSuchInstance(NotFound):
 
 
 class NoValue(NotFound):
-    """The secret is there, and has no current value."""
+    """
+    The secret is there, and has no current value.
+
+    Attributes:
+        tags: Those of the secret.
+    """
+
+    def __init__(self, message: str, tags: Mapping[str, str]) -> None:
+        super().__init__(message)
+        self.tags = dict(tags)
 
 
 class BehindCurrent(MigrationError):

@@ -314,6 +314,7 @@ class Report:
         applied: Revisions committed by this run, in order.
         warnings: What the server or we warn of, in words for a person.
         at: File and line of the revision that failed.
+        parameters: What Parameter Store said of the instance, once that was asked.
         details: What only one action reports (``history``, ``sql``, …).
     """
 
@@ -329,6 +330,7 @@ class Report:
     changed_files: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     at: str | None = None
+    parameters: Parameters | None = None
     details: dict[str, object] = field(default_factory=dict)
 
     def found_at(self, revision: str | None) -> None:

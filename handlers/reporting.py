@@ -38,7 +38,7 @@ FAILED = "Migration Failed"
 
 # A fleet's runs end together, and Parameter Store takes three writes a second. An event can
 # wait for its turn; a caller cannot.
-REPORT_SECONDS = 300
+REPORT_SECONDS = 600
 DIRECT_REPORT_SECONDS = 20
 REPORT_MARGIN_SECONDS = 3
 
@@ -234,7 +234,7 @@ class _Ended(NamedTuple):
             return
         state = observed_state(
             self.answer,
-            self.aws.parameters(name).observed,
+            (report.parameters or self.aws.parameters(name)).observed,
             build=self.settings.build,
             request_id=self.body["request_id"],
             at=datetime.now(UTC),

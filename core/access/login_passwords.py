@@ -81,6 +81,7 @@ class LoginPasswords:
         self._resource_id = resource_id
         self._address = dict(address)
         self._given: set[str] = set()
+        self._tagged: set[str] = set()
         self._came_from_elsewhere: set[str] = set()
 
     def password(self, login: str, *, role_exists: bool) -> LoginPassword:
@@ -111,7 +112,9 @@ class LoginPasswords:
         if has_moved:
             # Another instance of the same name, or one that moved.
             self._store.put_secret(name, json.dumps(fields | self._address))
-        if not role_exists:
+        if self._unset in tags:
+            self._tagged.add(login)
+        if not role_exists and self._retired in tags:
             self._store.untag_secret(name, self._retired)
         return LoginPassword(fields["password"], must_be_set=must_be_set)
 
@@ -157,13 +160,16 @@ class LoginPasswords:
             name = self._name(login)
             if login in self._came_from_elsewhere and self._resource_id:
                 self._store.tag_secret(name, {self._set_on: self._resource_id})
-            self._store.untag_secret(name, self._unset)
+            if login in self._tagged:
+                self._store.untag_secret(name, self._unset)
         self._given.clear()
+        self._tagged.clear()
         self._came_from_elsewhere.clear()
 
     def retire(self, login: str) -> None:
         """Tag the secret of *login* as retired; it is kept, and taken up by a new upgrade."""
         self._given.discard(login)
+        self._tagged.discard(login)
         try:
             self._store.tag_secret(
                 self._name(login), {self._retired: datetime.now(UTC).isoformat()}
@@ -226,29 +232,32 @@ class LoginPasswords:
         fields = {"engine": "postgres", "username": login, "password": password}
         name, text = self._name(login), json.dumps(fields | self._address)
         tags = {self._unset: "true"}
+        self._tagged.add(login)
         # One of them stays when the password is set, and says that we have made it.
         if self._resource_id:
             tags[self._set_on] = self._resource_id
         else:
             tags[self._made] = "true"
-        if self._has_no_value(name):
+        there = self._tags_of_one_to_come(name)
+        if there is not None:
             self._check_rotation(name, None)
             self._store.tag_secret(name, tags)
-            self._store.untag_secret(name, self._retired)
+            if self._retired in there:
+                self._store.untag_secret(name, self._retired)
             self._store.put_secret(name, text)
         else:
             description = f"Login {login} of {self._folder}"
             self._store.create_secret(name, text, description=description, tags=tags)
         return password
 
-    def _has_no_value(self, name: str) -> bool:
-        """Say whether the secret *name* is there, for a value to come."""
+    def _tags_of_one_to_come(self, name: str) -> Mapping[str, str] | None:
+        """Return the tags of the secret *name* if it is there for a value to come."""
         try:
             self._store.secret_tags(name)
-        except NoValue:
-            return True
+        except NoValue as without:
+            return without.tags
         except NotFound:
-            return False
+            return None
         # Somebody has stored a value a moment ago: the next try finds it.
         raise NotReady(f"secret {name} was made just now: try again")
 

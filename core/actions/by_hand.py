@@ -191,7 +191,7 @@ def _check_declared(run: Run, place: Place, current: str | None, target: str) ->
     """
     if place.managed is None:
         return
-    declared = run.cloud.parameters(place.name).declared
+    declared = run.declared(place.name)
     if declared is not None:
         goal, kind = declared_target(declared).target, "declared target"
     elif run.settings.follow_head:

@@ -17,7 +17,7 @@ def choose(run: Run, current: str | None) -> Choice | None:
     """Choose the target, reading the parameter now; remember it in the report."""
     declared: Declared | None = None
     if run.request.target is None and run.request.instance is not None:
-        declared = run.cloud.parameters(str(run.report.instance)).declared
+        declared = run.declared(str(run.report.instance))
         if declared is not None:
             # As written: a malformed one is what the sweep must know was refused.
             run.report.target_revision = declared.value.strip()
@@ -80,7 +80,7 @@ def refuse_beyond_declared(run: Run, session: Session, at: Position) -> None:
         Rejected: The target is newer than the declared one, and no direct run asked for it.
     """
     request = run.request
-    declared = run.cloud.parameters(str(run.report.instance)).declared
+    declared = run.declared(str(run.report.instance))
     if declared is None or request.target is None:
         return
     identifiers = run.revisions.identifiers

@@ -11,7 +11,7 @@ from core.access.login_passwords import Secrets
 from core.actions.bus import Bus
 from core.actions.later import Queue
 from core.budget import Budget
-from core.model import Parameters, Report, Request, TargetSource
+from core.model import Declared, Parameters, Report, Request, TargetSource
 from core.revisions.promises import Promises
 from core.revisions.runner import Revisions
 from core.settings import Settings
@@ -54,6 +54,16 @@ class Run:
     def promises(self) -> Promises:
         """What the revisions promise."""
         return self.revisions.promises
+
+    def declared(self, instance: str) -> Declared | None:
+        """
+        Return the declared target of *instance*, as Parameter Store says it during this run.
+
+        It is asked once a run: it takes forty reads a second of a whole account.
+        """
+        if self.report.parameters is None:
+            self.report.parameters = self.cloud.parameters(instance)
+        return self.report.parameters.declared
 
     @property
     def waited_seconds(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -42,6 +43,8 @@ from core.model import (
     TargetSource,
 )
 from core.settings import Settings
+from tests.conftest import ROOT
+from tests.equipment.sources import nodes, parsed
 
 ARN = "arn:aws:secretsmanager:us-east-1:123456789012:secret:orders-master-AbCdEf"
 AT = datetime(2026, 5, 4, 10, tzinfo=UTC)
@@ -667,15 +670,78 @@ def test_a_refused_entry_keeps_nobody_waiting(aws: Aws, stub: Stub) -> None:
     aws.within(patient([])).put_events("Migration Requested", details(12))
 
 
-def test_entries_refused_for_good_are_an_error(aws: Aws, stub: Stub) -> None:
-    """A request that is not on the bus is never taken for one that is."""
-    for _ in range(5):
-        stub("events").add_response("put_events", answer("InternalFailure", "InternalFailure"))
+def test_a_busy_bus_is_asked_for_as_long_as_there_is_time(aws: Aws, stub: Stub) -> None:
+    """As every other service; and a request that is not on the bus is never taken for one."""
+    pauses: list[float] = []
+    for _ in range(100):
+        stub("events").add_response("put_events", answer("ThrottlingException", "InternalFailure"))
 
     with pytest.raises(NotReady) as caught:
-        aws.within(patient([])).put_events("Migration Requested", details(2))
+        aws.within(patient(pauses, seconds=60)).put_events("Migration Requested", details(2))
 
     assert str(caught.value) == "the event bus refused 2 event(s): try again later"
+    assert 50 < sum(pauses) <= 60
+    vars(stub("events"))["_queue"].clear()
+
+
+def test_entries_refused_for_good_are_an_error(aws: Aws, stub: Stub) -> None:
+    """What no patience mends is told at once, with its code."""
+    stub("events").add_response("put_events", answer(None, "NotAuthorizedForSourceException"))
+
+    with pytest.raises(RunFailed) as caught:
+        aws.within(patient([])).put_events("Migration Requested", details(2))
+
+    assert str(caught.value) == "the event bus refused 1 event(s): NotAuthorizedForSourceException"
+
+
+def test_no_call_is_without_patience() -> None:
+    """Each use of a client stands in what ``_call`` or ``_pages`` may ask again."""
+    tree = parsed(ROOT / "core" / "aws.py")
+    patient_ones = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("self._call", "self._pages")
+        for argument in node.args
+        if isinstance(argument, ast.Lambda)
+        for inner in ast.walk(argument)
+    }
+    hasty = [
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and node.attr in ("_client", "create_client", "_clients")
+        and node not in patient_ones
+        and enclosing(tree, node) not in WITHOUT_A_CALL
+    ]
+
+    assert hasty == []
+    assert len(patient_ones) > len(WITHOUT_A_CALL)
+
+
+# They make clients and keep them; a token is signed here, and nothing is sent.
+WITHOUT_A_CALL = {"__init__", "_client", "auth_token"}
+
+
+def enclosing(tree: ast.Module, node: ast.AST) -> str:
+    """Return the name of the function that *node* stands in."""
+    return next(
+        one.name
+        for one in ast.walk(tree)
+        if isinstance(one, ast.FunctionDef) and node in list(ast.walk(one))
+    )
+
+
+def test_whoever_has_an_aws_gives_it_a_budget() -> None:
+    """Patience without an end would be killed by the platform."""
+    without = [
+        f"{path.name}:{node.lineno}"
+        for path in sorted((ROOT / "handlers").glob("*.py"))
+        for node in nodes(path)
+        if isinstance(node, ast.Attribute) and ast.unparse(node).startswith("ours.aws.")
+        if node.attr != "within"
+    ]
+
+    assert without == []
 
 
 # Errors
