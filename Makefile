@@ -9,7 +9,7 @@ PYTHON ?= python3
 
 # What a recipe takes from the command line goes by its environment, where quotes are just text,
 # and as it was given: make would take a ${word} in it for a variable of its own.
-GIVEN := EVENT PAYLOAD TARGET NAME MIGRATIONS POSTGRES GOLDEN DIR
+GIVEN := EVENT PAYLOAD TARGET NAME MIGRATIONS POSTGRES GOLDEN DIR VERSION
 $(foreach one,$(GIVEN),$(if $(filter undefined,$(origin $(one))),,$(eval override $(one) := $$(value $(one)))))
 # What is not given is not there: an empty MIGRATIONS would be a folder that somebody forgot.
 export $(foreach one,$(GIVEN),$(if $(filter undefined,$(origin $(one))),,$(one)))
@@ -41,6 +41,11 @@ run: ## Set up all from nothing and play the three triggers before your eyes
 test: ## Set up all from nothing and run every test
 	$(call needs,$(TEST_ENVIRONMENTS))
 	@$(DEV) -m tests
+
+.PHONY: test-postgres
+test-postgres: ## Run the tests that need a server on PostgreSQL VERSION=16, or on each of 14 to 18
+	$(call needs,$(TEST_ENVIRONMENTS))
+	@$(DEV) -m tests.postgres $(if $(VERSION),"$$VERSION")
 
 .PHONY: up
 up: ## Start the local AWS, and package and deploy this checkout to it
@@ -100,6 +105,7 @@ test-lambda-to: ## Have it apply them up to TARGET=002
 golden: ## Write the golden files of the tests anew; review them as a diff
 	$(call needs,$(TEST_ENVIRONMENTS))
 	@DAY2_WRITE_GOLDEN=1 $(DEV) -m pytest -q tests/unit tests/integration
+	@$(DEV) -m tests.postgres --golden
 	@git diff --stat -- tests/golden
 
 .PHONY: lint

@@ -27,7 +27,7 @@ from psycopg2.extensions import encrypt_password
 
 from infra.local import processes, rds_likeness
 from infra.local.postgres_programs import Programs, ServerError, find_programs, run
-from infra.local.rds_extensions import server_program
+from infra.local.rds_extensions import preloaded, server_program
 from infra.local.state import State, free_port, port_is_free, shared_folder
 
 START_SECONDS = 30
@@ -37,6 +37,9 @@ STOP_SIGNALS = {
     "fast": signal.SIGINT,
     "immediate": signal.SIGQUIT,
 }
+
+# PostgreSQL 15's release notes; before, RDS gives the schema to the master: infra/AWS.md.
+PUBLIC_IS_THE_DATABASE_OWNERS_SINCE = 15
 
 # Nothing here has to survive a crash of the machine.  A crash of the server is another matter:
 # tests kill it, so synchronous_commit stays on.
@@ -192,7 +195,7 @@ class Server:
         processes.give(target.parent)
         address = ["-h", self.folder, "-p", str(self.port), "-U", "rdsadmin"]
         _run(
-            [self.programs.folder / "pg_basebackup", *address, "-D", target, "-c", "fast", "-N"],
+            [self.programs.client("pg_basebackup"), *address, "-D", target, "-c", "fast", "-N"],
             as_server=True,
             password=_superuser_password_file().read_text(),
         )
@@ -254,6 +257,14 @@ class Server:
         connection.autocommit = True
         return connection
 
+    def give_public(self, database: str, role: str) -> None:
+        """Make *role*, who owns *database*, the owner of its schema public, as on RDS."""
+        if self.programs.major >= PUBLIC_IS_THE_DATABASE_OWNERS_SINCE:
+            return
+        with contextlib.closing(self.superuser(database)) as session, session.cursor() as cursor:
+            statement = sql.SQL("ALTER SCHEMA public OWNER TO {}")
+            cursor.execute(statement.format(sql.Identifier(role)))
+
     def _fill(self, source: Path | None) -> None:
         """Fill the data folder from *source* or an empty server's, and start it with its master."""
         _copy(source or _template(self.programs), self.data)
@@ -274,10 +285,11 @@ class Server:
                     " IN ROLE rds_superuser"
                 ).format(master)
             )
-            # RDS gives these two to the master, who so owns their schema public (15 and newer).
+            # RDS gives these two to the master, who so owns their schema public.
             for database in ("postgres", "template1"):
                 statement = sql.SQL("ALTER DATABASE {} OWNER TO {}")
                 cursor.execute(statement.format(sql.Identifier(database), master))
+                self.give_public(database, self.master)
             if self.database and self.database != "postgres":
                 statement = sql.SQL("CREATE DATABASE {} OWNER {}")
                 cursor.execute(statement.format(sql.Identifier(self.database), master))
@@ -285,27 +297,24 @@ class Server:
 
     @property
     def _needs_front(self) -> bool:
-        """Whether TLS has to be added in front, since the server was built without OpenSSL."""
-        return self.certificate is not None and not _has_openssl(self.programs)
+        """Whether something has to stand before it: for TLS, or for what RDS asks at login."""
+        return self.certificate is not None and (
+            not _has_openssl(self.programs)
+            or rds_likeness.query_before_login(self.programs.major) is not None
+        )
 
     def _access_rules(self) -> str:
         """Return ``pg_hba.conf``."""
-        if self._needs_front:
-            # Behind the front everybody comes by the unix socket.
-            rules = [
-                "local replication rdsadmin scram-sha-256",
-                *rds_likeness.access_rules(
-                    self.programs.major, kind="local", address="", master=self.master
-                ),
-            ]
-        else:
+        rules = [
+            "local replication rdsadmin scram-sha-256",
+            *rds_likeness.access_rules(self.programs.major, kind="local", address=""),
+        ]
+        # Behind the front everybody comes by the unix socket.
+        if not self._needs_front:
             kind = "hostssl" if self.certificate else "host"
-            rules = [
-                "local all,replication rdsadmin scram-sha-256",
+            rules += [
                 f"{kind} all rdsadmin all reject",
-                *rds_likeness.access_rules(
-                    self.programs.major, kind=kind, address="127.0.0.1/32 ", master=self.master
-                ),
+                *rds_likeness.access_rules(self.programs.major, kind=kind, address="127.0.0.1/32 "),
             ]
         return "\n".join([*rules, ""])
 
@@ -318,6 +327,7 @@ class Server:
             "unix_socket_permissions": "0700",
             "hba_file": str(self.folder / "pg_hba.conf"),
             "password_encryption": "scram-sha-256",
+            "shared_preload_libraries": preloaded(self.programs),
             "log_line_prefix": "%m [%p] %q%u@%d ",
         }
         if self.certificate and not self._needs_front:
@@ -360,7 +370,7 @@ class Server:
         raise ServerError(f"PostgreSQL {self.version} was not ready in {START_SECONDS} s")
 
     def _start_front(self, deadline: float) -> None:
-        """Start the TLS front, unless it outlived the server, and wait until it listens."""
+        """Start the front, unless it outlived the server, and wait until it listens."""
         running = processes.read_pid(self.folder / "front.pid")
         if running is not None and processes.is_running(running, self.folder):
             return
@@ -368,6 +378,8 @@ class Server:
         socket = self.folder / f".s.PGSQL.{self.port}"
         files = [self.folder / "server.crt", self.folder / "server.key"]
         command: list[str | Path] = [sys.executable, front, str(self.port), socket, *files]
+        if query := rds_likeness.query_before_login(self.programs.major):
+            command += [query, _superuser_password_file()]
         process = processes.start(command, log=self.folder / "log")
         self._write("front.pid", str(process.pid))
         while port_is_free(self.port):

@@ -1,7 +1,8 @@
 """
 The PostgreSQL server programs of this machine: given, installed, or fetched with pip.
 
-What runs them as servers is in ``postgres.py``.
+Those that npm fetches are in ``postgres_by_npm.py``; what runs them as servers is in
+``postgres.py``.
 """
 
 import contextlib
@@ -19,7 +20,7 @@ from typing import Any
 
 from infra.local.state import CHECKOUT, shared_folder
 
-OLDEST_MAJOR = 15
+OLDEST_MAJOR = 14
 LOCK_FILE = CHECKOUT / "infra" / "requirements" / "postgres.txt"
 
 
@@ -39,6 +40,15 @@ class Programs:
         """The major version, such as 15."""
         return int(self.version.split(".")[0])
 
+    def client(self, name: str) -> Path:
+        """
+        Return a client program such as ``pg_dump`` that can speak to these servers.
+
+        The servers that npm fetches come without; a newer release's speaks to older servers.
+        """
+        own = self.folder / name
+        return own if own.exists() else pip_programs().folder / name
+
     @classmethod
     def in_folder(cls, folder: Path) -> "Programs | None":
         """Return the programs in *folder* if they are a server that is new enough, else None."""
@@ -54,8 +64,8 @@ class Programs:
 
 
 def available_programs() -> list[Programs]:
-    """Return every PostgreSQL found, newest first, the pip-installed one among them."""
-    found = [*_given_programs(), *installed_programs(), pip_programs()]
+    """Return what the tests run on: ``PG_BIN`` alone, else every PostgreSQL found, newest first."""
+    found = given_programs() or [*installed_programs(), pip_programs()]
     return sorted(dict.fromkeys(found), key=lambda programs: -programs.major)
 
 
@@ -66,7 +76,7 @@ def find_programs() -> Programs:
     Raises:
         ServerError: ``PG_BIN`` is set and has no server that is new enough.
     """
-    for programs in (*_given_programs(), *installed_programs()):
+    for programs in (*given_programs(), *installed_programs()):
         return programs
     return pip_programs()
 
@@ -112,7 +122,7 @@ def pip_programs() -> Programs:
     return programs
 
 
-def _given_programs() -> list[Programs]:
+def given_programs() -> list[Programs]:
     """Return the programs in ``PG_BIN``, if it is set."""
     given = os.environ.get("PG_BIN")
     if not given:

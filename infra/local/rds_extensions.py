@@ -44,17 +44,24 @@ EXTENSIONS = (
 )
 
 
+# RDS User Guide, "Shared preload libraries": this one is there by default since PostgreSQL 11.
+PRELOADED = "pg_stat_statements"
+
+
+def preloaded(programs: Programs) -> str:
+    """Return ``shared_preload_libraries``: RDS's default as far as this server's files go."""
+    _, _, libraries = _folders(programs)
+    return PRELOADED if any(libraries.glob(f"{PRELOADED}.*")) else ""
+
+
 @functools.cache
 def server_program(programs: Programs) -> Path:
     """
     Return the ``postgres`` of *programs* that trusts RDS's extensions, made once a checkout.
 
-    Without ``pg_config`` beside it, where its files are is not known: then it is just itself.
+    Without ``pg_config`` beside it its files are where PostgreSQL's own build puts them.
     """
-    if not (programs.folder / "pg_config").exists():
-        return programs.folder / "postgres"
-    tell = [programs.folder / "pg_config", "--bindir", "--sharedir", "--pkglibdir"]
-    programs_folder, share, libraries = map(Path, run(tell).split("\n")[:3])
+    programs_folder, share, libraries = _folders(programs)
     top = Path(os.path.commonpath([programs_folder, share, libraries]))
     name = hashlib.sha256(f"{programs}{EXTENSIONS}".encode()).hexdigest()[:8]
     folder = shared_folder() / f"server-{programs.version}-{name}"
@@ -73,6 +80,17 @@ def server_program(programs: Programs) -> Path:
     return program
 
 
+@functools.cache
+def _folders(programs: Programs) -> tuple[Path, Path, Path]:
+    """Return the folders of the server's programs, its shared files and its libraries."""
+    if not (programs.folder / "pg_config").exists():
+        top = programs.folder.parent
+        return programs.folder, top / "share" / "postgresql", top / "lib" / "postgresql"
+    tell = [programs.folder / "pg_config", "--bindir", "--sharedir", "--pkglibdir"]
+    programs_folder, share, libraries = map(Path, run(tell).split("\n")[:3])
+    return programs_folder, share, libraries
+
+
 def _fill(made: Path, top: Path, programs_folder: Path, share: Path, libraries: Path) -> None:
     """Fill the folder *made* as *top* is filled, with links wherever nothing is changed."""
     at = made / programs_folder.relative_to(top)
@@ -81,6 +99,9 @@ def _fill(made: Path, top: Path, programs_folder: Path, share: Path, libraries: 
     library = made / libraries.relative_to(top)
     library.parent.mkdir(parents=True, exist_ok=True)
     library.symlink_to(libraries)
+    # Those that come with the program are looked for from where it is.
+    for file in libraries.parent.glob("*.so*"):
+        (library.parent / file.name).symlink_to(file)
     extensions = made / share.relative_to(top) / "extension"
     extensions.mkdir(parents=True)
     for file in share.iterdir():

@@ -13,7 +13,7 @@ from tests.e2e.account import Account
 
 NAME = "direct"
 SECRET = "direct-master"
-PASSWORD = "%p4ss'w0rd:/?#"
+PASSWORD = "%p4ss'w0rd:?#&"
 
 
 @pytest.fixture(scope="module", autouse=True)

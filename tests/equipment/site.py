@@ -106,6 +106,16 @@ def make_empty(server: Server, *, master: str = "postgres") -> None:
             )
             server.set_password(master, server.master_password)
         _execute(session, "CREATE DATABASE {} OWNER {}", DATABASE, master)
+    server.give_public(DATABASE, master)
+
+
+def after_going_back(before: str) -> str:
+    """
+    Return the catalogue *before* 001 as its downgrade leaves it.
+
+    PUBLIC may use ``public`` again and not create in it, which it may at first until PostgreSQL 15.
+    """
+    return before.replace("PUBLIC=CREATE,USAGE", "PUBLIC=USAGE")
 
 
 def _execute(session: Any, statement: str, *names: str) -> None:

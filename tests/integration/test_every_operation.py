@@ -95,7 +95,7 @@ def client(server: Server, program: str, *arguments: str, text: str = "") -> str
         address = {f"PG{name.upper()}": given[name] for name in ("host", "port", "user")}
         password = session.info.password
     done = subprocess.run(
-        [str(server.programs.folder / program), *arguments],
+        [str(server.programs.client(program)), *arguments],
         env=os.environ | address | {"PGDATABASE": DATABASE, "PGPASSWORD": password},
         input=text,
         capture_output=True,

@@ -10,6 +10,7 @@ import pytest
 from psycopg2 import errors
 
 from core.postgres.session import query
+from infra.local.postgres_programs import pip_programs
 from tests.equipment.site import DATABASE, HEAD_LOGINS, INSTANCE, Site
 
 FORBIDDEN = errors.InsufficientPrivilege
@@ -160,13 +161,14 @@ def test_backup_user_owns_its_maintenance_schema(filled: Site) -> None:
 def test_backup_user_can_dump_the_database(filled: Site) -> None:
     """``pg_dump --exclude-schema=day2`` works for backup_user, and holds the trail too."""
     server = filled.server
+    program = server.programs.client("pg_dump")
     address = {"PGHOST": "localhost", "PGSSLMODE": "verify-full"}
-    if server._needs_front:
-        # Programs without TLS go where the front goes.
+    if program.parent == pip_programs().folder:
+        # Programs without TLS go to the socket.
         address = {"PGHOST": str(server.folder)}
 
     dumped = subprocess.run(
-        [server.programs.folder / "pg_dump", "--exclude-schema=day2"],
+        [program, "--exclude-schema=day2"],
         env=address
         | {
             "PGPORT": str(server.port),

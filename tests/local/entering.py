@@ -10,7 +10,7 @@ import psycopg2
 
 from infra.local.local_aws import LocalAws
 
-PASSWORD = "%p4ss'w0rd\"/@"
+PASSWORD = "%p4ss'w0rd:?#&"
 
 
 def managed_login(aws: LocalAws, instance: dict[str, Any]) -> tuple[str, str]:

@@ -235,3 +235,10 @@ def _nobody_else_takes_its_events(api: str) -> None:
         ["bash", "-c", script], user=65_533, capture_output=True, check=False, timeout=20
     )
     assert ran.stdout == b""
+
+
+def test_localstacks_own_request_for_somebody_passes(local_aws: LocalAws) -> None:
+    """``iam:GetUser`` asks STS in the caller's name, and Terraform asks it first of all."""
+    user = local_aws.client("iam").get_user()["User"]
+
+    assert user["Arn"].startswith("arn:aws:iam::000000000000:")

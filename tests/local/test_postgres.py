@@ -78,8 +78,12 @@ def ask(connection: Any, query: str) -> Any:
         return cursor.fetchone() if cursor.description else None
 
 
-def test_both_an_installed_and_a_pinned_postgresql_are_found() -> None:
+def test_both_an_installed_and_a_pinned_postgresql_are_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The pinned one is always there, so that there is one wherever pip works."""
+    monkeypatch.delenv("PG_BIN", raising=False)
+
     assert postgres_programs.pip_programs() in postgres_programs.available_programs()
     assert postgres_programs.pip_programs().major == 18
 
@@ -220,6 +224,11 @@ def test_master_makes_the_extensions_that_rds_offers(
     server = make_server()
     for name in ("pg_stat_statements", "postgres_fdw", "dblink", "pageinspect", "hstore"):
         run(connect(server, tmp_path), f"CREATE EXTENSION {name}", f"DROP EXTENSION {name}")
+    run(
+        connect(server, tmp_path),
+        "CREATE EXTENSION pg_stat_statements",
+        "SELECT FROM pg_stat_statements",
+    )
 
     with pytest.raises(psycopg2.errors.InsufficientPrivilege):
         run(connect(server, tmp_path), "CREATE EXTENSION file_fdw")

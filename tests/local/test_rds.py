@@ -1,5 +1,6 @@
 """An RDS instance of the local AWS is a real PostgreSQL server, and RDS's events are told."""
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 
 from infra.local import workflow
 from infra.local.local_aws import LocalAws
+from infra.local.state import free_port
 from tests.equipment.local_aws import Bus
 from tests.local.entering import PASSWORD, ask, connect, managed_login
 
@@ -261,3 +263,128 @@ def test_replicas_and_other_engines_have_no_server(local_aws: LocalAws, rds: Any
     for instance in found.values():
         with pytest.raises(psycopg2.OperationalError, match="refused"):
             connect(local_aws, instance)
+
+
+@pytest.mark.parametrize(
+    ("asked", "code", "said"),
+    [
+        ({"EngineVersion": "bogus"}, "InvalidParameterCombination", "Cannot find version bogus"),
+        ({"EngineVersion": "15.1"}, "InvalidParameterCombination", "Cannot find version 15.1"),
+        ({"EngineVersion": "13"}, "InvalidParameterCombination", "Cannot find version 13"),
+        ({"DBInstanceIdentifier": "db.nope"}, "InvalidParameterValue", "not a valid identifier"),
+        ({"DBInstanceIdentifier": "no--pe"}, "InvalidParameterValue", "not a valid identifier"),
+        ({"DBInstanceIdentifier": "nope-"}, "InvalidParameterValue", "not a valid identifier"),
+        ({"DBInstanceIdentifier": "1nope"}, "InvalidParameterValue", "not a valid identifier"),
+        ({"DBInstanceIdentifier": "n" * 64}, "InvalidParameterValue", "not a valid identifier"),
+        ({"DBInstanceClass": "db.nope"}, "InvalidParameterValue", "Instance class: db.nope"),
+        ({"AllocatedStorage": 1}, "InvalidParameterValue", "storage type gp2: 1"),
+        ({"AllocatedStorage": 99, "StorageType": "io1"}, "InvalidParameterValue", "io1: 99"),
+        ({"StorageType": "floppy"}, "InvalidParameterValue", "Invalid storage type: floppy"),
+        ({"MasterUserPassword": "short"}, "InvalidParameterValue", "shorter than 8"),
+        ({"MasterUserPassword": "n" * 129}, "InvalidParameterValue", "longer than 128"),
+        ({"MasterUserPassword": "not/this"}, "InvalidParameterValue", "Only printable ASCII"),
+        ({"MasterUserPassword": 'not"this'}, "InvalidParameterValue", "Only printable ASCII"),
+        ({"MasterUserPassword": "not@this"}, "InvalidParameterValue", "Only printable ASCII"),
+        ({"MasterUserPassword": "not this"}, "InvalidParameterValue", "Only printable ASCII"),
+        ({"MasterUserPassword": "söhnchen"}, "InvalidParameterValue", "Only printable ASCII"),
+        ({"MasterUsername": "rdsadmin"}, "InvalidParameterValue", "reserved word"),
+        ({"DBName": "no-pe"}, "InvalidParameterValue", "DBName must begin with a letter"),
+    ],
+    ids=str,
+)
+def test_what_rds_refuses_is_refused(
+    local_aws: LocalAws, rds: Any, asked: dict[str, Any], code: str, said: str
+) -> None:
+    """With RDS's own code and words; no instance is there, and no secret of one."""
+    secrets = local_aws.client("secretsmanager")
+    before = secrets.list_secrets()["SecretList"]
+    name = asked.pop("DBInstanceIdentifier", "refused")
+    managed = {} if "MasterUserPassword" in asked else {"ManageMasterUserPassword": True}
+
+    with pytest.raises(rds.exceptions.ClientError, match=re.escape(said)) as caught:
+        create(rds, name, **asked, **managed)
+
+    assert caught.value.response["Error"]["Code"] == code
+    assert rds.describe_db_instances()["DBInstances"] == []
+    assert secrets.list_secrets()["SecretList"] == before
+
+
+def test_a_version_is_the_one_that_runs(local_aws: LocalAws, rds: Any) -> None:
+    """Told before, asked for by its major, kept, and not changed into another by a mere wish."""
+    told = rds.describe_db_engine_versions(Engine="postgres")["DBEngineVersions"]
+    (usual,) = rds.describe_db_engine_versions(Engine="postgres", DefaultOnly=True)[
+        "DBEngineVersions"
+    ]
+    version, major = usual["EngineVersion"], usual["MajorEngineVersion"]
+    another = next(one["EngineVersion"] for one in told if one["MajorEngineVersion"] != major)
+
+    assert version in [one["EngineVersion"] for one in told]
+    asked = create(rds, "orders", EngineVersion=major)
+    instance = workflow.wait_for_instance(local_aws, "orders")
+    assert asked["EngineVersion"] == instance["EngineVersion"]
+    assert instance["EngineVersion"] in [
+        one["EngineVersion"] for one in told if one["MajorEngineVersion"] == major
+    ]
+    running = ask(connect(local_aws, instance), "SHOW server_version")
+    assert running[0].split()[0] == instance["EngineVersion"]
+
+    rds.modify_db_instance(DBInstanceIdentifier="orders", EngineVersion=major)
+    with pytest.raises(rds.exceptions.ClientError, match="Cannot upgrade postgres from") as caught:
+        rds.modify_db_instance(DBInstanceIdentifier="orders", EngineVersion=another)
+    assert caught.value.response["Error"]["Code"] == "InvalidParameterCombination"
+    again = workflow.wait_for_instance(local_aws, "orders")
+    assert again["EngineVersion"] == instance["EngineVersion"]
+
+
+def test_orderable_options_are_of_the_versions_that_are_there(rds: Any) -> None:
+    """Page by page; and what may be ordered is created."""
+    (usual,) = rds.describe_db_engine_versions(Engine="postgres", DefaultOnly=True)[
+        "DBEngineVersions"
+    ]
+    pages = rds.get_paginator("describe_orderable_db_instance_options").paginate(
+        Engine="postgres", EngineVersion=usual["EngineVersion"]
+    )
+    options = [one for page in pages for one in page["OrderableDBInstanceOptions"]]
+
+    assert {one["EngineVersion"] for one in options} == {usual["EngineVersion"]}
+    found = [(one["DBInstanceClass"], one["StorageType"]) for one in options]
+    assert len(found) == len(set(found)) > 100
+    assert ("db.t4g.micro", "gp3") in found
+
+
+def test_settings_are_kept_as_they_were_given(local_aws: LocalAws, rds: Any) -> None:
+    """Parameter group, insights, monitoring and port, at first and after a change."""
+    rds.create_db_parameter_group(
+        DBParameterGroupName="own", DBParameterGroupFamily="postgres15", Description="ours"
+    )
+    value = {"ParameterName": "log_min_duration_statement", "ParameterValue": "500"}
+    rds.modify_db_parameter_group(
+        DBParameterGroupName="own", Parameters=[value | {"ApplyMethod": "immediate"}]
+    )
+    (parameter,) = rds.describe_db_parameters(DBParameterGroupName="own", Source="user")[
+        "Parameters"
+    ]
+    assert parameter["ParameterValue"] == "500"
+    assert parameter["Source"] == "user"
+
+    port = free_port()
+    create(
+        rds,
+        "orders",
+        Port=port,
+        DBParameterGroupName="own",
+        EnablePerformanceInsights=True,
+        MonitoringInterval=60,
+    )
+    first = workflow.wait_for_instance(local_aws, "orders")
+    rds.modify_db_instance(DBInstanceIdentifier="orders", EnablePerformanceInsights=False)
+    second = workflow.wait_for_instance(local_aws, "orders")
+    rds.delete_db_instance(DBInstanceIdentifier="orders", SkipFinalSnapshot=True)
+    rds.delete_db_parameter_group(DBParameterGroupName="own")
+
+    assert first["DBParameterGroups"][0]["DBParameterGroupName"] == "own"
+    assert first["Endpoint"]["Port"] == port
+    assert first["PerformanceInsightsEnabled"] is True
+    assert first["PerformanceInsightsRetentionPeriod"] == 7
+    assert first["MonitoringInterval"] == 60
+    assert second["PerformanceInsightsEnabled"] is False

@@ -86,7 +86,7 @@ def fleet(aws: LocalAws, count: int) -> Iterator[Fleet]:
                 DBInstanceClass="db.t4g.micro",
                 AllocatedStorage=20,
                 MasterUsername="postgres",
-                MasterUserPassword="none is used",
+                MasterUserPassword="none-is-used",
                 Tags=[
                     {"Key": "day2", "Value": "enabled"},
                     {"Key": "day2-local:no-server", "Value": "true"},

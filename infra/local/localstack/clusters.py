@@ -25,6 +25,7 @@ from localstack.utils.patch import patch
 from moto.rds import models as moto
 from moto.rds.exceptions import DBClusterNotFoundError, InvalidDBClusterStateFault
 
+from infra.local.engine_versions import usual_version
 from infra.local.localstack import rds_events
 from infra.local.localstack.cluster_endpoint import Endpoint
 from infra.local.localstack.instances import (
@@ -37,9 +38,9 @@ from infra.local.localstack.instances import (
     made_from,
     make_server,
     new_data_folder,
-    programs_for,
     server_of,
     set_master_password,
+    version_for,
 )
 from infra.local.postgres import Server
 from infra.local.state import free_port
@@ -331,11 +332,14 @@ def _change_creation() -> None:
         fn(cluster, *args, **kwargs)
         cluster.port = free_port()
         if has_servers(cluster):
-            cluster.engine_version = programs_for(kwargs.get("engine_version")).version
+            # Without a wish moto takes one of its own.
+            cluster.engine_version = kwargs.get("engine_version") or usual_version()
 
     @patch(moto.RDSBackend.create_db_cluster)
     def _create(fn: Callable[..., Any], backend: Any, kwargs: dict[str, Any]) -> Any:
         origin = current_origin()
+        if (engine := kwargs.get("engine")) in ENGINES:
+            kwargs = {**kwargs, "engine_version": version_for(kwargs.get("engine_version"), engine)}
         cluster = fn(backend, kwargs)
         asked = copy.copy(cluster)
         ours = Cluster(cluster, origin.data, origin.primary)

@@ -76,19 +76,21 @@ def close() -> None:
     # Imported by other modules of LocalStack by value: this comes before any of them.
     constants.INTERNAL_AWS_SECRET_ACCESS_KEY = secrets.token_urlsafe(32)
     own = State(Path(os.environ["DAY2_LOCAL_STATE"])).keys()
-    secret_of = _secrets({own.access_key_id: own.secret_access_key})
+    secrets_of = _secrets({own.access_key_id: own.secret_access_key})
 
     from localstack.aws.app import LocalstackAwsGateway
 
     @patch(LocalstackAwsGateway.__init__)
     def _with_gate(fn: Callable[..., None], gateway: Any, *args: Any, **kwargs: Any) -> None:
         fn(gateway, *args, **kwargs)
-        gateway.request_handlers.insert(0, _handler(secret_of))
+        gateway.request_handlers.insert(0, _handler(secrets_of))
 
 
-def check(request: Any, secret_of: Callable[[str, str | None], str], *, now: dt.datetime) -> None:
+def check(
+    request: Any, secrets_of: Callable[[str, str | None], list[str]], *, now: dt.datetime
+) -> None:
     """
-    Let *request* (werkzeug's) pass if its signature is right.
+    Let *request* (werkzeug's) pass if its signature is right, by any of the secrets of its key.
 
     Raises:
         Refused: It is not.
@@ -130,9 +132,7 @@ def check(request: Any, secret_of: Callable[[str, str | None], str], *, now: dt.
     elif not NOT_A_DIGEST.fullmatch(declared):
         declared = hashlib.sha256(body).hexdigest()
     token = request.headers.get("X-Amz-Security-Token") or parts.get("Security-Token")
-    signer = (_GivenToS3 if service.startswith("s3") else _Given)(
-        Credentials(key, secret_of(key, token)), service, region
-    )
+    kind = _GivenToS3 if service.startswith("s3") else _Given
     again = AWSRequest(
         method=request.method,
         url=f"http://{request.host}{path}{'?' if query else ''}{query}",
@@ -140,21 +140,26 @@ def check(request: Any, secret_of: Callable[[str, str | None], str], *, now: dt.
         data=body,
     )
     again.context["timestamp"] = date
-    canonical = signer.canonical_request(again).rpartition("\n")[0] + f"\n{declared}"
-    expected = signer.signature(signer.string_to_sign(again, canonical), again)
-    if not hmac.compare_digest(expected.encode(), signature.encode()):
-        raise Refused(MISMATCH)
+    for secret in secrets_of(key, token):
+        signer = kind(Credentials(key, secret), service, region)
+        canonical = signer.canonical_request(again).rpartition("\n")[0] + f"\n{declared}"
+        expected = signer.signature(signer.string_to_sign(again, canonical), again)
+        if hmac.compare_digest(expected.encode(), signature.encode()):
+            return
+    raise Refused(MISMATCH)
 
 
-def _secrets(own: Mapping[str, str]) -> Callable[[str, str | None], str]:
-    """Return what finds the secret of an access key; *own* are the secrets of our own."""
+def _secrets(own: Mapping[str, str]) -> Callable[[str, str | None], list[str]]:
+    """Return what finds the secrets of an access key; *own* are those of our own."""
 
-    def secret_of(key: str, token: str | None) -> str:
+    def secrets_of(key: str, token: str | None) -> list[str]:
+        # LocalStack's own clients sign with the secret of its process: for an account's id, and for
+        # whoever asked, as iam:GetUser does.
+        internal = str(constants.INTERNAL_AWS_SECRET_ACCESS_KEY)
         if key in own:
-            return own[key]
-        # LocalStack's own clients sign with account ids for keys, and the secret of its process.
+            return [own[key], internal]
         if re.fullmatch(r"\d{12}|__internal_call__", key):
-            return str(constants.INTERNAL_AWS_SECRET_ACCESS_KEY)
+            return [internal]
         # A second to import, and only functions need it.
         from moto.sts.models import sts_backends
 
@@ -162,13 +167,13 @@ def _secrets(own: Mapping[str, str]) -> Callable[[str, str | None], str]:
             for backend in list(account.values()):
                 session = backend.get_assumed_role_from_access_key(key)
                 if session and hmac.compare_digest(session.session_token, token or ""):
-                    return str(session.secret_access_key)
+                    return [str(session.secret_access_key), internal]
         raise Refused(INVALID_KEY)
 
-    return secret_of
+    return secrets_of
 
 
-def _handler(secret_of: Callable[[str, str | None], str]) -> Callable[..., None]:
+def _handler(secrets_of: Callable[[str, str | None], list[str]]) -> Callable[..., None]:
     from localstack.aws import handlers
     from localstack.aws.api import CommonServiceException
 
@@ -177,7 +182,7 @@ def _handler(secret_of: Callable[[str, str | None], str]) -> Callable[..., None]
         if (request.method, request.environ["RAW_URI"]) == OPEN:
             return
         try:
-            check(request, secret_of, now=dt.datetime.now(dt.UTC))
+            check(request, secrets_of, now=dt.datetime.now(dt.UTC))
         except Refused as refused:
             # So that the answer is in the service's own format, where the request tells which.
             handlers.parse_service_name(chain, context, response)

@@ -18,7 +18,7 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -27,13 +27,13 @@ from typing import Any
 
 from localstack.utils.patch import patch
 from moto.rds import models as moto
-from moto.rds.exceptions import InvalidDBInstanceStateFault
+from moto.rds.exceptions import InvalidDBInstanceStateFault, RDSClientError
 
-from infra.local import postgres_programs
+from infra.local import engine_versions, rds_rules
 from infra.local.localstack import rds_events
 from infra.local.postgres import Server
-from infra.local.postgres_programs import Programs
-from infra.local.state import State, free_port
+from infra.local.postgres_programs import ServerError
+from infra.local.state import State, free_port, port_is_free
 
 LOG = logging.getLogger("localstack.day2.rds")
 
@@ -43,6 +43,19 @@ CREATING_SECONDS_TAG = "day2-local:creating-seconds"
 NO_SERVER_TAG = "day2-local:no-server"
 
 DEFAULT_MASTER = "postgres"
+
+# What moto forgets of a request, by its name there and in the answer.
+KEPT = {
+    "enable_performance_insights": "performance_insights_enabled",
+    "performance_insights_kms_key_id": "performance_insights_kms_key_id",
+    "performance_insights_retention_period": "performance_insights_retention_period",
+    "database_insights_mode": "database_insights_mode",
+    "monitoring_interval": "monitoring_interval",
+    "monitoring_role_arn": "monitoring_role_arn",
+    "network_type": "network_type",
+    "dedicated_log_volume": "dedicated_log_volume",
+    "engine_lifecycle_support": "engine_lifecycle_support",
+}
 
 
 @dataclass(frozen=True)
@@ -73,6 +86,7 @@ def put_servers_behind_moto() -> None:
         )
     )
     for change in (
+        _change_parameters,
         _change_secrets,
         _change_creation,
         _change_snapshots,
@@ -84,25 +98,43 @@ def put_servers_behind_moto() -> None:
     atexit.register(_stop_all)
 
 
+def _change_parameters() -> None:
+    # What a request sets has this source; Terraform takes what has none for another's.
+    for kind, name in (
+        (moto.DBParameterGroup, "update_parameters"),
+        (moto.DBClusterParameterGroup, "update_cluster_parameters"),
+    ):
+
+        @patch(getattr(kind, name))
+        def _update(fn: Callable[..., None], group: Any, parameters: Any) -> None:
+            fn(group, [{"Source": "user", **dict(one)} for one in parameters])
+
+
 def _change_creation() -> None:
     @patch(moto.DBInstance.__init__)
     def _begin_creating(fn: Callable[..., None], instance: Any, *args: Any, **kwargs: Any) -> None:
         fn(instance, *args, **kwargs)
         instance.status = "creating"
         instance.dbi_resource_id = _new_resource_id()
-        instance.port = free_port()
+        asked = kwargs.get("port")
+        instance.port = int(asked) if asked and port_is_free(int(asked)) else free_port()
         if instance.db_cluster_identifier:
             return
         if _has_server(instance):
             instance.master_username = instance.master_username or DEFAULT_MASTER
-        wanted = kwargs.get("engine_version")
         # Without a wish moto takes 9.3.
-        if instance.engine == "postgres" and (_has_server(instance) or not wanted):
-            instance.engine_version = programs_for(wanted).version
+        if instance.engine == rds_rules.ENGINE and not kwargs.get("engine_version"):
+            instance.engine_version = engine_versions.usual_version()
+        _keep_as_given(instance, kwargs)
 
     @patch(moto.RDSBackend.create_db_instance)
     def _create(fn: Callable[..., Any], backend: Any, db_kwargs: dict[str, Any]) -> Any:
         origin = current_origin()
+        if _gets_server(db_kwargs):
+            db_kwargs = {
+                **db_kwargs,
+                "engine_version": version_for(db_kwargs.get("engine_version")),
+            }
         instance = fn(backend, db_kwargs)
         if not instance.db_cluster_identifier:
             in_background(_finish_creating, instance, origin)
@@ -184,9 +216,14 @@ def _change_passwords() -> None:
         fn: Callable[..., Any], backend: Any, db_instance_identifier: str, db_kwargs: Any
     ) -> Any:
         changes = dict(db_kwargs)
+        if wanted := db_kwargs.pop("engine_version", None):
+            current = backend.describe_db_instances(db_instance_identifier)[0].engine_version
+            with _as_rds_says():
+                rds_rules.check_upgrade(current, wanted, _versions())
         if changes.get("master_user_password") or changes.get("manage_master_user_password"):
             _refuse_unless_available(backend.describe_db_instances(db_instance_identifier)[0])
         instance = fn(backend, db_instance_identifier, db_kwargs)
+        _keep_as_given(instance, changes)
         if changes.get("master_user_password") or changes.get("manage_master_user_password"):
             set_master_password(instance)
         if changes.get("new_db_instance_identifier"):
@@ -267,7 +304,7 @@ def make_server(
         master=keeper.master_username,
         master_password=master_password(keeper),
         database=instance.db_name,
-        programs=programs_for(keeper.engine_version),
+        programs=engine_versions.programs_of(keeper.engine_version),
         port=instance.port,
         source=source,
         primary=primary,
@@ -324,21 +361,55 @@ def _new_resource_id() -> str:
 
 
 def _has_server(instance: Any) -> bool:
+    return not instance.is_replica and _gets_server(vars(instance))
+
+
+def _gets_server(given: Mapping[str, Any]) -> bool:
     return (
-        instance.engine == "postgres"
-        and not instance.db_cluster_identifier
-        and not instance.is_replica
-        and NO_SERVER_TAG not in {tag["Key"] for tag in instance.tags}
+        given["engine"] == rds_rules.ENGINE
+        and not given.get("db_cluster_identifier")
+        and NO_SERVER_TAG not in {tag["Key"] for tag in given.get("tags") or ()}
     )
 
 
-def programs_for(wanted_version: str | None) -> Programs:
-    """Return a PostgreSQL of the major version that was asked for, else the usual one."""
-    if wanted_version:
-        for programs in postgres_programs.available_programs():
-            if str(programs.major) == str(wanted_version).split(".")[0]:
-                return programs
-    return postgres_programs.find_programs()
+def _versions() -> list[str]:
+    return [offer.version for offer in engine_versions.offers()]
+
+
+def version_for(wanted: str | None, engine: str = rds_rules.ENGINE) -> str:
+    """Return the version that a new instance or cluster gets, whose programs are here then."""
+    if not wanted:
+        return engine_versions.usual_version()
+    with _as_rds_says():
+        version = rds_rules.version_of(wanted, _versions(), engine)
+    try:
+        engine_versions.programs_of(version)
+    except ServerError as error:
+        LOG.exception("no programs of %s", version)
+        raise RDSClientError(
+            "InvalidParameterCombination",
+            f"Cannot find version {wanted} for {engine} (this local AWS: {error})",
+        ) from error
+    return version
+
+
+@contextmanager
+def _as_rds_says() -> Iterator[None]:
+    """Answer a refusal of RDS's rules as moto answers its own."""
+    try:
+        yield
+    except rds_rules.RefusedError as error:
+        raise RDSClientError(error.code, str(error)) from error
+
+
+def _keep_as_given(instance: Any, given: dict[str, Any]) -> None:
+    """Keep what a request says and moto forgets, or keeps by another name than it tells."""
+    for name, told in KEPT.items():
+        if given.get(name) is not None:
+            setattr(instance, told, given[name])
+    if given.get("enable_performance_insights"):
+        days = given.get("performance_insights_retention_period")
+        instance.performance_insights_retention_period = days or 7
 
 
 def creating_seconds(resource: Any) -> float:
