@@ -7,6 +7,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from infra.local import processes
 from infra.local.local_aws import LocalAws, LocalAwsError
 
 READY_SECONDS = 60
@@ -78,6 +79,18 @@ def wait_for(
         if "failed" in statuses or time.monotonic() > deadline:
             raise LocalAwsError(f"{cluster} is {', '.join(statuses)}, see {aws.state.log}")
         time.sleep(0.05)
+
+
+def is_asleep(aws: LocalAws, cluster: str) -> bool:
+    """Tell whether no server of *cluster* runs, whatever RDS says of it."""
+    found = aws.client("rds").describe_db_instances()["DBInstances"]
+    folders = [
+        aws.state.servers / one["DbiResourceId"] / "data"
+        for one in found
+        if one.get("DBClusterIdentifier") == cluster
+    ]
+    pids = [(processes.read_pid(folder / "postmaster.pid"), folder) for folder in folders]
+    return not any(pid and processes.is_running(pid, folder) for pid, folder in pids)
 
 
 def remove(aws: LocalAws, cluster: str) -> None:

@@ -191,6 +191,13 @@ class Account:
         assert call.function_error is None, call.log
         return dict(call.response["body"])
 
+    def sweep(self, *, full: bool = False) -> dict[str, Any]:
+        """Invoke the function as one of its schedules does, with the input that its rule holds."""
+        rule = f"{stack.STACK}-{'full-sweep' if full else 'sweep'}"
+        (target,) = self.client("events").list_targets_by_rule(Rule=rule)["Targets"]
+        assert target["Arn"] == self.outputs["FunctionArn"]
+        return self.ask(**json.loads(target["Input"]))
+
     def revision(self, name: str) -> str | None:
         """Return the revision of the database of *name*, which the function reads from it."""
         found: str | None = self.ask(instance=name, action="status")["final_revision"]
@@ -256,6 +263,16 @@ class Account:
             )
 
         return dict(self.take(matches, f"a result of {name} with {wanted}")["detail"])
+
+    def rds_event(self, source: str, event_id: str) -> str:
+        """Take the next event of RDS about *source* that has *event_id*; return its own id."""
+
+        def matches(event: dict[str, Any]) -> bool:
+            detail = event["detail"]
+            found = (detail.get("SourceIdentifier"), detail.get("EventID"))
+            return event["source"] == "aws.rds" and found == (source, event_id)
+
+        return str(self.take(matches, f"{event_id} of {source}")["id"])
 
     def changed(self, parameter: str, operation: str | None = None) -> dict[str, Any]:
         """Take the next event of Parameter Store about *parameter*."""

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
-from infra.local import stack
 from tests.e2e.account import FLEET, Account
 
 DECLARED, FOLLOWER = "declared", "follower"
@@ -42,13 +39,13 @@ def test_sweep_repairs_what_a_lost_event_left_behind(account: Account) -> None:
     account.declare_unheard(DECLARED, revision)
     undeclared = account.revision(FOLLOWER)
 
-    found = sweep(account)
+    found = account.sweep()
 
     assert (found["outcome"], found["requested"], found["blocked"]) == ("REQUESTED", [DECLARED], [])
     result = account.result(DECLARED, outcome="APPLIED")
     assert (result["trigger"], result["applied_migrations"]) == ("request", [revision])
     assert account.revision(FOLLOWER) == undeclared
-    assert sweep(account)["outcome"] == "UP_TO_DATE"
+    assert account.sweep()["outcome"] == "UP_TO_DATE"
 
 
 @pytest.mark.usefixtures("fleet")
@@ -65,12 +62,4 @@ def test_fleets_parameter_moves_those_that_follow_it(account: Account) -> None:
     assert result["applied_migrations"] == [revision]
     assert account.revision(DECLARED) == own
     # Nor does the sweep take the fleet's target for everybody's.
-    assert sweep(account)["requested"] == []
-
-
-def sweep(account: Account) -> dict[str, Any]:
-    """Invoke the function as the schedule does, with the input that its rule holds."""
-    rule = f"{stack.STACK}-sweep"
-    (target,) = account.client("events").list_targets_by_rule(Rule=rule)["Targets"]
-    assert target["Arn"] == account.outputs["FunctionArn"]
-    return account.ask(**json.loads(target["Input"]))
+    assert account.sweep()["requested"] == []

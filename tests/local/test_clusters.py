@@ -9,7 +9,7 @@ from typing import Any
 import psycopg2
 import pytest
 
-from infra.local import clusters, processes, workflow
+from infra.local import clusters, workflow
 from infra.local.local_aws import LocalAws
 from tests.equipment.local_aws import Bus
 from tests.local.entering import PASSWORD, ask, connect, managed_login
@@ -308,12 +308,9 @@ def test_sleeping_cluster_is_woken_by_who_connects(local_aws: LocalAws) -> None:
         Tags=[{"Key": key, "Value": value} for key, value in tags.items()],
     )
     found = clusters.wait_for(local_aws, "sleepy")
-    member = local_aws.client("rds").describe_db_instances(DBInstanceIdentifier="sleepy-1")
-    folder = local_aws.state.servers / member["DBInstances"][0]["DbiResourceId"] / "data"
 
     def is_asleep() -> bool:
-        pid = processes.read_pid(folder / "postmaster.pid")
-        return pid is None or not processes.is_running(pid, folder)
+        return clusters.is_asleep(local_aws, "sleepy")
 
     eventually(is_asleep, "its sleep")
     asleep = clusters.describe(local_aws, "sleepy")

@@ -168,17 +168,25 @@ def _change_snapshots() -> None:
 
     @patch(moto.RDSBackend.restore_db_instance_from_db_snapshot)
     def _restore(fn: Callable[..., Any], backend: Any, snapshot_id: str, overrides: Any) -> Any:
-        data = backend.get_db_snapshot(snapshot_id).data
-        with made_from(Origin(rds_events.RESTORED, data)):
+        snapshot = backend.get_db_snapshot(snapshot_id)
+        # moto gives it all that the original had.
+        snapshot.database.tags = snapshot.tags
+        with made_from(Origin(rds_events.RESTORED, snapshot.data)):
             return fn(backend, snapshot_id, overrides)
 
     @patch(moto.RDSBackend.restore_db_instance_to_point_in_time)
     def _restore_to_time(
         fn: Callable[..., Any], backend: Any, source: str, target: str, overrides: Any
     ) -> Any:
-        data = _copy_of_data(backend.databases.get(source))
+        original = backend.databases.get(source)
+        data = _copy_of_data(original)
         with made_from(Origin(rds_events.RESTORED_TO_TIME, data)):
-            return fn(backend, source, target, overrides)
+            restored = fn(backend, source, target, overrides)
+        # By moto it is a replica of the original, and has all that that has.
+        restored.source_db_instance_identifier = None
+        if not original.copy_tags_to_snapshot:
+            restored.tags = overrides.get("tags")
+        return restored
 
 
 def _change_stop_and_start() -> None:
