@@ -249,7 +249,12 @@ class Choice(NamedTuple):
 
 
 class ObservedState(NamedTuple):
-    """What the last run left behind, as kept in the instance's parameter."""
+    """
+    What the last run left behind, as kept in the instance's parameter.
+
+    Attributes:
+        error: The first line of why it did not reach its target; ``None`` where it did.
+    """
 
     dbi_resource_id: str
     database: str
@@ -260,6 +265,7 @@ class ObservedState(NamedTuple):
     at: datetime
     request_id: str
     attempts: int = 1
+    error: str | None = None
 
 
 class Parameters(NamedTuple):

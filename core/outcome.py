@@ -15,6 +15,7 @@ class Outcome(StrEnum):
     CHECKED = "CHECKED"
     IGNORED = "IGNORED"
     REQUESTED = "REQUESTED"
+    BLOCKED = "BLOCKED"
     INCOMPLETE = "INCOMPLETE"
     REJECTED = "REJECTED"
     ACCESS_DENIED = "ACCESS_DENIED"
@@ -48,6 +49,7 @@ _STATUS_CODES = {
     Outcome.REJECTED: 400,
     Outcome.ACCESS_DENIED: 403,
     Outcome.NOT_FOUND: 404,
+    Outcome.BLOCKED: 409,
     Outcome.BEHIND_CURRENT: 409,
     Outcome.DB_AHEAD: 409,
     Outcome.MANAGED_BY_ANOTHER: 409,

@@ -80,7 +80,7 @@ def _do(asked: Asked, event: object, ours: Application, context: Any, ident: str
             report = Report(instance=asked.instance)
             return Result(Outcome.IGNORED, asked.message, report, asked.reason)
         case FleetBump():
-            result, found = bump_fleet(aws, ours.settings)
+            result, found = bump_fleet(aws, ours.revisions.identifiers, ours.settings)
         case Sweep():
             result, found = sweep(
                 asked,

@@ -238,6 +238,7 @@ class _Ended(NamedTuple):
             build=self.settings.build,
             request_id=self.body["request_id"],
             at=datetime.now(UTC),
+            error=masked(self.body["message"]),
         )
         if state is not None:
             self.aws.write_observed(name, state)

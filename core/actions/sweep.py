@@ -15,7 +15,8 @@ from core.actions import bus
 from core.actions.bus import Bus
 from core.budget import Budget
 from core.decisions.eligibility import Verdict, eligibility, is_opted_in
-from core.decisions.need import Need, behind_since, need
+from core.decisions.need import Need, behind_since, flaw_of, need
+from core.errors import Rejected
 from core.model import (
     FLEET,
     ManagedDatabase,
@@ -29,6 +30,8 @@ from core.outcome import Outcome
 from core.settings import Settings
 
 logger = logging.getLogger(__name__)
+
+MOST_FLAWS_SHOWN = 3
 
 
 class Fleet(Register, Bus, Protocol):
@@ -45,6 +48,7 @@ class Findings:
     What a sweep saw.
 
     Attributes:
+        flaws: Why declared targets cannot be reached, each once.
         skipped: Reason codes and their counts.
         strange_states: How many observed states were not written by us.
         oldest_behind_seconds: How long the longest-waiting instance has been off its target.
@@ -52,6 +56,7 @@ class Findings:
 
     requested: list[str] = field(default_factory=list)
     blocked: list[str] = field(default_factory=list)
+    flaws: list[str] = field(default_factory=list)
     behind: int = 0
     strange_states: int = 0
     oldest_behind_seconds: float = 0.0
@@ -100,9 +105,7 @@ def sweep(
             age = (now() - since).total_seconds()
             found.oldest_behind_seconds = max(found.oldest_behind_seconds, age)
         if wants is Need.BLOCKED:
-            found.blocked.append(name)
-            about = {"reason": "blocked", "instance": name}
-            logger.info("passed over: %s is blocked", name, extra=about)
+            _pass_over(name, its, identifiers, found)
         # Only to look, nobody is woken: what there is to do for it is known without.
         elif wants is Need.BEHIND or (asked.full and not instance.sleeps):
             wanted.append(name)
@@ -114,9 +117,34 @@ def sweep(
     return _result(found), found
 
 
-def bump_fleet(fleet: Fleet, settings: Settings) -> tuple[Result, Findings]:
-    """Request a run for every managed instance that follows the fleet's parameter."""
+def _pass_over(
+    name: str, parameters: Parameters, identifiers: Sequence[str], found: Findings
+) -> None:
+    """Note that *name* is blocked, and tell why: by a target that is wrong, or by its last run."""
+    found.blocked.append(name)
+    flaw = flaw_of(parameters.declared, identifiers) if parameters.declared else None
+    if flaw is not None and flaw not in found.flaws:
+        found.flaws.append(flaw)
+        logger.error("a declared target cannot be reached: %s", flaw)
+    error = flaw or (parameters.observed.error if parameters.observed else None)
+    about = {"reason": "blocked", "instance": name, "error": error}
+    logger.info("passed over: %s is blocked: %s", name, error or "see its last run", extra=about)
+
+
+def bump_fleet(
+    fleet: Fleet, identifiers: Sequence[str], settings: Settings
+) -> tuple[Result, Findings]:
+    """
+    Request a run for every managed instance that follows the fleet's parameter.
+
+    Raises:
+        Rejected: The fleet's target cannot be reached by this build: nobody is asked to run.
+    """
     parameters = fleet.all_parameters()
+    declared = parameters.get(FLEET, Parameters()).declared
+    flaw = flaw_of(declared, identifiers) if declared else None
+    if flaw is not None:
+        raise Rejected(f"{flaw}; no run was requested")
     found = Findings()
     known = _Known.of(fleet, settings)
     followers = [
@@ -185,4 +213,11 @@ def _result(found: Findings) -> Result:
     message = (
         f"Requested {count} run(s); {len(found.blocked)} blocked, {found.skipped.total()} skipped"
     )
-    return Result(Outcome.REQUESTED if count else Outcome.UP_TO_DATE, message, report)
+    if found.flaws:
+        shown = found.flaws[:MOST_FLAWS_SHOWN]
+        message += "; " + "; ".join(shown) + ("; …" if len(found.flaws) > len(shown) else "")
+    if count:
+        return Result(Outcome.REQUESTED, message, report)
+    if found.blocked:
+        return Result(Outcome.BLOCKED, f"{message}; see the observed state of each", report)
+    return Result(Outcome.UP_TO_DATE, message, report)

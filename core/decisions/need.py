@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from core.decisions.observed import as_kept
 from core.decisions.plan import resolve
+from core.decisions.target import declared_target
 from core.errors import MigrationError
 from core.model import HEAD, Declared, ManagedDatabase, ObservedState, Parameters
 from core.outcome import Outcome
@@ -40,6 +41,8 @@ def need(
     """
     Decide what *instance* needs, from its parameters alone.
 
+    A target that no run could reach is BLOCKED: each run would only refuse it once more.
+
     An observed state of another DbiResourceId is another database's of the same name, and
     counts for nothing. What cannot be told without a connection is BEHIND: the run decides.
     """
@@ -47,6 +50,8 @@ def need(
     if observed is not None and observed.dbi_resource_id != instance.resource_id:
         observed = None
     target = _target(parameters.declared)
+    if parameters.declared is not None and flaw_of(parameters.declared, identifiers):
+        return Need.BLOCKED
     if observed is None:
         return Need.BEHIND
     if parameters.declared is None:
@@ -62,6 +67,17 @@ def need(
     if is_same and timedelta(0) <= since < _rest(observed):
         return Need.BLOCKED
     return Need.BEHIND
+
+
+def flaw_of(declared: Declared, identifiers: Sequence[str]) -> str | None:
+    """Say why nobody can be brought to the *declared* target by this build; ``None`` if one can."""
+    try:
+        resolve(identifiers, declared_target(declared).target)
+    except MigrationError as error:
+        text = str(error)
+        named = text.startswith(declared.parameter)
+        return text if named else f"{declared.parameter}: {text}"
+    return None
 
 
 def _rest(observed: ObservedState) -> timedelta:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from datetime import UTC, datetime
 from typing import Any
 
 from core.errors import MigrationError
-from core.model import ObservedState, Report, Result
+from core.model import ObservedState, Report, Result, cut
 
 # What makes two states the same news; when and by which request they came does not count.
 _SAME = ("dbi_resource_id", "database", "revision", "outcome", "target", "build")
@@ -16,6 +17,9 @@ _SAME = ("dbi_resource_id", "database", "revision", "outcome", "target", "build"
 # A parameter holds 4 KB (Parameter Store, "Standard tier"), and a declared target may be as long.
 _TARGET_CHARACTERS = 128
 _STATE_CHARACTERS = 4096
+# In JSON a character may take six.
+_ERROR_CHARACTERS = 300
+_BRACE_BEFORE_BRACE = re.compile(r"\{(?=\{)")
 
 
 def observed_state(
@@ -25,12 +29,14 @@ def observed_state(
     build: str,
     request_id: str,
     at: datetime,
+    error: str | None = None,
 ) -> ObservedState | None:
     """
     Return the state to keep after *answer*, or ``None`` where it says nothing new.
 
     Parameter Store takes few writes a second, so an unchanged success is not written; an
-    unchanged failure is, since its attempts are what the sweep's patience goes by.
+    unchanged failure is, since its attempts are what the sweep's patience goes by. *error* says
+    why it failed; another text is the same failure.
     """
     report = answer.report or Report()
     if last is not None and last.dbi_resource_id != report.resource_id:
@@ -46,6 +52,7 @@ def observed_state(
         build=build,
         at=at,
         request_id=request_id,
+        error=None if error is None or answer.outcome.success else _first_line(error),
     )
     if last is None or any(getattr(last, name) != getattr(state, name) for name in _SAME):
         return state
@@ -60,6 +67,12 @@ def as_kept(target: str | None) -> str | None:
     if target is None or len(target) <= _TARGET_CHARACTERS:
         return target
     return f"{target[:64]}…{hashlib.sha256(target.encode()).hexdigest()[:32]}"
+
+
+def _first_line(text: str) -> str:
+    """Return the first line of *text* as a parameter takes it, which has no braces in pairs."""
+    line = next(iter(text.strip().splitlines()), "")
+    return _BRACE_BEFORE_BRACE.sub("{ ", cut(line, _ERROR_CHARACTERS))
 
 
 def written(state: ObservedState) -> str:
@@ -99,7 +112,7 @@ def read(text: str) -> ObservedState | None:
 
 
 _TEXTS = ("dbi_resource_id", "database", "outcome", "build", "request_id")
-_TEXTS_OR_NULL = ("revision", "target")
+_TEXTS_OR_NULL = ("revision", "target", "error")
 
 
 def _time(value: Any) -> datetime | None:

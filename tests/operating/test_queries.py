@@ -68,6 +68,14 @@ def test_which_instances_are_left_alone(story: Story) -> None:
     ]
 
 
+def test_which_instances_are_blocked(story: Story) -> None:
+    """With the first line of the error, which the sweep read from the observed state."""
+    (row,) = ask(story, "blocked")
+
+    assert row["instance"] == "orders"
+    assert "refused the password of postgres (28P01)" in row["why"]
+
+
 def test_how_long_runs_take(story: Story) -> None:
     """Of those that applied something."""
     (row,) = ask(story, "slow")

@@ -60,6 +60,7 @@ STATE_TEXT = json.dumps(
         "at": "2026-05-04T10:00:00+00:00",
         "request_id": "7f2c",
         "attempts": 1,
+        "error": None,
     }
 )
 

@@ -9,7 +9,17 @@ import pytest
 
 from core.decisions import observed
 from core.decisions.need import Need, need
-from core.model import Declared, ManagedDatabase, ObservedState, Parameters, TargetSource
+from core.errors import RunFailed
+from core.model import (
+    Declared,
+    ManagedDatabase,
+    ObservedState,
+    Parameters,
+    Report,
+    Result,
+    TargetSource,
+)
+from core.outcome import Outcome
 
 NOW = datetime(2026, 5, 4, 10, tzinfo=UTC)
 STATE = ObservedState(
@@ -88,11 +98,58 @@ def test_what_mends_itself_is_asked_for_less_often_too(
     assert wants(state, orders) is expected
 
 
-def test_a_target_of_any_length_is_known_again(orders: ManagedDatabase) -> None:
-    """A declared target may be as long as a parameter; the state that names it may not."""
-    target = "x" * 4000
-    state = STATE._replace(target=observed.as_kept(target))
+def test_a_state_of_any_length_is_kept() -> None:
+    """A declared target may be as long as a parameter, and an error longer; a state may not."""
+    report = Report(
+        resource_id="db-ORDERS", database="\u00e9" * 63, target_revision="\u00e9" * 4000
+    )
+    error = RunFailed("no")
+    error.report = report
+    state = observed.observed_state(
+        error, None, build="b" * 40, request_id="r" * 36, at=NOW, error="\u00e9" * 4000
+    )
 
+    assert state is not None
     assert len(observed.written(state)) < 4096
-    assert wants(state, orders, target) is Need.BLOCKED
-    assert wants(state, orders, target + "y") is Need.BEHIND
+    assert observed.read(observed.written(state)) == state
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("revision 003 failed\n  at 003.py:7\nDETAIL: x", "revision 003 failed"),
+        ("", ""),
+        ("\n first\nsecond", "first"),
+        # Parameter Store refuses values with references to others.
+        ("in {{ssm:/x}} {{{", "in { {ssm:/x}} { { {"),
+        ("x" * 400, "x" * 300 + "… (100 more characters)"),
+    ],
+)
+def test_the_first_line_of_the_error_is_kept(text: str, kept: str) -> None:
+    """So that whoever looks at a blocked instance sees why, without its log."""
+    error = RunFailed("no")
+    error.report = Report(resource_id="db-ORDERS")
+
+    state = observed.observed_state(error, None, build="b", request_id="r", at=NOW, error=text)
+
+    assert state is not None
+    assert state.error == kept
+
+
+def test_a_success_keeps_no_error_and_another_text_is_the_same_failure() -> None:
+    """Texts have times and process numbers in them; the sweep's patience goes by the outcome."""
+    report = Report(resource_id="db-ORDERS", database="shop", target_revision="004")
+    done = Result(Outcome.UP_TO_DATE, "fine", report)
+    failed = RunFailed("no")
+    failed.report = report
+    last = STATE._replace(revision=None, error="held by process 1")
+
+    kept = observed.observed_state(done, None, build="new", request_id="r", at=NOW, error="fine")
+    again = observed.observed_state(
+        failed, last, build="new", request_id="r", at=NOW, error="held by process 2"
+    )
+
+    assert kept is not None
+    assert kept.error is None
+    assert again is not None
+    assert (again.error, again.attempts) == ("held by process 2", 2)

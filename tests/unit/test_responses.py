@@ -21,6 +21,7 @@ CODES = [
     ("CHECKED", 200, True, False),
     ("IGNORED", 200, True, False),
     ("REQUESTED", 200, True, False),
+    ("BLOCKED", 409, False, False),
     ("INCOMPLETE", 202, False, False),
     ("REJECTED", 400, False, False),
     ("ACCESS_DENIED", 403, False, False),
@@ -112,6 +113,11 @@ ANSWERS: dict[str, Result | MigrationError] = {
         "orders has no tag day2=enabled",
         Report(instance="orders"),
         "not-opted-in",
+    ),
+    "blocked": Result(
+        Outcome.BLOCKED,
+        "Requested 0 run(s); 1 blocked, 0 skipped; see the observed state of each",
+        Report(details={"requested": [], "blocked": ["orders"], "skipped": {}}),
     ),
     "requested": Result(
         Outcome.REQUESTED,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ import pytest
 from core.actions.sweep import Findings, bump_fleet, sweep
 from core.budget import Budget
 from core.decisions.need import Need, need, retry_after
-from core.errors import NotReady
+from core.errors import NotReady, Rejected
 from core.model import (
     Declared,
     ManagedDatabase,
@@ -128,6 +129,10 @@ NEEDS: list[tuple[str, Declared | None, ObservedState | None, Need]] = [
     ("a malformed target", declared("+1"), observed("REJECTED", "002", None), Need.BLOCKED),
     ("ahead of it", declared("002"), observed("BEHIND_CURRENT", target="002"), Need.BLOCKED),
     ("an unknown target", declared("005"), observed("REJECTED", "002", "005"), Need.BLOCKED),
+    ("a malformed target, never tried", declared("+1"), None, Need.BLOCKED),
+    ("an unknown target, never tried", declared("005"), None, Need.BLOCKED),
+    ("an unknown target, by another build", declared("005"), observed(build="old"), Need.BLOCKED),
+    ("a secret target", declared("003")._replace(type="SecureString"), observed(), Need.BLOCKED),
     ("an outcome of another build", declared("004"), observed("SUPERB", "002", "004"), Need.BEHIND),
 ]  # fmt: skip
 
@@ -295,7 +300,7 @@ def test_a_bump_of_the_fleet_moves_those_who_follow_it(orders: ManagedDatabase) 
         },
     )
 
-    result, found = bump_fleet(fleet, SETTINGS)
+    result, found = bump_fleet(fleet, HISTORY, SETTINGS)
 
     assert fleet.events == [
         ("Migration Requested", {"instance": "follows", "action": "migrate"}),
@@ -310,7 +315,83 @@ def test_a_sweep_counts_what_is_in_a_deployment(orders: ManagedDatabase) -> None
     fleet = FakeFleet([orders], deployed=frozenset({orders.arn}))
 
     _, swept = sweep(Sweep(), fleet, HISTORY, Settings(), budget=Budget.of(60), now=lambda: NOW)
-    _, bumped = bump_fleet(fleet, Settings())
+    _, bumped = bump_fleet(fleet, HISTORY, Settings())
 
     assert swept.skipped == bumped.skipped == {"blue-green": 1}
     assert fleet.events == []
+
+
+UNKNOWN = (
+    "/day2/_fleet/target-revision: target '03' is not a revision of this build (the last ones are "
+    "001, 002, 003, 004): correct the target, or deploy the build that has it"
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "flaw"),
+    [
+        ("03", UNKNOWN),
+        ("0a1b2c3d", "'0a1b2c3d' is not a revision of this build"),
+        ("+1", "/day2/_fleet/target-revision: '+1' is not a target"),
+        ("heads", "/day2/_fleet/target-revision: 'heads' is not a target"),
+        ("", "/day2/_fleet/target-revision: '' is not a target"),
+    ],
+)
+@pytest.mark.parametrize("count", [1, 50])
+def test_a_typing_error_in_the_fleets_target_is_refused_once(
+    value: str, flaw: str, count: int, orders: ManagedDatabase
+) -> None:
+    """At the fan-out, by name: not by a failed event of every instance."""
+    names = [f"orders-{number:03}" for number in range(count)]
+    fleet = FakeFleet(
+        [orders._replace(identifier=name) for name in names],
+        {"_fleet": Parameters(FLEET_TARGET._replace(value=value))},
+    )
+
+    with pytest.raises(Rejected) as caught:
+        bump_fleet(fleet, HISTORY, SETTINGS)
+
+    assert flaw in str(caught.value)
+    assert str(caught.value).endswith("; no run was requested")
+    for asked in (Sweep(), Sweep(full=True)):
+        result, found = run(asked, fleet)
+        assert (result.outcome, found.blocked) == (Outcome.BLOCKED, names)
+        assert flaw in result.message
+        assert len(found.flaws) == 1
+    assert fleet.events == []
+
+
+def test_a_bump_without_a_target_any_more_moves_who_follows_none(orders: ManagedDatabase) -> None:
+    """Deleted before the event came: the runs decide."""
+    result, _ = bump_fleet(FakeFleet([orders]), HISTORY, SETTINGS)
+
+    assert result.outcome is Outcome.REQUESTED
+
+
+def test_a_sweep_of_the_blocked_alone_is_not_up_to_date(
+    orders: ManagedDatabase, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It says so, and the log has the error of each, as its observed state has it."""
+    failed = observed("FAILED", target="004", error="revision 004 failed: no such role")
+    fleet = FakeFleet([orders], {"orders": Parameters(declared("004"), failed)})
+
+    with caplog.at_level(logging.INFO):
+        result, _ = run(Sweep(), fleet)
+
+    assert result.outcome is Outcome.BLOCKED
+    assert not result.outcome.success
+    (line,) = (one for one in caplog.records if vars(one).get("reason") == "blocked")
+    assert vars(line)["error"] == "revision 004 failed: no such role"
+
+
+def test_one_wrong_parameter_stops_nobody_else(orders: ManagedDatabase) -> None:
+    """Whoever is behind is requested, and the message names what is wrong."""
+    fleet = FakeFleet(
+        [orders._replace(identifier=name) for name in ("a", "b")],
+        {"a": Parameters(declared("O03")), "b": Parameters(declared("004"))},
+    )
+
+    result, found = run(Sweep(), fleet)
+
+    assert (result.outcome, found.requested, found.blocked) == (Outcome.REQUESTED, ["b"], ["a"])
+    assert "target 'O03' is not a revision of this build" in result.message
