@@ -33,9 +33,9 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: run
-run: ## Set up all from nothing and play the three triggers before your eyes
+run: ## Set up all from nothing and play the three triggers before your eyes (CLUSTER=1: on a DB cluster)
 	$(call needs,$(RUNTIME_ENVIRONMENTS))
-	$(LOCAL) demo
+	$(LOCAL) demo $(if $(CLUSTER),--cluster)
 
 .PHONY: test
 test: ## Set up all from nothing and run every test

@@ -150,7 +150,7 @@ def demo(aws: LocalAws, arguments: argparse.Namespace) -> int:
     """Play the three triggers."""
     from infra.local import demo as the_demo
 
-    the_demo.run(aws)
+    the_demo.run(aws, the_demo.A_CLUSTER if arguments.cluster else the_demo.AN_INSTANCE)
     return 0
 
 
@@ -180,7 +180,7 @@ def main(words: list[str]) -> int:
     command("failures", failures)
     command("redrive", redrive)
     command("programs", programs)
-    command("demo", demo)
+    command("demo", demo).add_argument("--cluster", action="store_true", help="on a DB cluster")
 
     arguments = parser.parse_args(words)
     try:

@@ -1,6 +1,8 @@
 """
 ``make run``: the three triggers before your eyes, on the real template and a real PostgreSQL.
 
+``make run CLUSTER=1`` plays the same on a DB cluster: a writer and a reader that streams from it.
+
 Every line with an arrow is something that was seen to happen; what is not seen in time ends it
 with exit status 1.
 """
@@ -8,26 +10,93 @@ with exit status 1.
 import contextlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg2
 
-from infra.local import stack, workflow
+from infra.local import clusters, stack, workflow
 from infra.local.local_aws import LocalAws, LocalAwsError
 
-INSTANCE = "orders"
+NAME = "orders"
 DATABASE = "orders"
 FIRST_TARGET = "002"
 WAIT_SECONDS = 60
 
-PARAMETER = f"/{stack.STACK}/{INSTANCE}/target-revision"
-OBSERVED = f"/{stack.STACK}/{INSTANCE}/observed-state"
+PARAMETER = f"/{stack.STACK}/{NAME}/target-revision"
+OBSERVED = f"/{stack.STACK}/{NAME}/observed-state"
+TAGS = [{"Key": stack.STACK, "Value": "enabled"}]
 
 
-def run(aws: LocalAws) -> None:
+@dataclass(frozen=True)
+class Subject:
     """
-    Set everything up, play the three triggers, and leave the local AWS up.
+    What the triggers are played on.
+
+    Attributes:
+        request: How a person asks RDS for it.
+        find: Waits until it is available, and returns its host, port and RDS's description.
+        woken_by: The event behind each trigger that its appearing can have.
+    """
+
+    kind: str
+    request: str
+    make: Callable[[LocalAws], None]
+    find: Callable[[LocalAws], tuple[str, int, dict[str, Any]]]
+    woken_by: Mapping[str, str]
+
+
+def _make_instance(aws: LocalAws) -> None:
+    aws.client("rds").create_db_instance(
+        DBInstanceIdentifier=NAME,
+        Engine="postgres",
+        DBInstanceClass="db.t4g.micro",
+        AllocatedStorage=20,
+        DBName=DATABASE,
+        MasterUsername="postgres",
+        ManageMasterUserPassword=True,
+        Tags=TAGS,
+    )
+
+
+def _find_instance(aws: LocalAws) -> tuple[str, int, dict[str, Any]]:
+    found = workflow.wait_for_instance(aws, NAME)
+    return found["Endpoint"]["Address"], found["Endpoint"]["Port"], found
+
+
+def _make_cluster(aws: LocalAws) -> None:
+    clusters.create(aws, NAME, members=2, DatabaseName=DATABASE, Tags=TAGS)
+
+
+def _find_cluster(aws: LocalAws) -> tuple[str, int, dict[str, Any]]:
+    found = clusters.wait_for(aws, NAME)
+    return found["Endpoint"], found["Port"], found
+
+
+AN_INSTANCE = Subject(
+    "instance",
+    f"rds create-db-instance {NAME}",
+    _make_instance,
+    _find_instance,
+    {"instance": "RDS-EVENT-0005"},
+)
+A_CLUSTER = Subject(
+    "cluster",
+    f"rds create-db-cluster {NAME}, with two instances",
+    _make_cluster,
+    _find_cluster,
+    # The first finds nobody yet who writes, and waits; whoever comes first then migrates.
+    {
+        "cluster": "RDS-EVENT-0170 of the cluster",
+        "instance": "RDS-EVENT-0005 of an instance of it",
+    },
+)
+
+
+def run(aws: LocalAws, subject: Subject = AN_INSTANCE) -> None:
+    """
+    Set everything up, play the three triggers on *subject*, and leave the local AWS up.
 
     Raises:
         LocalAwsError: Something was not seen to happen.
@@ -35,8 +104,8 @@ def run(aws: LocalAws) -> None:
     begin = time.monotonic()
     _set_up(aws)
     head = workflow.revisions()[-1][0]
-    _an_instance_appears(aws)
-    _the_parameter_is_bumped(aws, head)
+    _it_appears(aws, subject)
+    _the_parameter_is_bumped(aws, subject, head)
     _an_operator_invokes(aws, head)
     seconds = time.monotonic() - begin
     print(
@@ -60,12 +129,13 @@ def _set_up(aws: LocalAws) -> None:
     outputs = stack.deploy(aws)
     _seen(f"{outputs['FunctionName']} is deployed at {aws.endpoint_url}")
     # What an earlier run left.
-    workflow.remove_instance(aws, INSTANCE)
+    workflow.remove_instance(aws, NAME)
+    clusters.remove(aws, NAME)
     aws.client("ssm").delete_parameters(Names=[PARAMETER, OBSERVED])
 
 
-def _an_instance_appears(aws: LocalAws) -> None:
-    _title("1. An instance appears")
+def _it_appears(aws: LocalAws, subject: Subject) -> None:
+    _title(f"1. {'An' if subject is AN_INSTANCE else 'A'} {subject.kind} appears")
     earlier = set(aws.state.calls.iterdir())
     aws.client("ssm").put_parameter(Name=PARAMETER, Value=FIRST_TARGET, Type="String")
     print(f"  {PARAMETER} = {FIRST_TARGET}")
@@ -77,42 +147,36 @@ def _an_instance_appears(aws: LocalAws) -> None:
         ),
         "the parameter's own event to find nothing",
     )
-    aws.client("rds").create_db_instance(
-        DBInstanceIdentifier=INSTANCE,
-        Engine="postgres",
-        DBInstanceClass="db.t4g.micro",
-        AllocatedStorage=20,
-        DBName=DATABASE,
-        MasterUsername="postgres",
-        ManageMasterUserPassword=True,
-        Tags=[{"Key": "day2", "Value": "enabled"}],
-    )
-    print(f"  rds create-db-instance {INSTANCE}, tagged day2=enabled")
-    instance = workflow.wait_for_instance(aws, INSTANCE)
-    endpoint = f"{instance['Endpoint']['Address']}:{instance['Endpoint']['Port']}"
-    _seen(f"PostgreSQL {instance['EngineVersion']} is available at {endpoint}")
+    subject.make(aws)
+    print(f"  {subject.request}, tagged day2=enabled")
+    host, port, found = subject.find(aws)
+    _seen(f"PostgreSQL {found['EngineVersion']} is available at {host}:{port}")
     _wait_for_revision(aws, FIRST_TARGET)
-    _check_trigger(aws, FIRST_TARGET, "instance")
-    _seen(f"RDS-EVENT-0005 had it migrated to {FIRST_TARGET}")
-    _show_logins(aws, instance)
+    trigger = _trigger_of(aws, FIRST_TARGET)
+    if trigger not in subject.woken_by:
+        raise LocalAwsError(f"{FIRST_TARGET} was applied by {trigger}")
+    _seen(f"{subject.woken_by[trigger]} had it migrated to {FIRST_TARGET}")
+    _show_logins(aws, subject)
 
 
-def _the_parameter_is_bumped(aws: LocalAws, head: str) -> None:
+def _the_parameter_is_bumped(aws: LocalAws, subject: Subject, head: str) -> None:
     _title("2. The parameter is bumped")
     aws.client("ssm").put_parameter(Name=PARAMETER, Value=head, Overwrite=True)
     print(f"  ssm put-parameter {PARAMETER} = {head}")
     _wait_for_revision(aws, head)
-    _check_trigger(aws, head, "parameter")
+    trigger = _trigger_of(aws, head)
+    if trigger != "parameter":
+        raise LocalAwsError(f"{head} was applied by {trigger}, not by parameter")
     _seen(f"Parameter Store Change rolled it forward to {head}")
-    _show_logins(aws, workflow.wait_for_instance(aws, INSTANCE))
+    _show_logins(aws, subject)
 
 
 def _an_operator_invokes(aws: LocalAws, head: str) -> None:
     _title("3. An operator invokes")
-    status = _invoke(aws, {"instance": INSTANCE, "action": "status"})
+    status = _invoke(aws, {"instance": NAME, "action": "status"})
     if status["final_revision"] != head:
         raise LocalAwsError(f"status says {status['final_revision']}, not {head}")
-    again = _invoke(aws, {"instance": INSTANCE, "target_revision": head})
+    again = _invoke(aws, {"instance": NAME, "target_revision": head})
     if again["outcome"] != "UP_TO_DATE":
         raise LocalAwsError(f"the second migrate says {again['outcome']}, not UP_TO_DATE")
     _seen(again["message"])
@@ -138,26 +202,26 @@ def _wait_for_revision(aws: LocalAws, revision: str) -> None:
             return str(json.loads(value)["revision"])
         return None
 
-    _wait(lambda: observed() == revision, f"{INSTANCE} at {revision}")
+    _wait(lambda: observed() == revision, f"{NAME} at {revision}")
 
 
-def _check_trigger(aws: LocalAws, revision: str, trigger: str) -> None:
-    """Make sure that *revision* was applied for the reason that we are about to name."""
-    call = stack.invoke(aws, {"instance": INSTANCE, "action": "status"})
+def _trigger_of(aws: LocalAws, revision: str) -> str:
+    """Return what *revision* was applied for, as the database itself tells."""
+    call = stack.invoke(aws, {"instance": NAME, "action": "status"})
     by = {row["revision"]: row["by"].split()[0] for row in call.response["body"]["history"]}
-    if by.get(revision) != trigger:
-        raise LocalAwsError(f"{revision} was applied by {by.get(revision)}, not by {trigger}")
+    return str(by.get(revision))
 
 
-def _show_logins(aws: LocalAws, instance: dict[str, Any]) -> None:
+def _show_logins(aws: LocalAws, subject: Subject) -> None:
     """Print the roles that exist in the database now, as its master sees them."""
+    host, port, found = subject.find(aws)
     secret = aws.client("secretsmanager").get_secret_value(
-        SecretId=instance["MasterUserSecret"]["SecretArn"]
+        SecretId=found["MasterUserSecret"]["SecretArn"]
     )
     login = json.loads(secret["SecretString"])
     connection = psycopg2.connect(
-        host=instance["Endpoint"]["Address"],
-        port=instance["Endpoint"]["Port"],
+        host=host,
+        port=port,
         dbname=DATABASE,
         user=login["username"],
         password=login["password"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import psycopg2
 import pytest
 
-from infra.local import clusters
+from infra.local import clusters, demo
 from tests.e2e.account import Account, sample, wait_for
 
 NAME = "shoal"
@@ -167,3 +168,13 @@ def test_sleeping_cluster_is_left_asleep_unless_there_is_work(account: Account) 
     assert still_asleep
     assert (bumped["trigger"], bumped["applied_migrations"]) == ("parameter", ["002"])
     account.rds_event("sleepy-1", "RDS-EVENT-0374")
+
+
+def test_demonstration_on_a_cluster(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
+    """As ``make run CLUSTER=1`` plays it: what was not seen would end it."""
+    demo.run(account.aws, demo.A_CLUSTER)
+
+    said = capsys.readouterr().out
+    assert re.search(r"→ RDS-EVENT-0(170|005) of .* had it migrated to 002", said)
+    assert "→ Parameter Store Change rolled it forward to 004" in said
+    assert "All of it was seen to happen" in said
