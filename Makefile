@@ -96,8 +96,8 @@ test-lambda: up ## Have the function apply all revisions to that database
 	$(LOCAL) migrate
 
 .PHONY: test-lambda-to
-test-lambda-to: ## Have it apply them up to TARGET=002
-	$(if $(TARGET),,@echo "make test-lambda-to TARGET=002" >&2; exit 2)
+test-lambda-to: ## Have it apply them up to TARGET=revision
+	$(if $(TARGET),,@echo "make test-lambda-to TARGET=revision: make list-migrations lists them" >&2; exit 2)
 	@$(MAKE) up
 	$(LOCAL) migrate --target="$$TARGET"
 

@@ -85,6 +85,12 @@ def invoke(aws: LocalAws, arguments: argparse.Namespace) -> int:
             f"make it, or name {made}, which make db-up makes",
             file=sys.stderr,
         )
+    for named in workflow.unknown_revisions(event):
+        print(
+            f"the event names the revision {named}, which these migrations do not have: "
+            "make list-migrations lists them",
+            file=sys.stderr,
+        )
     return _show(stack.invoke(aws, event))
 
 

@@ -75,6 +75,15 @@ def revisions(folder: Folder | None = None) -> list[tuple[str, str]]:
     return [(one.identifier, one.description) for one in _build(folder or _chosen())]
 
 
+def unknown_revisions(event: Any) -> list[str]:
+    """Return the revisions that a direct request names, and that the folder does not have."""
+    if not isinstance(event, dict) or "source" in event:
+        return []
+    known = {"head", "base", *(identifier for identifier, _ in revisions())}
+    named = (event.get(field) for field in ("target_revision", "from_revision"))
+    return [one for one in named if isinstance(one, str) and one not in known]
+
+
 def new_revision(description: str, folder: Folder | None = None) -> Path:
     """
     Write the skeleton of the next revision in *folder* and return its file.

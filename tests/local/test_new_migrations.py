@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -13,9 +14,10 @@ import pytest
 import yaml
 
 from core.revisions.folder import Folder
-from infra import new_migrations
+from infra import migrations, new_migrations
 from infra.lint_migrations import lint
-from infra.local import workflow
+from infra.local import demo, workflow
+from infra.local.local_aws import LocalAwsError
 from infra.new_migrations import WrongPlaceError
 from infra.trial import files
 from tests.conftest import ROOT
@@ -245,6 +247,38 @@ def test_where_day2_comes_from_is_said_without_a_token(
     text = (made / "Makefile").read_text()
     assert f"\nDAY2_REPOSITORY ?= {kept}\n" in text
     assert f"\nDAY2_PIN ?= {'0' * 40}\n" in text
+
+
+def test_what_a_sample_names_and_a_folder_lacks_is_told(
+    acme: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The samples name revisions of the examples; whoever has others is told so."""
+    sample = json.loads((ROOT / "events" / "direct_rollback.json").read_text())
+
+    assert workflow.unknown_revisions(sample) == []
+    monkeypatch.setenv(migrations.VARIABLE, str(acme))
+    assert workflow.unknown_revisions(sample) == ["002", "004"]
+    assert workflow.unknown_revisions({"target_revision": "head"}) == []
+    assert workflow.unknown_revisions({"source": "aws.rds", "target_revision": "x"}) == []
+    assert workflow.unknown_revisions([]) == []
+
+
+@pytest.mark.parametrize(
+    ("revisions", "targets"),
+    [
+        (["001", "002", "003", "004"], ("002", "004")),
+        (["a", "b", "c"], ("b", "c")),
+        (["a", "b"], ("a", "b")),
+        (["a"], ("a", "a")),
+    ],
+)
+def test_the_demo_plays_with_whatever_is_there(
+    revisions: list[str], targets: tuple[str, str]
+) -> None:
+    """It begins about half way, and with none it says what is missing."""
+    assert demo._targets(revisions) == targets
+    with pytest.raises(LocalAwsError, match="there is no revision to play with"):
+        demo._targets([])
 
 
 def test_make_makes_it(tmp_path: Path) -> None:

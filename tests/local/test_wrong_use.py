@@ -93,8 +93,14 @@ def test_invoke_names_what_is_wrong(event_files: Path, given: tuple[str, ...], s
         (["invoke", "PAYLOAD={'instance': 1}"], "PAYLOAD is not JSON"),
         (["invoke", "PAYLOAD={}", "EVENT=events/requested.json"], "give either"),
         (["invoke"], "give EVENT="),
-        (["test-lambda-to"], "make test-lambda-to TARGET=002"),
-        (["test-lambda-to", "TARGET= "], "make test-lambda-to TARGET=002"),
+        (
+            ["test-lambda-to"],
+            "make test-lambda-to TARGET=revision: make list",
+        ),
+        (
+            ["test-lambda-to", "TARGET= "],
+            "make test-lambda-to TARGET=revision: make list",
+        ),
     ],
     ids=str,
 )
