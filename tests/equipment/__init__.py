@@ -5,6 +5,7 @@ What the folders of tests share: a module for each thing that a test works with.
 ``site``       One managed database on a real server, with all that a test does to it
 ``fakes``      AWS's answers, at the one seam that the core asks AWS through
 ``histories``  The history that the tests run on, and revisions of a test's own
+``strangers``  Our tests, with a stranger's migrations deployed
 ``mixtures``   Revisions of all that ends a transaction, drawn by chance
 ``shadows``    A database where a stranger has something of his own behind each name
 ``world``      A real server, a small AWS and the function in a process of its own
