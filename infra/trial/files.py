@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import tokenize
 from typing import Any
 
 from core.errors import RunFailed
@@ -57,7 +58,10 @@ def _unmade(promises: Promises, identifiers: tuple[str, ...]) -> list[str]:
 def has_no_way_back(revision: Revision) -> bool:
     """Say whether the downgrade of *revision* does nothing but refuse."""
     body = _downgrade(revision)
-    return body is not None and any(isinstance(node, ast.Raise) for node in body.body)
+    if body is None:
+        return False
+    statements = body.body[1:] if ast.get_docstring(body) is not None else body.body
+    return bool(statements) and all(isinstance(node, ast.Raise) for node in statements)
 
 
 def leaves(revision: Revision) -> str | None:
@@ -69,7 +73,8 @@ def leaves(revision: Revision) -> str | None:
     body = _downgrade(revision)
     if body is None:
         return None
-    lines = revision.file.read_text().splitlines()[body.lineno - 1 : body.end_lineno]
+    with tokenize.open(revision.file) as opened:
+        lines = opened.read().splitlines()[body.lineno - 1 : body.end_lineno]
     found = [match[1] for line in lines if (match := _LEFT_BEHIND.search(line))]
     return found[0] if found else None
 

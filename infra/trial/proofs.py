@@ -21,7 +21,7 @@ from core.revisions import rendering
 from core.revisions.manifest import Revision
 from infra.trial import files
 from infra.trial.catalogue import differences, sections
-from infra.trial.database import DATABASE, TrialDatabase
+from infra.trial.database import BUDGET_SECONDS, DATABASE, TrialDatabase
 
 # What day2 itself keeps in the database: its tests are day2's.
 _NOT_THEIRS = ("day2",)
@@ -68,13 +68,14 @@ class Proofs:
     def _one(self, revision: Revision, before: Catalogue) -> tuple[Told, Catalogue | None]:
         begin = time.monotonic()
         name, faults, said = revision.identifier, [], []
-        planned = self._planned(revision)
+        planned, why_not, fault = self._planned(revision)
         if problem := self._applied(name):
             return Told(name, "not applied", [problem]), None
         after = self._catalogue()
         said.append("applied")
-        if isinstance(planned, str):
-            said.append(planned)
+        if planned is None:
+            said += [why_not] if why_not else []
+            faults += [fault] if fault else []
         elif planned != after:
             faults.append(
                 "its plan, run as it is shown, makes something else than the run does; beside "
@@ -89,16 +90,18 @@ class Proofs:
         seconds = time.monotonic() - begin
         return Told(name, f"{', '.join(said)} ({seconds:.1f} s)", faults), after
 
-    def _planned(self, revision: Revision) -> Catalogue | str:
-        """Return what the plan of *revision* would make, tried and taken back, or why not."""
+    def _planned(self, revision: Revision) -> tuple[Catalogue | None, str, str]:
+        """Return what the plan of *revision* makes, tried and taken back; or why not; or a fault."""
         statements, paper = rendering.statements(revision, "upgrade")
-        if paper.partial or paper.refused:
-            return "plan in part, since it looks at the database"
+        if paper.refused:
+            return None, "", paper.refused[0]
+        if paper.partial:
+            return None, "planned in part, since it looks at the database", ""
         if any(one in _ENDS_TRANSACTION for one in statements):
-            return "plan not tried, since it ends its transaction"
+            return None, "its plan not tried, since it ends its transaction", ""
         with closing(self.database.server.superuser(DATABASE)) as session:
             session.autocommit = False
-            settings = session_settings(session, statement_timeout_seconds=60)
+            settings = session_settings(session, statement_timeout_seconds=BUDGET_SECONDS)
             query(session, f"{settings}; SET search_path = pg_catalog, public, pg_temp")
             query(session, f'SET SESSION AUTHORIZATION "{self.database.master}"')
             try:
@@ -107,9 +110,10 @@ class Proofs:
                         if not _is_comment(statement):
                             cursor.execute(statement)
             except DriverError as error:
-                return f"plan fails by itself: {masked(str(error)).splitlines()[0]}"
+                reason = masked(str(error)).splitlines()[0]
+                return None, "", f"its plan, run as it is shown, fails: {reason}"
             query(session, "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL")
-            return sections(session, without=_NOT_THEIRS)
+            return sections(session, without=_NOT_THEIRS), "", ""
 
     def _applied(self, name: str) -> str | None:
         """Apply the revision *name*, and return why it could not be."""

@@ -169,6 +169,29 @@ WRONG = {
             "expected:\n    columns\n      - acme.places | name | text"
         ),
     ),
+    "a plan that fails": (
+        {
+            "a1": (
+                'op.execute("SELECT 1 / 0" if op.get_context().as_sql else "SELECT 1")',
+                "pass",
+            ),
+        },
+        "",
+        "a1",
+        "its plan, run as it is shown, fails: division by zero",
+    ),
+    "a plan that no run carries out": (
+        {"a1": ("""op.execute('SELECT $${"days":28}$$')""", "pass")},
+        "",
+        "a1",
+        ":28 is a parameter without a value",
+    ),
+    "a downgrade that is not there": (
+        {"a1": ('op.execute("SELECT 1")', "pass\n\n\ndel downgrade")},
+        "",
+        "a1",
+        "downgrade: a1.py",
+    ),
     "an index of a column that is not there": (
         {
             "a1": MADE,
