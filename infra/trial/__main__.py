@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import time
 
 from core.errors import RunFailed
 from infra import migrations
+from infra.local import engine_versions
 from infra.local.postgres_programs import Programs, ServerError, available_programs
 from infra.trial import files, golden
 from infra.trial.servers import indented, tried
@@ -58,23 +60,20 @@ def main() -> int:
 
 def chosen(given: str) -> list[Programs]:
     """
-    Return the programs of the majors in *given*, such as ``15 17``; all that are here without it.
+    Return the programs of the versions in *given*, such as ``15 17``; without it, what is here.
 
     Raises:
-        WrongUseError: One of them is not a major version, or is not installed here.
+        WrongUseError: One of them is not a version.
+        ServerError: There is none of it for this machine.
     """
-    available = {one.major: one for one in reversed(available_programs())}
-    if not given.strip():
-        return [available[major] for major in sorted(available)]
-    here = ", ".join(map(str, sorted(available)))
     wanted = given.replace(",", " ").split()
+    if not wanted:
+        return sorted(available_programs(), key=lambda one: one.major)
     for one in wanted:
-        if not one.isdecimal() or int(one) not in available:
-            raise WrongUseError(
-                f"POSTGRES={given}: there is no PostgreSQL {one} here, which has {here}: install "
-                f'its server, or choose of these: make test-migrations POSTGRES="{here}"'
-            )
-    return [available[major] for major in sorted({int(one) for one in wanted})]
+        if not re.fullmatch(r"\d+(\.\d+)?", one):
+            raise WrongUseError(f'POSTGRES={given}: {one} is not a version: give POSTGRES="15 17"')
+    found = {programs.major: programs for programs in map(engine_versions.programs_of, wanted)}
+    return [found[major] for major in sorted(found)]
 
 
 def is_writing(given: str) -> bool:

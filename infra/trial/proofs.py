@@ -91,7 +91,7 @@ class Proofs:
         return Told(name, f"{', '.join(said)} ({seconds:.1f} s)", faults), after
 
     def _planned(self, revision: Revision) -> tuple[Catalogue | None, str, str]:
-        """Return what the plan of *revision* makes, tried and taken back; or why not; or a fault."""
+        """Return what the plan of *revision* makes, tried and taken back; or why not or a fault."""
         statements, paper = rendering.statements(revision, "upgrade")
         if paper.refused:
             return None, "", paper.refused[0]
