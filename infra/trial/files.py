@@ -14,7 +14,7 @@ from core.revisions.promises import Promises
 from core.revisions.runner import Revisions
 from infra.lint_migrations import lint
 
-_LEFT_BEHIND = re.compile(r"#\s*test:\s*leaves\s+(\S.*)")
+_LEFT_BEHIND = re.compile(r"#\s*test:\s*leaves\s+(?:until\s+(\d+):\s*)?(\S.*)")
 
 
 def loaded(folder: Folder) -> Revisions:
@@ -64,18 +64,20 @@ def has_no_way_back(revision: Revision) -> bool:
     return bool(statements) and all(isinstance(node, ast.Raise) for node in statements)
 
 
-def leaves(revision: Revision) -> str | None:
+def leaves(revision: Revision, major: int) -> str | None:
     """
-    Return what the downgrade of *revision* leaves behind on purpose, by a comment in it.
+    Return what the downgrade of *revision* leaves on PostgreSQL *major*, by a comment in it.
 
-    ``# test: leaves the value of the enum, which PostgreSQL cannot drop``
+    ``# test: leaves the value of the enum, which PostgreSQL cannot drop``, or, up to a version,
+    ``# test: leaves until 14: public as it is on newer ones``
     """
     body = _downgrade(revision)
     if body is None:
         return None
     with tokenize.open(revision.file) as opened:
         lines = opened.read().splitlines()[body.lineno - 1 : body.end_lineno]
-    found = [match[1] for line in lines if (match := _LEFT_BEHIND.search(line))]
+    told = [match for line in lines if (match := _LEFT_BEHIND.search(line))]
+    found = [match[2] for match in told if major <= int(match[1] or major)]
     return found[0] if found else None
 
 

@@ -164,7 +164,7 @@ class Proofs:
             at = getattr(error, "at", None)
             return "not taken back", [f"downgrade: {f'{at}: ' if at else ''}{error}"]
         faults = []
-        back, reason = self._catalogue(), files.leaves(revision)
+        back, reason = self._catalogue(), files.leaves(revision, self._major)
         if back != before and reason is None:
             faults.append(
                 "its downgrade leaves another database than there was before (a comment in it "
@@ -189,7 +189,7 @@ class Proofs:
         try:
             self.database.downgrade(*(one.identifier for one in reversed(history)))
             back = self._catalogue()
-            if back != self._empty and not any(map(files.leaves, history)):
+            if back != self._empty and not any(files.leaves(one, self._major) for one in history):
                 faults.append(
                     "taken back from head, they leave another database than an empty one; beside "
                     + _shown(self._empty, back)
@@ -203,6 +203,10 @@ class Proofs:
             faults.append(f"all the way back and up again: {error}")
         seconds = time.monotonic() - begin
         yield Told("all", f"taken back together, applied in one run ({seconds:.1f} s)", faults)
+
+    @property
+    def _major(self) -> int:
+        return self.database.server.programs.major
 
     def _catalogue(self) -> Catalogue:
         with closing(self.database.server.superuser(DATABASE)) as session:
