@@ -14,7 +14,7 @@ import time
 
 from core.errors import RunFailed
 from infra import migrations
-from infra.local import engine_versions
+from infra.local.engine_versions import programs_of
 from infra.local.postgres_programs import Programs, ServerError, available_programs
 from infra.trial import files, golden
 from infra.trial.servers import indented, tried
@@ -64,7 +64,7 @@ def chosen(given: str) -> list[Programs]:
 
     Raises:
         WrongUseError: One of them is not a version.
-        ServerError: There is none of it for this machine.
+        ServerError: This machine cannot have one of them.
     """
     wanted = given.replace(",", " ").split()
     if not wanted:
@@ -72,7 +72,7 @@ def chosen(given: str) -> list[Programs]:
     for one in wanted:
         if not re.fullmatch(r"\d+(\.\d+)?", one):
             raise WrongUseError(f'POSTGRES={given}: {one} is not a version: give POSTGRES="15 17"')
-    found = {programs.major: programs for programs in map(engine_versions.programs_of, wanted)}
+    found = {programs.major: programs for programs in map(programs_of, wanted)}
     return [found[major] for major in sorted(found)]
 
 
