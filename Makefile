@@ -9,7 +9,7 @@ PYTHON ?= python3
 
 # What a recipe takes from the command line goes by its environment, where quotes are just text,
 # and as it was given: make would take a ${word} in it for a variable of its own.
-GIVEN := EVENT PAYLOAD TARGET NAME MIGRATIONS POSTGRES GOLDEN DIR VERSION
+GIVEN := EVENT PAYLOAD TARGET NAME MIGRATIONS POSTGRES GOLDEN DIR VERSION INSTANCE LOG
 $(foreach one,$(GIVEN),$(if $(filter undefined,$(origin $(one))),,$(eval override $(one) := $$(value $(one)))))
 # What is not given is not there: an empty MIGRATIONS would be a folder that somebody forgot.
 export $(foreach one,$(GIVEN),$(if $(filter undefined,$(origin $(one))),,$(one)))
@@ -77,6 +77,11 @@ env: ## Print what AWS clients need: eval "$(make -s env)"
 invoke: ## Invoke the function with EVENT=file or PAYLOAD='{…}'
 	$(call needs,dev)
 	$(LOCAL) invoke --event="$$EVENT" --payload="$$PAYLOAD"
+
+.PHONY: plan
+plan: ## Print the SQL that is pending on INSTANCE=orders, up to TARGET=004 or its own target
+	$(call needs,dev)
+	$(LOCAL) plan --instance="$$INSTANCE" --target="$$TARGET"
 
 .PHONY: db-up
 db-up: up ## Make a local database and its secret, to try revisions on

@@ -4,8 +4,9 @@ Invoke the function once, wait for as long as it may run, and print its answer a
     python -m infra.invoke [--stack day2] [--yes] --payload JSON | --event FILE
 
 It talks to whichever AWS the shell's credentials are for, names it, and asks before it sends what
-may change something. The answer goes to standard output, the log to standard error; the exit
-status is 0 for a success. ``make invoke`` does the same on the local AWS, whatever the shell has.
+may change something. The answer goes to standard output, the story of the log to standard error
+(``LOG=raw`` in the environment: the log itself); the exit status is 0 for a success. ``make
+invoke`` does the same on the local AWS, whatever the shell has.
 """
 
 import argparse
@@ -21,7 +22,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ReadTimeoutError
 
-from infra import account
+from infra import account, story
 
 # An answer needs so long to come back once the function has ended.
 ANSWER_SECONDS = 15
@@ -91,11 +92,37 @@ def once(
 
 
 def show(call: Call) -> int:
-    """Print a call's log and response, and return the exit status."""
+    """Print the story of a call's log, or the log itself, and its response; return the status."""
     # The log goes to standard error, so that jq can read on.
-    print(call.log, end="", file=sys.stderr, flush=True)
+    show_log(call)
     print(json.dumps(call.response, indent=2))
     return 0 if call.succeeded else 1
+
+
+def show_sql(call: Call) -> int:
+    """Print the pending SQL of a plan as SQL, and return the exit status."""
+    show_log(call)
+    body = call.response.get("body") if isinstance(call.response, dict) else None
+    if not call.succeeded or not isinstance(body, dict) or "plan" not in body:
+        print(json.dumps(call.response, indent=2))
+        return 1
+    print(f"-- {story.printable(body['message'])}\n")
+    for one in body["plan"]:
+        title = story.printable(f"{one['revision']}: {one['description']}")
+        print(f"-- {title}\n{one['sql']}\n")
+    return 0
+
+
+def show_log(call: Call) -> None:
+    """Print the log to standard error: as a story, or as it is where ``LOG=raw`` is given."""
+    lines = (
+        [call.log.rstrip("\n")]
+        if story.is_raw()
+        else story.story(call.log, coloured=story.has_colours(sys.stderr))
+    )
+    for line in lines:
+        print(line, file=sys.stderr)
+    sys.stderr.flush()
 
 
 def _event(arguments: argparse.Namespace) -> Any:

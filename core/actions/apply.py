@@ -199,7 +199,8 @@ class _Application:
         self._done += 1
         self._tries = 1
         settle(self._passwords)
-        logger.info("%s: %s", revision, "applied" if self._upward else "rolled back")
+        done = "applied" if self._upward else "rolled back"
+        logger.info("%s: %s", revision, done, extra={"revision": revision})
 
     def warned(self, texts: Sequence[str]) -> None:
         """Have the answer say so too, as far as somebody reads it."""

@@ -55,7 +55,8 @@ def rollback(run: Run) -> Result:
         run.report.pending = list(todo.revisions)
         for identifier in todo.revisions:
             description = run.revisions.descriptions[identifier]
-            logger.info("%s: will be rolled back (%s)", identifier, description)
+            about = {"revision": identifier}
+            logger.info("%s: will be rolled back (%s)", identifier, description, extra=about)
         keep(run, place, session)
         with recorded(run, session, todo):
             is_done = apply(run, place, session, todo, last_row=at.last_row, upward=False)

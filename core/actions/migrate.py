@@ -56,6 +56,8 @@ def migrate(run: Run) -> Result:
             reconcile_logins(run, place, session)
             if run.is_copy:
                 check_copy(run, place, session)
+            if run.request.is_direct:
+                _tell_applied(run, at.current)
             message = "No pending migrations - database is up to date!"
             logger.info(message)
             return Result(Outcome.UP_TO_DATE, message, run.report)
@@ -124,14 +126,9 @@ def _check_files(run: Run, session: Session, at: Position) -> None:
 
 def _tell(run: Run, todo: Plan) -> None:
     """Log what is applied already and what will be, before anything is done."""
-    identifiers = run.revisions.identifiers
-    start = identifiers.index(todo.current) + 1 if todo.current else 0
-    if start > _LOGGED_APPLIED:
-        logger.info("%d earlier revisions: already applied", start - _LOGGED_APPLIED)
-    for identifier in identifiers[max(0, start - _LOGGED_APPLIED) : start]:
-        logger.info("%s: already applied (%s)", identifier, run.revisions.descriptions[identifier])
+    _tell_applied(run, todo.current)
     for identifier in todo.revisions:
-        logger.info("%s: will apply (%s)", identifier, run.revisions.descriptions[identifier])
+        _tell_one("%s: will apply (%s)", run, identifier)
     logger.info(
         "applying %d migration(s) to reach %s (asked for %s by %s)",
         len(todo.revisions),
@@ -167,3 +164,18 @@ def _can_carry_on(run: Run, place: Place) -> bool:
         and is_opted_in(place.managed, run.settings)
         and is_entered_unasked(place, run.settings)
     )
+
+
+def _tell_applied(run: Run, current: str | None) -> None:
+    """Log what is applied already, the last of it by name."""
+    identifiers = run.revisions.identifiers
+    start = identifiers.index(current) + 1 if current else 0
+    if start > _LOGGED_APPLIED:
+        logger.info("%d earlier revisions: already applied", start - _LOGGED_APPLIED)
+    for identifier in identifiers[max(0, start - _LOGGED_APPLIED) : start]:
+        _tell_one("%s: already applied (%s)", run, identifier)
+
+
+def _tell_one(text: str, run: Run, identifier: str) -> None:
+    description = run.revisions.descriptions[identifier]
+    logger.info(text, identifier, description, extra={"revision": identifier})

@@ -94,6 +94,22 @@ def invoke(aws: LocalAws, arguments: argparse.Namespace) -> int:
     return _show(stack.invoke(aws, event))
 
 
+def plan(aws: LocalAws, arguments: argparse.Namespace) -> int:
+    """Print the SQL of the revisions that are pending on an instance."""
+    if not arguments.instance:
+        raise WrongUseError("name the instance: make plan INSTANCE=orders [TARGET=004]")
+    event = {"instance": arguments.instance, "action": "plan"}
+    if arguments.target:
+        event["target_revision"] = arguments.target
+
+    from infra.invoke import show_sql
+    from infra.local import stack, workflow
+
+    if arguments.instance == workflow.INSTANCE:
+        event["secret_name"] = workflow.SECRET
+    return show_sql(stack.invoke(aws, event))
+
+
 def database_up(aws: LocalAws, arguments: argparse.Namespace) -> int:
     """Make the workbench database and its secret."""
     from infra.local import workflow
@@ -178,6 +194,9 @@ def main(words: list[str]) -> int:
     event = command("invoke", invoke)
     event.add_argument("--event", metavar="FILE", help="a JSON file, such as those in events/")
     event.add_argument("--payload", metavar="JSON")
+    planned = command("plan", plan)
+    planned.add_argument("--instance", metavar="NAME", help="a DB instance identifier")
+    planned.add_argument("--target", metavar="REVISION", help="else the declared one, or head")
     command("database-up", database_up)
     command("database-reset", database_reset)
     command("migrate", migrate).add_argument("--target", default="head", metavar="REVISION")

@@ -79,6 +79,7 @@ COMMANDS: dict[str, dict[str, Run | Not]] = {
             "orders is at 004; the head of this build is 004; 0 pending"
         ),
         "make invoke EVENT=events/direct_plan.json": Run(r"Would apply 0 migration\(s\)"),
+        "make plan INSTANCE=orders": Run(r"^-- Would apply 0 migration\(s\)"),
         ".venvs/dev/bin/python -m infra.invoke --stack day2 "
         """--payload '{"instance": "orders", "action": "plan"}'""": Run(
             r"Would apply 0 migration\(s\)"
@@ -104,6 +105,7 @@ COMMANDS: dict[str, dict[str, Run | Not]] = {
         "make test": Not("this is what runs these tests"),
         "make lint": Not("the copy that is followed has no tests; .ci/run runs it"),
         ".venvs/dev/bin/python -m pytest -q tests/unit": Not("make test runs it"),
+        "make test-postgres VERSION=16": Not("fetches a server; it runs the tests on one version"),
         "make chaos": MEASURES,
         "make bench": MEASURES,
         "make bench-sweep": MEASURES,

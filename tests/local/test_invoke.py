@@ -15,6 +15,7 @@ import boto3
 import pytest
 
 from infra import invoke
+from tests.equipment.documents import ROOT
 
 STACKS = """<DescribeStacksResponse xmlns="http://cloudformation.amazonaws.com/doc/2010-05-15/">
 <DescribeStacksResult><Stacks><member><StackName>day2</StackName><Outputs>
@@ -24,6 +25,10 @@ STACKS = """<DescribeStacksResponse xmlns="http://cloudformation.amazonaws.com/d
 IDENTITY = """<GetCallerIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">
 <GetCallerIdentityResult><Account>123456789012</Account></GetCallerIdentityResult>
 </GetCallerIdentityResponse>"""
+LOG = """START RequestId: request-1 Version: $LATEST
+{"level": "INFO", "message": "002: applied", "revision": "002"}
+END RequestId: request-1
+"""
 STATUS = '{"instance": "orders", "action": "status"}'
 MIGRATE = '{"instance": "orders"}'
 
@@ -50,7 +55,7 @@ def function(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lambda]:
             if self.path.endswith("/invocations"):
                 it.sent.append(json.loads(body))
                 time.sleep(it.seconds)
-                log = base64.b64encode(b"run finished\n").decode()
+                log = base64.b64encode(LOG.encode()).decode()
                 headers = {"x-amz-log-result": log, "x-amzn-requestid": "request-1"}
                 if it.error:
                     headers["x-amz-function-error"] = it.error
@@ -92,8 +97,20 @@ def test_answer_and_log_are_printed(function: Lambda, capsys: pytest.CaptureFixt
     told = capsys.readouterr()
     assert json.loads(told.out) == function.answer
     assert "account 123456789012, region eu-central-1, stack day2" in told.err
-    assert told.err.endswith("run finished\n")
+    assert told.err.endswith("\nINFO    002  applied\n")
     assert function.sent == [json.loads(STATUS)]
+
+
+def test_the_log_is_printed_as_it_is_where_that_is_wanted(
+    function: Lambda, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By ``LOG=raw``."""
+    monkeypatch.setenv("LOG", "raw")
+    assert invoke.main(["--payload", STATUS]) == 0
+
+    told = capsys.readouterr()
+    assert json.loads(told.out) == function.answer
+    assert told.err.endswith(LOG)
 
 
 def test_what_may_change_something_wants_a_yes(
@@ -160,3 +177,19 @@ def test_what_is_not_json_is_not_sent(
     told = capsys.readouterr().err
     assert words[0] in told or words[1] in told
     assert function.sent == []
+
+
+def test_a_plan_is_printed_as_sql(capsys: pytest.CaptureFixture[str]) -> None:
+    """For psql to read; whatever is no plan is printed as the answer that it is."""
+    body = json.loads((ROOT / "tests" / "golden" / "response_planned.json").read_text())
+    planned = invoke.Call(body, None, "request-1", LOG)
+
+    assert invoke.show_sql(planned) == 0
+    assert capsys.readouterr().out == (
+        "-- Would apply 1 migration(s) to reach 004\n\n"
+        "-- 004: Audit logging and compliance\nCREATE SCHEMA IF NOT EXISTS audit;\n\n"
+    )
+
+    refused = {"statusCode": 404, "body": {"success": False}}
+    assert invoke.show_sql(invoke.Call(refused, None, "request-1", LOG)) == 1
+    assert json.loads(capsys.readouterr().out) == refused

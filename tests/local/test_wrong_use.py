@@ -93,6 +93,7 @@ def test_invoke_names_what_is_wrong(event_files: Path, given: tuple[str, ...], s
         (["invoke", "PAYLOAD={'instance': 1}"], "PAYLOAD is not JSON"),
         (["invoke", "PAYLOAD={}", "EVENT=events/requested.json"], "give either"),
         (["invoke"], "give EVENT="),
+        (["plan"], "make plan INSTANCE=orders"),
         (
             ["test-lambda-to"],
             "make test-lambda-to TARGET=revision: make list",
