@@ -8,6 +8,7 @@ from pathlib import Path
 
 import alembic.config
 import pytest
+from pytest_alembic.plugin.fixtures import alembic_runner  # noqa: F401 - found by its name here
 from pytest_alembic.tests import (  # noqa: F401 - collected from here
     test_model_definitions_match_ddl,
     test_single_head_revision,

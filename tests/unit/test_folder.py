@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,7 +11,6 @@ from core.errors import RunFailed
 from core.revisions import scripts
 from core.revisions.folder import EXAMPLES, Folder
 from infra import migrations
-from tests.conftest import ROOT
 
 
 @pytest.fixture
@@ -95,35 +92,3 @@ def test_a_revision_imports_what_lies_beside_its_folder(
     (one,) = scripts.read(acme / "versions")
 
     assert scripts.load(one).TEAM == "acme"
-
-
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        (None, "a1  One"),
-        ("", "MIGRATIONS= names no folder"),
-        ("/nowhere", "MIGRATIONS=/nowhere: there is no folder /nowhere"),
-    ],
-)
-def test_make_hands_it_over(acme: Path, given: str | None, said: str) -> None:
-    """As it was given, a space and an empty one included."""
-    (acme / "versions" / "a1.py").write_text('"""One"""\nrevision = "a1"\ndown_revision = None\n')
-    kept = {name: value for name, value in os.environ.items() if name != migrations.VARIABLE}
-    done = subprocess.run(
-        [
-            "make",
-            "-s",
-            "list-migrations",
-            f"MIGRATIONS={acme if given is None else given}",
-            "needs=@:",
-            f"DEV={sys.executable}",
-        ],
-        cwd=ROOT,
-        env=kept,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-    assert (done.stdout + done.stderr).startswith(said)
-    assert (done.returncode == 0) is (given is None)
