@@ -24,7 +24,9 @@ def look_up_keeper(run: Run, place: Place, session: Session, at: Position) -> Ke
     A database keeps the folder of its secrets when its instance is renamed; a restored copy
     gets one of its own.
     """
-    book = books.read(session) if at.last_row else books.Book(books.VERSION)
+    book = books.Book(books.VERSION)
+    if at.last_row:
+        book = run.book = books.read(session)
     verdict = keeper(
         book.keeper,
         book.dbi_resource_id,
@@ -45,23 +47,27 @@ def refuse_anothers(run: Run, place: Place, session: Session, at: Position) -> N
         ManagedByAnother: It does; the error says how to hand the database over.
     """
     if look_up_keeper(run, place, session, at) is Keeper.ANOTHER:
-        raise ManagedByAnother(place.name, str(books.read(session).keeper), at.current)
+        raise ManagedByAnother(place.name, str(run.book and run.book.keeper), at.current)
 
 
 def keep(run: Run, place: Place, session: Session) -> None:
     """
     Bring the books up to date, and write that this stack keeps the database.
 
+    Where they were read under the lock, which nobody else has had since, that is not done again.
+
     A copy whose logins are left stays its original's by its books, so that the first run for
     a target of its own knows it for what it is.
     """
-    books.bring_up(session)
+    book = run.book
+    if book is None or book.version < books.VERSION:
+        books.bring_up(session)
+        book = books.read(session)
     if run.leaves_logins:
         return
-    if books.read(session).keeper is None:
+    if book.keeper is None:
         _mark_roles(run, session)
     ours = (run.settings.prefix, _resource_id(place), run.folder_at(place.name))
-    book = books.read(session)
     if (book.keeper, book.dbi_resource_id, book.secret_folder) != ours:
         books.keep(session, *ours)
         logger.info("%s is kept by the stack %s from now on", place.name, run.settings.prefix)

@@ -12,6 +12,7 @@ from core.actions.bus import Bus
 from core.actions.later import Queue
 from core.budget import Budget
 from core.model import Declared, Parameters, Report, Request, TargetSource
+from core.revisions.books import Book
 from core.revisions.promises import Promises
 from core.revisions.runner import Revisions
 from core.settings import Settings
@@ -32,6 +33,7 @@ class Run:
         event: What asked, as it came, where nobody waits for an answer.
         secret_folder: Where the secrets of the database's logins are, by its books.
         is_copy: Whether the books are those of another instance, from which it was restored.
+        book: What the books say of themselves, once they are read under the lock.
         whole_seconds: What the run had of its budget when it began.
     """
 
@@ -45,6 +47,7 @@ class Run:
     report: Report = field(default_factory=Report)
     secret_folder: str | None = None
     is_copy: bool = False
+    book: Book | None = None
     whole_seconds: float = field(init=False)
 
     def __post_init__(self) -> None:

@@ -34,3 +34,16 @@ def test_revision_costs_one_round_trip(site: Site, tmp_path: Path, direction: st
         sent[count] = sum(" statement: " in line for line in lines)
 
     assert sent[8] - sent[3] == 5 * (1 + 1), sent
+
+
+def test_run_with_nothing_to_do_costs_five_round_trips(site: Site, tmp_path: Path) -> None:
+    """The lock, whose the schema is, where the database stands, and the books, read once."""
+    history = history_of(tmp_path, {"a1": PLAIN.format("a1")})
+    for _ in range(2):
+        site.run(revisions=history)
+    before = len(site.server.log)
+
+    site.run(revisions=history)
+
+    sent = [line for line in site.server.log[before:].splitlines() if " statement: " in line]
+    assert len(sent) == 5, sent
