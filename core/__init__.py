@@ -81,6 +81,7 @@ A module imports only from what stands below it; ``tests/unit/test_architecture.
         plan           which revisions to apply
         target         which revision to reach, and who said so
         eligibility    whether an instance is ours to migrate now
+        orphans        which secrets have outlived their database
         patience       how long what mends itself is waited for
         need           what an instance needs, without a connection
         observed       what is kept of a run for the next sweep

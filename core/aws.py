@@ -359,10 +359,25 @@ class Aws:
         )
         if "DeletedDate" in found:
             raise Rejected(f"secret {name} is scheduled for deletion: restore it, then try again")
-        tags = {tag["Key"]: tag["Value"] for tag in found.get("Tags", [])}
+        tags = _tags_of(found)
         if not any("AWSCURRENT" in one for one in found.get("VersionIdsToStages", {}).values()):
             raise NoValue(f"secret {name} has no value: store one", tags)
         return tags
+
+    def login_secrets(self) -> Iterator[tuple[str, dict[str, str]]]:
+        """Yield name and tags of each secret under the prefix that was set on a database."""
+        name, tag = f"{self._prefix}/", f"{self._prefix}:dbi-resource-id"
+        wanted = [{"Key": "name", "Values": [name]}, {"Key": "tag-key", "Values": [tag]}]
+        for page in self._pages(
+            "secretsmanager:ListSecrets",
+            f"{name}*",
+            lambda **more: self._client("secretsmanager").list_secrets(
+                MaxResults=100, Filters=wanted, **more
+            ),
+            ("NextToken", "NextToken"),
+        ):
+            for found in page["SecretList"]:
+                yield found["Name"], _tags_of(found)
 
     def create_secret(
         self, name: str, text: str, *, description: str, tags: Mapping[str, str]
@@ -553,6 +568,10 @@ def _calling(action: str, thing: str, missing: type[MigrationError] = RunFailed)
         ) from error
     except BotoCoreError as error:
         raise RunFailed(f"{action} for {thing} failed: {type(error).__name__}") from error
+
+
+def _tags_of(secret: Mapping[str, Any]) -> dict[str, str]:
+    return {tag["Key"]: tag["Value"] for tag in secret.get("Tags", [])}
 
 
 def _tag_list(tags: Mapping[str, str]) -> list[dict[str, str]]:

@@ -108,6 +108,8 @@ def count_fleet(asked: Sweep | FleetBump, found: Findings) -> None:
         return
     metrics.add_metric("InstancesBlocked", MetricUnit.Count, len(found.blocked))
     metrics.add_metric("InstancesBehind", MetricUnit.Count, found.behind)
+    if found.orphaned_secrets is not None:
+        metrics.add_metric("OrphanedSecrets", MetricUnit.Count, found.orphaned_secrets)
     metrics.add_metric("StrangeStates", MetricUnit.Count, found.strange_states)
     metrics.add_metric("OldestBehindSeconds", MetricUnit.Seconds, found.oldest_behind_seconds)
 

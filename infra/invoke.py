@@ -13,7 +13,10 @@ import argparse
 import base64
 import json
 import sys
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,7 @@ from infra import account, story
 
 # An answer needs so long to come back once the function has ended.
 ANSWER_SECONDS = 15
+SAY_SECONDS = 5.0
 # They change nothing (README, "Ask it").
 READING = ("status", "plan", "check")
 
@@ -52,11 +56,36 @@ class Call:
         )
 
 
-def send(client: Any, function: str, event: Any) -> Call:
+@contextmanager
+def saying_so(function: str, seconds: float) -> Iterator[None]:
+    """Say every few *seconds*, on standard error, that *function* has not answered yet."""
+    begun, is_over = time.monotonic(), threading.Event()
+
+    def say() -> None:
+        while not is_over.wait(seconds):
+            print(
+                f"waiting for {function}, {time.monotonic() - begun:.0f} s so far: a migration is "
+                "carried out, or its database is waited for",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    voice = threading.Thread(target=say, daemon=True)
+    voice.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        voice.join()
+
+
+def send(client: Any, function: str, event: Any, *, say_seconds: float = SAY_SECONDS) -> Call:
     """Invoke *function* with *event* by Lambda's *client*, and return its answer and log's end."""
-    answer = client.invoke(
-        FunctionName=function, Payload=json.dumps(event).encode(), LogType="Tail"
-    )
+    with saying_so(function, say_seconds):
+        # The log comes with the answer only.
+        answer = client.invoke(
+            FunctionName=function, Payload=json.dumps(event).encode(), LogType="Tail"
+        )
     return Call(
         json.loads(answer["Payload"].read() or "null"),
         answer.get("FunctionError"),

@@ -1,5 +1,5 @@
 """
-List what is left of instances that are gone, and delete what we have made for them.
+List what is left of instances and clusters that are gone, and delete what we have made for them.
 
     python -m infra.orphans [--stack day2] [--delete] [--yes]
 
@@ -10,7 +10,7 @@ restored for 30 days; declared targets are their owners', and are only listed.
 
 import argparse
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -19,6 +19,7 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from core.decisions import observed
+from core.decisions.orphans import Live, gone
 from core.settings import observed_parameter, target_parameter
 from infra import account
 
@@ -57,30 +58,24 @@ class Orphan:
         return f"{self.kind:<7} {self.name}  of {self.instance}, {days} day(s) old{kept}"
 
 
-@dataclass(frozen=True)
-class Live:
-    """The instances that there are: their names and their DbiResourceIds."""
-
-    names: Collection[str]
-    resource_ids: Collection[str]
+def live_ones(
+    instances: Iterable[Mapping[str, Any]], clusters: Iterable[Mapping[str, Any]]
+) -> Live:
+    """Return what there is, by what ``DescribeDBInstances`` and ``DescribeDBClusters`` tell."""
+    every = [(one["DBInstanceIdentifier"], one["DbiResourceId"]) for one in instances]
+    every += [(one["DBClusterIdentifier"], one["DbClusterResourceId"]) for one in clusters]
+    return Live({name for name, _ in every}, {resource_id for _, resource_id in every})
 
 
 def orphaned_secret(secret: Mapping[str, Any], prefix: str, live: Live) -> Orphan | None:
-    """
-    Return a secret of ``ListSecrets`` as an orphan, or ``None`` where it is not known to be one.
-
-    Ours are tagged with the DbiResourceId they were set on. One that is not is of a server that is
-    not an instance, or somebody else's; one whose instance has another name now is in use.
-    """
+    """Return a secret of ``ListSecrets`` as an orphan, or ``None`` where it is not one."""
     tags = {tag["Key"]: tag["Value"] for tag in secret.get("Tags", [])}
-    resource_id = tags.get(f"{prefix}:dbi-resource-id")
-    parts = secret["Name"].split("/")
-    if len(parts) != 3 or parts[0] != prefix or not resource_id:
+    found = gone(secret["Name"], tags, prefix, live)
+    if found is None:
         return None
-    if resource_id in live.resource_ids or parts[1] in live.names:
-        return None
+    instance, resource_id = found
     since = secret.get("LastChangedDate") or secret["CreatedDate"]
-    return Orphan("secret", secret["Name"], secret["ARN"], f"{parts[1]} ({resource_id})", since)
+    return Orphan("secret", secret["Name"], secret["ARN"], f"{instance} ({resource_id})", since)
 
 
 def orphaned_parameter(parameter: Mapping[str, Any], prefix: str, live: Live) -> Orphan | None:
@@ -117,7 +112,7 @@ class Leftovers:
 
     def orphans(self) -> list[Orphan]:
         """Return them, secrets first."""
-        # The instances last: one that is made meanwhile is seen.
+        # What there is last: what is made meanwhile is seen.
         secrets = list(
             _all(
                 self._secrets.get_paginator("list_secrets"),
@@ -134,10 +129,8 @@ class Leftovers:
             )
         )
         instances = list(_all(self._rds.get_paginator("describe_db_instances"), "DBInstances"))
-        live = Live(
-            {one["DBInstanceIdentifier"] for one in instances},
-            {one["DbiResourceId"] for one in instances},
-        )
+        clusters = list(_all(self._rds.get_paginator("describe_db_clusters"), "DBClusters"))
+        live = live_ones(instances, clusters)
         found = [
             *(orphaned_secret(one, self.prefix, live) for one in secrets),
             *(orphaned_parameter(one, self.prefix, live) for one in parameters),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple, Protocol
@@ -16,7 +16,8 @@ from core.actions.bus import Bus
 from core.budget import Budget
 from core.decisions.eligibility import Verdict, eligibility, is_opted_in
 from core.decisions.need import Need, behind_since, flaw_of, need
-from core.errors import Rejected
+from core.decisions.orphans import Live, gone
+from core.errors import MigrationError, Rejected
 from core.model import (
     FLEET,
     ManagedDatabase,
@@ -32,6 +33,7 @@ from core.settings import Settings
 logger = logging.getLogger(__name__)
 
 MOST_FLAWS_SHOWN = 3
+MOST_ORPHANS_SHOWN = 10
 
 
 class Fleet(Register, Bus, Protocol):
@@ -40,6 +42,7 @@ class Fleet(Register, Bus, Protocol):
     def read_only_clusters(self) -> frozenset[str]: ...
     def in_deployments(self) -> frozenset[str]: ...
     def all_parameters(self) -> dict[str, Parameters]: ...
+    def login_secrets(self) -> Iterator[tuple[str, dict[str, str]]]: ...
 
 
 @dataclass(slots=True)
@@ -50,6 +53,8 @@ class Findings:
     Attributes:
         flaws: Why declared targets cannot be reached, each once.
         skipped: Reason codes and their counts.
+        orphaned_secrets: How many login secrets have outlived their database; ``None`` where
+            that was not looked at.
         strange_states: How many observed states were not written by us.
         oldest_behind_seconds: How long the longest-waiting instance has been off its target.
     """
@@ -58,6 +63,7 @@ class Findings:
     blocked: list[str] = field(default_factory=list)
     flaws: list[str] = field(default_factory=list)
     behind: int = 0
+    orphaned_secrets: int | None = None
     strange_states: int = 0
     oldest_behind_seconds: float = 0.0
     skipped: Counter[str] = field(default_factory=Counter)
@@ -78,7 +84,11 @@ def sweep(
     fallback = parameters.get(FLEET, Parameters())
     found = Findings()
     wanted: list[str] = []
+    # Before the databases: of what is made meanwhile, all is seen.
+    secrets = _login_secrets(fleet) if asked.full and asked.after is None else None
     known = _Known.of(fleet, settings)
+    if secrets is not None:
+        found.orphaned_secrets = _orphaned(secrets, known, settings)
     for instance in known.databases:
         name = instance.identifier
         if asked.after is not None and name <= asked.after:
@@ -160,6 +170,26 @@ def bump_fleet(
 def _follows(parameters: Parameters | None) -> bool:
     declared = parameters.declared if parameters else None
     return declared is None or declared.source is TargetSource.FLEET
+
+
+def _login_secrets(fleet: Fleet) -> list[tuple[str, dict[str, str]]] | None:
+    """Return name and tags of each login secret; ``None`` where they cannot be listed."""
+    try:
+        return list(fleet.login_secrets())
+    except MigrationError as error:
+        # A count is not worth a sweep.
+        logger.warning("the login secrets were not counted: %s", error)
+        return None
+
+
+def _orphaned(secrets: list[tuple[str, dict[str, str]]], known: _Known, settings: Settings) -> int:
+    """Count those of *secrets* that have outlived their database, and name some."""
+    live = Live.of(known.databases)
+    left = [name for name, tags in secrets if gone(name, tags, settings.prefix, live)]
+    if left:
+        shown = ", ".join(left[:MOST_ORPHANS_SHOWN]) + (", …" if left[MOST_ORPHANS_SHOWN:] else "")
+        logger.info("%d login secret(s) have outlived their database: %s", len(left), shown)
+    return len(left)
 
 
 class _Known(NamedTuple):

@@ -86,6 +86,7 @@ RIGHTS = {
         ],
         [ARN.format("secretsmanager", "secret:day2/*")],
     ),
+    "CountLoginSecrets": (["secretsmanager:ListSecrets"], ["*"]),
     "EncryptLoginSecrets": (["kms:Decrypt", "kms:GenerateDataKey"], [KEY]),
     "ConnectAsMaster": (
         ["rds-db:connect"],
@@ -134,6 +135,7 @@ METRICS = {
     "InstancesSkipped",
     "MigrationFailures",
     "OldestBehindSeconds",
+    "OrphanedSecrets",
     "ReportingFailed",
     "RevisionFilesChanged",
     "RevisionsApplied",

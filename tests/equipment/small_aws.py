@@ -291,6 +291,10 @@ class SmallAws:
             **({"DeletedDate": datetime.now(UTC).timestamp()} if secret.is_going else {}),
         }
 
+    def _ListSecrets(self, _asked: Mapping[str, Any]) -> dict[str, Any]:
+        found = [self._DescribeSecret({"SecretId": name}) for name in self.secrets]
+        return {"SecretList": found}
+
     def _CreateSecret(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         name = asked["Name"]
         if name in self.secrets:

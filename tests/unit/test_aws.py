@@ -469,6 +469,27 @@ def test_a_binary_secret_is_refused(aws: Aws, stub: Stub) -> None:
     assert str(caught.value) == ("secret orders-master: is binary: store JSON as its SecretString")
 
 
+def test_login_secrets_are_listed_by_name_and_tag_page_by_page(aws: Aws, stub: Stub) -> None:
+    """A hundred a call, and none of somebody else's."""
+    tag = {"Key": "day2:dbi-resource-id", "Value": "db-ORDERS"}
+    asked = {
+        "MaxResults": 100,
+        "Filters": [
+            {"Key": "name", "Values": ["day2/"]},
+            {"Key": "tag-key", "Values": ["day2:dbi-resource-id"]},
+        ],
+    }
+    names = ["day2/orders/app_user", "day2/orders/backup_user"]
+    for name, asks, more in (
+        (names[0], asked, {"NextToken": "next"}),
+        (names[1], asked | {"NextToken": "next"}, {}),
+    ):
+        listed = {"SecretList": [{"Name": name, "Tags": [tag]}], **more}
+        stub("secretsmanager").add_response("list_secrets", listed, asks)
+
+    assert list(aws.login_secrets()) == [(name, {tag["Key"]: tag["Value"]}) for name in names]
+
+
 @pytest.mark.parametrize("versions", [{}, {"v" * 32: ["AWSPENDING"]}])
 def test_a_secret_without_a_value_is_told_from_one_that_is_not_there(
     versions: dict[str, list[str]], aws: Aws, stub: Stub

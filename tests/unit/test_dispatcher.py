@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -62,6 +62,10 @@ class FakeAws(FakeRegister):
     def all_parameters(self) -> dict[str, Parameters]:
         """Return none."""
         return {}
+
+    def login_secrets(self) -> Iterator[tuple[str, dict[str, str]]]:
+        """Yield none."""
+        yield from ()
 
     def put_events(self, detail_type: str, details: Sequence[Mapping[str, object]]) -> None:
         """Remember the events."""

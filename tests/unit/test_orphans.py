@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from infra.orphans import Live, orphaned_parameter, orphaned_secret
+from core.decisions.orphans import Live
+from infra.orphans import live_ones, orphaned_parameter, orphaned_secret
 
 WRITTEN = datetime(2026, 1, 1, tzinfo=UTC)
 LIVE = Live({"orders", "renamed"}, {"db-ORDERS", "db-RENAMED"})
@@ -74,6 +75,19 @@ def test_a_secret_whose_instance_is_gone_is_told_with_its_age() -> None:
 def test_any_other_secret_is_left_alone(kept: dict[str, Any]) -> None:
     """Whoever deletes one that is in use cuts an application off."""
     assert orphaned_secret(kept, "day2", LIVE) is None
+
+
+def test_what_is_of_a_cluster_is_in_use() -> None:
+    """Its secrets have the cluster's name and resource id, which no instance has."""
+    instance = {"DBInstanceIdentifier": "orders", "DbiResourceId": "db-ORDERS"}
+    cluster = {"DBClusterIdentifier": "ledger", "DbClusterResourceId": "cluster-LEDGER"}
+    live = live_ones([instance], [cluster])
+
+    for name, resource_id in (("ledger", "cluster-BEFORE"), ("ledger-old", "cluster-LEDGER")):
+        its = secret(f"day2/{name}/app_user", dbi_resource_id=resource_id)
+        assert orphaned_secret(its, "day2", live) is None
+    left = secret("day2/gone/app_user", dbi_resource_id="cluster-GONE")
+    assert orphaned_secret(left, "day2", live) is not None
 
 
 def test_states_are_ours_and_targets_their_owners() -> None:

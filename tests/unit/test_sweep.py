@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -14,7 +14,7 @@ import pytest
 from core.actions.sweep import Findings, bump_fleet, sweep
 from core.budget import Budget
 from core.decisions.need import Need, need, retry_after
-from core.errors import NotReady, Rejected
+from core.errors import AccessDenied, NotReady, Rejected
 from core.model import (
     Declared,
     ManagedDatabase,
@@ -43,6 +43,8 @@ class FakeFleet(FakeRegister):
     parameters: Mapping[str, Parameters] = field(default_factory=dict)
     events: list[tuple[str, Mapping[str, object]]] = field(default_factory=list)
     deployed: frozenset[str] = frozenset()
+    secrets: Sequence[tuple[str, dict[str, str]]] = ()
+    listings: int = 0
     secondaries: frozenset[str] = frozenset()
 
     def databases(self) -> Sequence[ManagedDatabase]:
@@ -52,6 +54,11 @@ class FakeFleet(FakeRegister):
     def all_parameters(self) -> dict[str, Parameters]:
         """Return the parameters of those that have any."""
         return dict(self.parameters)
+
+    def login_secrets(self) -> Iterator[tuple[str, dict[str, str]]]:
+        """Yield the login secrets, and count that they were asked for."""
+        self.listings += 1
+        yield from self.secrets
 
     def put_events(self, detail_type: str, details: Sequence[Mapping[str, object]]) -> None:
         """Remember the events."""
@@ -395,3 +402,39 @@ def test_one_wrong_parameter_stops_nobody_else(orders: ManagedDatabase) -> None:
 
     assert (result.outcome, found.requested, found.blocked) == (Outcome.REQUESTED, ["b"], ["a"])
     assert "target 'O03' is not a revision of this build" in result.message
+
+
+def test_a_full_sweep_counts_the_secrets_that_outlived_their_database(
+    orders: ManagedDatabase, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once a day, by the rule of the operator's command; no other look at the fleet lists them."""
+    secrets = [
+        (f"day2/{name}/app_user", {"day2:dbi-resource-id": resource_id})
+        for name, resource_id in (("orders", "db-X"), ("gone", "db-GONE"), ("old", "db-ORDERS"))
+    ]
+    fleet = FakeFleet([orders], secrets=[*secrets, ("day2/gone/theirs", {})])
+
+    with caplog.at_level(logging.INFO):
+        _, full = run(Sweep(full=True), fleet)
+    _, rest = run(Sweep(full=True, after="a"), fleet)
+    _, usual = run(Sweep(), fleet)
+    _, bumped = bump_fleet(fleet, HISTORY, SETTINGS)
+
+    assert (full.orphaned_secrets, fleet.listings) == (1, 1)
+    assert "1 login secret(s) have outlived their database: day2/gone/app_user" in caplog.text
+    assert [one.orphaned_secrets for one in (rest, usual, bumped)] == [None] * 3
+
+
+def test_secrets_that_cannot_be_listed_stop_no_sweep(
+    orders: ManagedDatabase, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An account may forbid it; who is behind is requested all the same."""
+
+    class Forbidding(FakeFleet):
+        def login_secrets(self) -> Iterator[tuple[str, dict[str, str]]]:
+            raise AccessDenied("secretsmanager:ListSecrets is denied")
+
+    _, found = run(Sweep(full=True), Forbidding([orders]))
+
+    assert (found.orphaned_secrets, found.requested) == (None, ["orders"])
+    assert "the login secrets were not counted: secretsmanager:ListSecrets" in caplog.text
