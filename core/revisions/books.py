@@ -9,12 +9,15 @@ run his code as us.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from datetime import datetime
 from typing import NamedTuple
 
 from core.errors import AccessDenied, LockBusy, RunFailed
 from core.postgres.session import Session, is_broken, query, sqlstate_of
+
+logger = logging.getLogger(__name__)
 
 SCHEMA = "day2"
 VERSION_TABLE = "alembic_version"
@@ -88,14 +91,50 @@ _KEPT_BY_NOBODY = (
 
 _TABLES = ("history", VERSION_TABLE, "book", "run")
 
-# Whose the schema is, and which of our tables are somebody else's or not tables.
-_OWNERS = """
+# What others may do to the schema and what is in it, as default privileges give it to them:
+# whoever may write there can say what was applied, and whoever may make triggers is the master.
+_GRANTED = """
+SELECT DISTINCT grantee FROM (
+    SELECT nspacl AS acl, nspowner AS owner FROM pg_namespace WHERE oid = {schema}
+    UNION ALL
+    SELECT relacl, relowner FROM pg_class WHERE relnamespace = {schema} AND relkind IN ('r', 'S')
+) AS things, aclexplode(acl) WHERE grantee <> owner
+"""
+_MAY_WRITE = "privilege_type NOT IN ('SELECT', 'USAGE')"
+
+# Whose the schema is, which of our tables are somebody else's or not tables and which triggers
+# they have that are not ours, and whether others may write in it.
+_OWNERS = f"""
 SELECT pg_get_userbyid(nspowner), pg_get_userbyid(nspowner) = current_user, (
-    SELECT json_agg(ARRAY[relname, pg_get_userbyid(relowner)] ORDER BY relname)
-    FROM pg_class
-    WHERE relnamespace = n.oid AND relname = ANY (%s) AND (relkind <> 'r' OR relowner <> nspowner)
-)
+    SELECT json_agg(ARRAY[name, pg_get_userbyid(owner)] ORDER BY name)
+    FROM (
+        SELECT relname::text AS name, relowner AS owner FROM pg_class
+        WHERE relnamespace = n.oid AND relname = ANY (%s)
+          AND (relkind <> 'r' OR relowner <> nspowner)
+        UNION ALL
+        SELECT format('trigger %%I on %%s', tgname, relname), proowner
+        FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid JOIN pg_proc ON pg_proc.oid = tgfoid
+        WHERE relnamespace = n.oid AND NOT tgisinternal
+          AND (pronamespace <> n.oid OR proname <> 'refuse_change')
+    ) AS thing
+), EXISTS ({_GRANTED.format(schema="n.oid")} AND {_MAY_WRITE})
 FROM pg_namespace AS n WHERE nspname = %s
+"""
+
+_CLOSE = f"""
+DO $do$
+DECLARE
+    others CONSTANT text := (
+        SELECT string_agg(
+            CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END, ', ')
+        FROM ({_GRANTED.format(schema=f"'{SCHEMA}'::regnamespace")} AND {{which}}) AS granted);
+BEGIN
+    IF others IS NOT NULL THEN
+        EXECUTE 'REVOKE ALL ON SCHEMA {SCHEMA} FROM ' || others || ' CASCADE';
+        EXECUTE 'REVOKE ALL ON ALL TABLES IN SCHEMA {SCHEMA} FROM ' || others || ' CASCADE';
+        EXECUTE 'REVOKE ALL ON ALL SEQUENCES IN SCHEMA {SCHEMA} FROM ' || others || ' CASCADE';
+    END IF;
+END $do$
 """
 
 # All that the schema may hold: whatever else is there, or is another's, is not used.
@@ -145,8 +184,13 @@ def is_there(session: Session) -> bool:
         AccessDenied: Somebody else made the schema: a view or a trigger of theirs would run
             as us.
     """
+    return _look(session) is not None
+
+
+def _look(session: Session) -> bool | None:
+    """Return whether others may write in our books; ``None`` where there are none, or raise."""
     owners = query(session, _OWNERS, (list(_TABLES), SCHEMA))
-    for owner, is_ours, strange in owners:
+    for owner, is_ours, strange, is_open in owners:
         if not is_ours:
             raise AccessDenied(
                 f"schema {SCHEMA} belongs to {owner}, not to the user we connect as: "
@@ -154,7 +198,8 @@ def is_there(session: Session) -> bool:
             )
         if strange:
             raise _holds_strange(f"{name} of {whose}" for name, whose in strange)
-    return bool(owners)
+        return bool(is_open)
+    return None
 
 
 def read(session: Session) -> Book:
@@ -178,7 +223,8 @@ def bring_up(session: Session) -> None:
     Raises:
         AccessDenied: A part of them is somebody else's.
     """
-    if is_there(session) and read(session).version >= VERSION:
+    is_open = _look(session)
+    if is_open is False and read(session).version >= VERSION:
         return
     session.autocommit = False
     try:
@@ -192,8 +238,12 @@ def bring_up(session: Session) -> None:
                 ) from error
             raise
         _verify(session)
+        # Who may read them is the team's to say, once they are there.
+        query(session, _CLOSE.format(which="true" if is_open is None else _MAY_WRITE))
         query(session, _KEPT_BY_NOBODY, (VERSION,))
         session.commit()
+        if is_open:
+            logger.warning("schema %s was open for others to write in, and was closed", SCHEMA)
     finally:
         if not is_broken(session):
             session.rollback()

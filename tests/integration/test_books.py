@@ -260,3 +260,59 @@ def test_a_schema_made_at_the_same_moment_is_not_taken(site: Site) -> None:
     assert [type(error) for error in failed] == [LockBusy]
     with pytest.raises(AccessDenied, match="schema day2 belongs to mallory"):
         site.run()
+
+
+OPEN = """
+    ALTER DEFAULT PRIVILEGES FOR ROLE postgres GRANT ALL ON SCHEMAS TO mallory, PUBLIC;
+    ALTER DEFAULT PRIVILEGES FOR ROLE postgres GRANT ALL ON TABLES TO mallory, PUBLIC;
+    ALTER DEFAULT PRIVILEGES FOR ROLE postgres GRANT ALL ON SEQUENCES TO mallory, PUBLIC;
+"""
+MAY = """
+    SELECT has_schema_privilege('mallory', 'day2', 'CREATE, USAGE'), bool_or(
+        has_table_privilege('mallory', oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, TRIGGER'))
+    FROM pg_class WHERE relnamespace = 'day2'::regnamespace AND relkind = 'r'
+"""
+
+
+def test_default_privileges_open_no_books(site: Site) -> None:
+    """What a team grants of all that the master makes is not granted of these."""
+    site.query(f"CREATE ROLE mallory LOGIN; {OPEN}")
+
+    site.run()
+
+    assert site.query(MAY) == [(False, False)]
+
+
+def test_books_that_were_opened_are_closed_by_the_next_run(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever may write in them could say what was applied. Reading is for the team to grant."""
+    site.run()
+    site.query("CREATE ROLE mallory LOGIN; CREATE ROLE reader LOGIN")
+    site.query(
+        "GRANT USAGE ON SCHEMA day2 TO mallory, reader; GRANT SELECT ON day2.history TO reader;"
+        " GRANT INSERT, TRIGGER ON day2.alembic_version TO mallory"
+    )
+
+    assert site.run().outcome is Outcome.UP_TO_DATE
+
+    assert site.query(MAY) == [(False, False)]
+    assert site.query("SELECT has_table_privilege('reader', 'day2.history', 'SELECT')") == [(True,)]
+    assert "was open for others to write in, and was closed" in caplog.text
+
+
+def test_trigger_of_somebody_else_on_the_books_stops_the_run(site: Site) -> None:
+    """It would run as the master, with the next revision that is recorded."""
+    site.run(target="001")
+    site.query(
+        "CREATE ROLE mallory; CREATE SCHEMA hers AUTHORIZATION mallory;"
+        " CREATE FUNCTION hers.gain() RETURNS trigger LANGUAGE plpgsql"
+        " AS $$ BEGIN ALTER ROLE mallory CREATEROLE; RETURN NULL; END $$;"
+        " ALTER FUNCTION hers.gain() OWNER TO mallory;"
+        " CREATE TRIGGER gain AFTER UPDATE ON day2.alembic_version EXECUTE FUNCTION hers.gain()"
+    )
+
+    with pytest.raises(AccessDenied, match="trigger gain on alembic_version of mallory"):
+        site.run()
+
+    assert site.query("SELECT rolcreaterole FROM pg_roles WHERE rolname = 'mallory'") == [(False,)]
