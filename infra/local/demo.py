@@ -9,9 +9,11 @@ with exit status 1.
 
 import contextlib
 import json
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psycopg2
@@ -37,6 +39,7 @@ class Subject:
         request: How a person asks RDS for it.
         find: Waits until it is available, and returns its host, port and RDS's description.
         woken_by: The event behind each trigger that its appearing can have.
+        events: How many events its appearing has, each of which wakes a run.
     """
 
     kind: str
@@ -44,6 +47,7 @@ class Subject:
     make: Callable[[LocalAws], None]
     find: Callable[[LocalAws], tuple[str, int, dict[str, Any]]]
     woken_by: Mapping[str, str]
+    events: int
 
 
 def _make_instance(aws: LocalAws) -> None:
@@ -79,6 +83,7 @@ AN_INSTANCE = Subject(
     _make_instance,
     _find_instance,
     {"instance": "RDS-EVENT-0005"},
+    events=1,
 )
 A_CLUSTER = Subject(
     "cluster",
@@ -90,6 +95,7 @@ A_CLUSTER = Subject(
         "cluster": "RDS-EVENT-0170 of the cluster",
         "instance": "RDS-EVENT-0005 of an instance of it",
     },
+    events=3,
 )
 
 
@@ -155,13 +161,7 @@ def _it_appears(aws: LocalAws, subject: Subject, target: str) -> None:
     aws.client("ssm").put_parameter(Name=PARAMETER, Value=target, Type="String")
     print(f"  {PARAMETER} = {target}")
     # Its own event finds no instance yet.  It passes first, or it might be the one that migrates.
-    _wait(
-        lambda: any(
-            "no-such-instance" in call.read_text()
-            for call in set(aws.state.calls.iterdir()) - earlier
-        ),
-        "the parameter's own event to find nothing",
-    )
+    _wait(lambda: _runs_since(aws, earlier) == 1, "the parameter's own event to find nothing")
     subject.make(aws)
     print(f"  {subject.request}, tagged day2=enabled")
     host, port, found = subject.find(aws)
@@ -171,6 +171,8 @@ def _it_appears(aws: LocalAws, subject: Subject, target: str) -> None:
     if trigger not in subject.woken_by:
         raise LocalAwsError(f"{target} was applied by {trigger}")
     _seen(f"{subject.woken_by[trigger]} had it migrated to {target}")
+    # The others find nothing left to do.  They pass first, or one might answer the bump.
+    _wait(lambda: _runs_since(aws, earlier) > subject.events, "the runs of the other events")
     _show_logins(aws, subject)
 
 
@@ -218,6 +220,15 @@ def _wait_for_revision(aws: LocalAws, revision: str) -> None:
         return None
 
     _wait(lambda: observed() == revision, f"{NAME} at {revision}")
+
+
+def _runs_since(aws: LocalAws, earlier: set[Path]) -> int:
+    """Return how many runs for the demonstration's name have ended, but for *earlier* ones."""
+    logs = [call.read_text() for call in set(aws.state.calls.iterdir()) - earlier]
+    ended = re.compile(
+        rf'"run finished".*"instance": ?"{NAME}"|"instance": ?"{NAME}".*"run finished"'
+    )
+    return sum(bool(ended.search(log)) for log in logs)
 
 
 def _trigger_of(aws: LocalAws, revision: str) -> str:

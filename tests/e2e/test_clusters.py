@@ -14,7 +14,7 @@ from infra.local import clusters, demo
 from tests.e2e.account import Account, sample, wait_for
 
 NAME = "shoal"
-READER = f"{NAME}-2"
+WRITER, READER = f"{NAME}-1", f"{NAME}-2"
 TAGS = [{"Key": "day2", "Value": "enabled"}]
 
 
@@ -58,10 +58,10 @@ def ask(session: Any, statement: str) -> Any:
 def test_three_triggers_on_a_cluster(account: Account) -> None:
     """It is created while nobody writes, its members come, it is bumped, it is asked."""
     created = account.rds_event(NAME, "RDS-EVENT-0170")
-    for number in (1, 2):
-        clusters.add_member(account.aws, NAME, f"{NAME}-{number}")
-    joined = account.rds_event(f"{NAME}-1", "RDS-EVENT-0005")
-    appeared = [account.run(created), account.run(joined)]
+    for member in (WRITER, READER):
+        clusters.add_member(account.aws, NAME, member)
+    joined = [account.rds_event(member, "RDS-EVENT-0005") for member in (WRITER, READER)]
+    appeared = [account.run(one) for one in (created, *joined)]
     account.declare(NAME, "002")
     bumped = account.result(NAME, outcome="APPLIED", final_revision="002")
     status = account.ask(instance=NAME, action="status")
@@ -70,8 +70,9 @@ def test_three_triggers_on_a_cluster(account: Account) -> None:
     assert [(run["trigger"], run["instance"]) for run in appeared] == [
         ("cluster", NAME),
         ("instance", NAME),
+        ("instance", NAME),
     ]
-    # Whoever of the two came first.
+    # Whoever of them came first.
     assert {run["outcome"] for run in appeared} == {"APPLIED", "UP_TO_DATE"}
     assert [one for run in appeared for one in run["applied_migrations"]] == ["001"]
     assert (bumped["trigger"], bumped["database"]) == ("parameter", "shop")
@@ -89,7 +90,9 @@ def test_three_triggers_on_a_cluster(account: Account) -> None:
 
 def test_event_of_a_member_is_its_clusters(account: Account) -> None:
     """A reader's too, which holds nothing of its own; it is never entered itself."""
-    run = account.run(account.put(sample("instance_restarted", READER)))
+    account.put(sample("instance_restarted", READER))
+
+    run = account.run(account.rds_event(READER, "RDS-EVENT-0006"))
 
     assert (run["trigger"], run["instance"], run["outcome"]) == ("instance", NAME, "UP_TO_DATE")
 
