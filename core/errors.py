@@ -21,6 +21,7 @@ MigrationError
 └── NotReady               NOT_READY          wait; the same request will succeed later
     ├── InstanceNotReady                      … by itself, once RDS has made the instance
     ├── AwaitsPerson                          … once somebody does what the message says
+    ├── NotWriter                             … by itself, once the endpoint names the new writer
     └── Unreachable                           … once routes and security groups let us through
 
 LeftAlone stands outside the tree: a database that we were not asked to touch has not failed.
@@ -213,6 +214,10 @@ class AwaitsPerson(NotReady):
 
 class InstanceNotReady(NotReady):
     """RDS is still making the instance, its endpoint or its secret."""
+
+
+class NotWriter(NotReady):
+    """The server takes no writes: after a failover, another one does."""
 
 
 class Unreachable(NotReady):

@@ -203,6 +203,11 @@ class ManagedDatabase(NamedTuple):
     def is_cluster(self) -> bool:
         return self.kind is Kind.CLUSTER
 
+    @property
+    def is_aurora(self) -> bool:
+        """Whether it is a cluster of Aurora's, which alone may be one of a global cluster."""
+        return self.is_cluster and self.engine.startswith("aurora")
+
 
 @dataclass(frozen=True, slots=True)
 class Secret:

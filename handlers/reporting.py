@@ -229,7 +229,9 @@ class _Ended(NamedTuple):
         if report.resource_id is None and self._failed and not self.request.is_direct:
             # It failed before it got to the instance, over its secret say. The sweep has to
             # know, or it would knock at every turn.
-            found = find(self.request._replace(instance=name), self.aws, self.settings)
+            # The report has the name of the cluster, whatever member the event was about.
+            asked = Request(Trigger.REQUEST, instance=name)
+            found = find(asked, self.aws, self.settings)
             # Of two by one name it cannot be said whose state that would be.
             report.resource_id = None if found.namesake else found.resource_id
         if not report.resource_id:

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 
 from core.access.credentials import MasterCredentials, master_credentials, same_host
 from core.access.naming import Register, find
-from core.decisions.eligibility import Eligibility, Verdict, eligibility, refusal
+from core.decisions.eligibility import Eligibility, Verdict, eligibility, read_only, refusal
 from core.errors import (
     InstanceNotReady,
     InvalidField,
@@ -163,6 +163,20 @@ def _prefers_token(instance: ManagedDatabase, settings: Settings) -> bool:
     return settings.iam_authentication and instance.takes_tokens
 
 
+def refuse_secondary(place: Place, request: Request, directory: Directory) -> None:
+    """
+    Refuse the copy of a global cluster, whose endpoint leads to no writer.
+
+    Raises:
+        Rejected, LeftAlone: It is one, and a person asked for it, or did not.
+    """
+    instance = place.managed
+    if instance is None or not instance.is_aurora:
+        return
+    if instance.arn in directory.read_only_clusters():
+        _refuse(read_only(instance), request)
+
+
 def _check(
     instance: ManagedDatabase, request: Request, directory: Directory, settings: Settings
 ) -> str | None:
@@ -186,14 +200,20 @@ def _check(
         )
 
     found = decide()
-    if found.reason == "no-writer":
+    if found.reason == "no-writer" and instance.is_aurora:
         # So looks the copy of a global cluster, too.
         found = decide(is_secondary=instance.arn in directory.read_only_clusters())
     if found.verdict is Verdict.USE and request.action not in READING:
         found = decide(is_in_deployment=instance.arn in directory.in_deployments())
+    _refuse(found, request)
+    return found.warning
+
+
+def _refuse(found: Eligibility, request: Request) -> None:
+    """Raise what *found* means to whoever asked, if it keeps us away."""
     refused = refusal(found)
     if refused is None:
-        return found.warning
+        return
     # Whoever bumps such a name waits for a run: it must not end in silence.
     is_told = request.is_direct or found.reason == "same-name"
     if found.verdict is Verdict.SKIP and not is_told:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import closing, nullcontext
 
 from core.access.locate import Place
-from core.actions.entry import connect_to
+from core.actions.entry import connect_to, connect_to_writer
 from core.actions.logins import passwords_of, prove_entry, settle
 from core.actions.run import Run
 from core.budget import pauses
@@ -19,6 +19,7 @@ from core.postgres.session import (
     is_broken,
     query,
     session_settings,
+    takes_writes,
     translating,
 )
 from core.revisions import history
@@ -33,6 +34,7 @@ MOST_WARNINGS = 60
 _LOCK_NOT_AVAILABLE = "55P03"
 _DEADLOCK_DETECTED = "40P01"
 _OPERATOR_INTERVENTION = "57P"
+_READ_ONLY = "25006"
 
 # Of the margin: what a revision has done by the end of the budget is recorded, not thrown away.
 _RECORD_SECONDS = 1.0
@@ -56,14 +58,18 @@ def apply(
     """
     application = _Application(run, place, session, todo, upward=upward)
     try:
-        is_done = application.carry_out()
+        with translating(place.database):
+            is_done = application.carry_out()
     except (RevisionFailed, NotReady) as error:
         code = getattr(error, "sqlstate", None) or ""
+        if code == _READ_ONLY and not is_broken(session) and not takes_writes(session):
+            # What it says of the history may be of a moment ago, too.
+            session.close()
         is_ended = is_broken(session) or code.startswith(_OPERATOR_INTERVENTION)
         if is_ended or not session.is_idle:
             _read_back_anew(run, place, todo, last_row)
         else:
-            _read_back(run, session, todo, last_row)
+            read_back(run, session, todo.revisions, last_row)
         unknown = run.report.details.get("unknown")
         if unknown:
             # Nothing is claimed: neither that it failed nor that the rest was asked for.
@@ -83,7 +89,7 @@ def apply(
             if is_ended and not error.is_late and not error.has_committed:
                 raise NotReady(f"{error}: run the same request again, and it carries on") from error
         raise
-    _read_back(run, session, todo, last_row)
+    read_back(run, session, todo.revisions, last_row)
     if is_done and run.report.final_revision != todo.target:
         raise RunFailed(
             f"the database says {run.report.final_revision}, not {todo.target}: a revision "
@@ -240,7 +246,7 @@ class _Application:
         return Watch(lambda: connect_to(self._place, self._run), pid)
 
 
-def _read_back(run: Run, session: Session, todo: Plan, last_row: int) -> None:
+def read_back(run: Run, session: Session, todo: Sequence[str], last_row: int) -> None:
     """Read what was committed by this run: Alembic's own word is given before the commit."""
     query(session, session_settings(session, statement_timeout_seconds=30))
     at = history.position(session)
@@ -250,14 +256,14 @@ def _read_back(run: Run, session: Session, todo: Plan, last_row: int) -> None:
         for row in history.rows(session, after=last_row)
         if row.request_id == run.request_id and row.revision is not None
     ]
-    run.report.pending = [one for one in todo.revisions if one not in run.report.applied]
+    run.report.pending = [one for one in todo if one not in run.report.applied]
 
 
 def _read_back_anew(run: Run, place: Place, todo: Plan, last_row: int) -> None:
-    """Read back over a new connection, if there is one to be had; else nothing is claimed."""
+    """Read back from whoever writes now, if that answers; else nothing is claimed."""
     try:
-        with closing(connect_to(place, run)) as session, translating(place.database):
-            _read_back(run, session, todo, last_row)
+        with closing(connect_to_writer(place, run)) as session, translating(place.database):
+            read_back(run, session, todo.revisions, last_row)
     except MigrationError as error:
         run.report.final_revision = None
         run.report.details["unknown"] = f"could not read back what was committed: {error}"

@@ -23,7 +23,7 @@ from core.decisions.target import declared_target
 from core.errors import InvalidField, Rejected, UnknownRevision
 from core.model import HEAD, Result, TargetSource
 from core.outcome import Outcome
-from core.postgres.session import Session, acquire_lock, query, role_exists, set_password
+from core.postgres.session import Session, query, role_exists, set_password
 from core.revisions import history
 from core.revisions.books import SCHEMA, VERSION_TABLE
 from core.revisions.history import Position
@@ -47,8 +47,8 @@ FROM pg_class AS c WHERE c.oid = 'public.alembic_version'::regclass
 def rollback(run: Run) -> Result:
     """Go back to an exact earlier revision, one downgrade and one transaction each."""
     target = _checked(run)
-    with entered(run) as (place, session):
-        at = _exclusively(run, session)
+    with entered(run, alone=True) as (place, session):
+        at = _checked_position(run, session)
         refuse_anothers(run, place, session, at)
         todo = plan_rollback(run.revisions.identifiers, at.current, target)
         _check_declared(run, place, at.current, target)
@@ -79,8 +79,8 @@ def stamp(run: Run) -> Result:
     file was changed on purpose.
     """
     target = _checked(run)
-    with entered(run) as (place, session):
-        at = _exclusively(run, session)
+    with entered(run, alone=True) as (place, session):
+        at = _checked_position(run, session)
         refuse_anothers(run, place, session, at)
         if target not in run.revisions.identifiers:
             raise UnknownRevision(target, run.revisions.identifiers)
@@ -109,8 +109,8 @@ def adopt(run: Run) -> Result:
     logins that are not ours yet get new passwords: theirs are in files or secrets of others.
     """
     target = _checked(run)
-    with entered(run) as (place, session):
-        at = _exclusively(run, session)
+    with entered(run, alone=True) as (place, session):
+        at = _checked_position(run, session)
         is_anothers = look_up_keeper(run, place, session, at) is Keeper.ANOTHER
         if at.current is None:
             found = _foreign_revision(run, session, place)
@@ -168,9 +168,8 @@ def _checked(run: Run) -> str:
     return request.target
 
 
-def _exclusively(run: Run, session: Session) -> Position:
-    """Take the lock, and check that the database is where the request says it is."""
-    acquire_lock(session, run.budget, wait_seconds=run.settings.lock_wait_seconds)
+def _checked_position(run: Run, session: Session) -> Position:
+    """Check that the database is where the request says it is."""
     at = history.position(session)
     run.report.found_at(at.current)
     known_current(run.revisions.identifiers, at.current)

@@ -6,50 +6,83 @@ import logging
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
-from core.access.locate import Place, locate, with_password_at
+from core.access.locate import Place, locate, refuse_secondary, with_password_at
 from core.access.naming import find
 from core.actions.run import Run
 from core.budget import pauses
+from core.decisions.eligibility import BEING_MADE
 from core.decisions.patience import inside_seconds, is_rds_at_it
-from core.errors import AwaitsPerson, InstanceNotReady, NotReady, Unreachable, WrongPassword
-from core.postgres.session import Session, connect, translating
+from core.errors import (
+    AwaitsPerson,
+    InstanceNotReady,
+    MigrationError,
+    NoSuchInstance,
+    NotReady,
+    Unreachable,
+    WrongPassword,
+)
+from core.postgres.session import (
+    Session,
+    acquire_lock,
+    connect,
+    is_broken,
+    not_writer,
+    takes_writes,
+    translating,
+)
 
 logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def entered(run: Run) -> Iterator[tuple[Place, Session]]:
+def entered(run: Run, *, alone: bool = False) -> Iterator[tuple[Place, Session]]:
     """
     Find the database of *run* and hold a session with it, waiting for what is not there yet.
 
-    What PostgreSQL refuses inside, outside a revision, is raised as what it means.
+    What PostgreSQL refuses inside, outside a revision, is raised as what it means. *alone* holds
+    the lock too, which only a server that takes writes gives.
 
     Raises:
         NotReady: It is not there, and whoever asked does not wait inside for any longer.
+        LockBusy: Another run holds the lock.
     """
-    place, session = _enter(run)
+    place, session = _enter(run, alone=alone)
     if place.warning:
         logger.warning(place.warning)
-    with closing(session), translating(place.database):
-        yield place, session
+    with closing(session):
+        try:
+            with translating(place.database):
+                yield place, session
+        except NotReady:
+            run.is_cut = is_broken(session)
+            raise
 
 
-def _enter(run: Run) -> tuple[Place, Session]:
+def _enter(run: Run, *, alone: bool) -> tuple[Place, Session]:
+    is_first, begun = True, run.budget.left()
     for pause in pauses(0.2, 15.0):
+        place: Place | None = None
         try:
             place = _locate(run)
             run.report.instance = place.name
             run.report.database = place.database.name
-            run.report.warnings = [place.warning] if place.warning else []
+            if place.warning and place.warning not in run.report.warnings:
+                run.report.warnings.append(place.warning)
             if place.managed is not None:
                 run.report.resource_id = place.managed.resource_id
-            return place, _connect_or_explain(place, run)
+            return place, _connect(place, run, alone=alone)
         except AwaitsPerson:
             raise
         except NotReady as error:
-            most = inside_seconds(run.request)
-            is_late = run.budget.left() < pause + run.settings.minimum_slice_seconds
-            if is_late or run.waited_seconds + pause > most:
+            silent = None if isinstance(error, InstanceNotReady) else place
+            if silent is not None and is_first:
+                is_first = False
+                refuse_secondary(silent, run.request, run.cloud)
+            left = run.budget.left()
+            is_late = left < pause + run.settings.minimum_slice_seconds
+            if is_late or begun - left + pause > inside_seconds(run.request):
+                if silent is not None:
+                    _wait_for_the_writer(run, silent)
                 raise
             logger.info("not ready yet, trying again in %.1f s: %s", pause, error)
             run.budget.sleep(pause)
@@ -65,6 +98,37 @@ def _locate(run: Run) -> Place:
     return locate(run.request, run.cloud, run.settings, found)
 
 
+def _wait_for_the_writer(run: Run, place: Place) -> None:
+    """
+    Have a cluster waited for as an instance is, whose own writer RDS is still making.
+
+    Raises:
+        InstanceNotReady: So it is.
+    """
+    writer = place.managed.writer if place.managed else None
+    if writer is None:
+        return
+    try:
+        status = run.cloud.instance(writer).status
+    except NoSuchInstance:
+        return
+    if status in BEING_MADE:
+        raise InstanceNotReady(f"{place.name} has no writer yet: {writer} is {status}")
+
+
+def _connect(place: Place, run: Run, *, alone: bool) -> Session:
+    """Connect, and take the lock where *alone*."""
+    session = _connect_or_explain(place, run)
+    if alone:
+        try:
+            with translating(place.database):
+                acquire_lock(session, run.budget, wait_seconds=run.settings.lock_wait_seconds)
+        except BaseException:
+            session.close()
+            raise
+    return session
+
+
 def _connect_or_explain(place: Place, run: Run) -> Session:
     """Connect; where that cannot be, say what RDS is doing, or whose groups are in the way."""
     try:
@@ -77,10 +141,24 @@ def _connect_or_explain(place: Place, run: Run) -> Session:
         if not groups or not isinstance(error, Unreachable):
             raise
         ours = run.settings.security_group_ids or "the function's"
+        asleep = ", and may be asleep" if place.managed and place.managed.sleeps else ""
         raise Unreachable(
-            f"{error}; {place.name} is {status}, so let its "
+            f"{error}; {place.name} is {status}{asleep}, so let its "
             f"security group {', '.join(groups)} admit {ours} on port {place.database.port}"
         ) from error
+
+
+def connect_to_writer(place: Place, run: Run) -> Session:
+    """Connect as ``connect_to`` does, and refuse a server that takes no writes."""
+    session = connect_to(place, run)
+    try:
+        with translating(place.database):
+            if not takes_writes(session):
+                raise not_writer(session)
+    except MigrationError:
+        session.close()
+        raise
+    return session
 
 
 def connect_to(place: Place, run: Run) -> Session:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+from itertools import count
 
 from core.access.locate import Place, is_entered_unasked
 from core.actions import bus
-from core.actions.apply import apply
+from core.actions.apply import apply, read_back
 from core.actions.check import check_copy
 from core.actions.entry import entered
 from core.actions.goal import choose_or_leave, plan_to, refuse_beyond_declared
@@ -19,6 +20,7 @@ from core.decisions.eligibility import is_opted_in
 from core.decisions.plan import Plan
 from core.errors import (
     LeftAlone,
+    NotReady,
     RunFailed,
 )
 from core.model import (
@@ -27,7 +29,7 @@ from core.model import (
     Trigger,
 )
 from core.outcome import Outcome
-from core.postgres.session import Session, acquire_lock
+from core.postgres.session import Session
 from core.revisions import history
 from core.revisions.history import Position
 
@@ -35,15 +37,40 @@ logger = logging.getLogger(__name__)
 
 _LOGGED_APPLIED = 20
 
+# A revision that brings its server down is not run for as long as there is time.
+_MOST_SERVERS = 3
+
 
 def migrate(run: Run) -> Result:
-    """Bring the database to its target."""
-    with entered(run) as (place, session):
-        acquire_lock(session, run.budget, wait_seconds=run.settings.lock_wait_seconds)
+    """
+    Bring the database to its target, at the new writer where it fails over on the way.
+
+    Only another server than before is gone on at: a session that ended by itself, or by
+    somebody's hand, ends its run.
+    """
+    ended: NotReady | None = None
+    for servers in count(1):
+        try:
+            return _bring_to_target(run, ended)
+        except NotReady as error:
+            has_time = run.budget.left() >= run.settings.minimum_slice_seconds
+            if not run.is_cut or not has_time or servers == _MOST_SERVERS:
+                raise
+            logger.warning("the connection was lost, looking for the writer: %s", error)
+            ended, run.is_cut = error, False
+    raise AssertionError("counting never ends")
+
+
+def _bring_to_target(run: Run, ended: NotReady | None) -> Result:
+    """Do it on one connection; *ended* is how the one before it ended, if this is not the first."""
+    with entered(run, alone=True) as (place, session):
+        if ended is not None and session.server_started == run.server_started:
+            raise ended
+        run.server_started = session.server_started
         at = history.position(session)
-        run.report.found_at(at.current)
+        _begin(run, at)
         refuse_anothers(run, place, session, at)
-        choice = choose_or_leave(run, place, at.current)
+        choice = run.choice = run.choice or choose_or_leave(run, place, at.current)
         if run.request.trigger is Trigger.REQUEST and run.request.target is not None:
             refuse_beyond_declared(run, session, at)
         todo = plan_to(run, place, at.current, choice)
@@ -52,7 +79,7 @@ def migrate(run: Run) -> Result:
         _check_files(run, session, at)
         if todo or at.last_row:
             keep(run, place, session)
-        if not todo:
+        if not todo and not _has_applied(run, session):
             reconcile_logins(run, place, session)
             if run.is_copy:
                 check_copy(run, place, session)
@@ -61,9 +88,7 @@ def migrate(run: Run) -> Result:
             message = "No pending migrations - database is up to date!"
             logger.info(message)
             return Result(Outcome.UP_TO_DATE, message, run.report)
-        _tell(run, todo)
-        with recorded(run, session, todo):
-            is_done = apply(run, place, session, todo, last_row=at.last_row)
+        is_done = not todo or _apply(run, place, session, todo)
         if is_done:
             reconcile_logins(run, place, session)
             if run.is_copy:
@@ -76,6 +101,35 @@ def migrate(run: Run) -> Result:
     )
     logger.info("%s: %s", message, ", ".join(run.report.applied))
     return Result(Outcome.APPLIED, message, run.report)
+
+
+def _begin(run: Run, at: Position) -> None:
+    """Note where the database is when the run begins, or goes on at another server."""
+    if run.first_row is None:
+        run.first_row = at.last_row
+        run.report.found_at(at.current)
+        return
+    run.is_moved = True
+    # A writer that was promoted without all of it has lost some of the rows.
+    run.first_row = min(run.first_row, at.last_row)
+    run.report.final_revision = at.current
+    run.report.details.pop("unknown", None)
+    run.report.warnings.append("its server failed over: the run went on at the new writer")
+    logger.info("going on at the new writer, from %s", at.current or "base")
+
+
+def _has_applied(run: Run, session: Session) -> bool:
+    """Say whether this run applied all that it had to, before it had to go on elsewhere."""
+    if run.first_row is not None and run.is_moved:
+        read_back(run, session, (), run.first_row)
+    return bool(run.report.applied)
+
+
+def _apply(run: Run, place: Place, session: Session, todo: Plan) -> bool:
+    """Apply *todo*, and say whether all of it is done."""
+    _tell(run, todo)
+    with recorded(run, session, todo):
+        return apply(run, place, session, todo, last_row=run.first_row or 0)
 
 
 def _leave_to_strangers(run: Run, place: Place, session: Session, todo: Plan) -> None:

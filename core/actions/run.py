@@ -11,7 +11,7 @@ from core.access.login_passwords import Secrets
 from core.actions.bus import Bus
 from core.actions.later import Queue
 from core.budget import Budget
-from core.model import Declared, Parameters, Report, Request, TargetSource
+from core.model import Choice, Declared, Parameters, Report, Request, TargetSource
 from core.revisions.books import Book
 from core.revisions.promises import Promises
 from core.revisions.runner import Revisions
@@ -35,6 +35,11 @@ class Run:
         is_copy: Whether the books are those of another instance, from which it was restored.
         book: What the books say of themselves, once they are read under the lock.
         whole_seconds: What the run had of its budget when it began.
+        choice: The target, once it is chosen: it stays the same where the server fails over.
+        first_row: The last row of the history before this run; ``None`` before it began.
+        server_started: When the server was started that the run was last at.
+        is_cut: The connection was gone when something failed.
+        is_moved: It goes on at another server than it began at.
     """
 
     request: Request
@@ -49,6 +54,11 @@ class Run:
     is_copy: bool = False
     book: Book | None = None
     whole_seconds: float = field(init=False)
+    choice: Choice | None = None
+    first_row: int | None = None
+    server_started: str | None = None
+    is_cut: bool = False
+    is_moved: bool = False
 
     def __post_init__(self) -> None:
         self.whole_seconds = self.budget.left()

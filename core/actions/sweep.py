@@ -202,11 +202,11 @@ class _Known(NamedTuple):
     @classmethod
     def of(cls, fleet: Fleet, settings: Settings) -> _Known:
         databases = naming.fleet(fleet, settings)
-        has_clusters = any(one.is_cluster and is_opted_in(one, settings) for one in databases)
+        may_be_copies = any(one.is_aurora and is_opted_in(one, settings) for one in databases)
         return cls(
             databases,
             fleet.in_deployments(),
-            fleet.read_only_clusters() if has_clusters else frozenset(),
+            fleet.read_only_clusters() if may_be_copies else frozenset(),
         )
 
 

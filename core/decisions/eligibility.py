@@ -67,6 +67,8 @@ _LIMITS = {
     "express": "was made by express configuration, whose gateway has no certificate of RDS",
 }
 
+_READ_ONLY = "is a copy that takes no writes: its primary cluster is migrated, and it follows"
+
 # The reason codes of SKIP.
 SKIPPED = frozenset(
     {
@@ -98,6 +100,11 @@ def is_opted_in(instance: ManagedDatabase, settings: Settings) -> bool:
 def is_postgresql(database: ManagedDatabase) -> bool:
     """Say whether *database* is one of PostgreSQL, Aurora's included."""
     return database.engine in _ENGINES[database.kind]
+
+
+def read_only(cluster: ManagedDatabase) -> Eligibility:
+    """Return what is found of the copy of a global cluster."""
+    return Eligibility(Verdict.SKIP, "read-only", f"{cluster.identifier} {_READ_ONLY}")
 
 
 def eligibility(
@@ -199,11 +206,7 @@ def _why_not(
             "read-replica",
             f"is a read replica of {instance.replica_of}",
         ),
-        (
-            is_secondary or is_replica,
-            "read-only",
-            "is a copy that takes no writes; its primary cluster is migrated",
-        ),
+        (is_secondary or is_replica, "read-only", _READ_ONLY),
         # RDS User Guide, "Switchover guardrails": DDL on blue degrades the replication.
         (
             is_in_deployment,

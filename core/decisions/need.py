@@ -1,4 +1,4 @@
-"""What an instance needs, decided from what is known of it without a connection."""
+"""What a database needs, decided from what is known of it without a connection."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ class Need(StrEnum):
     BEHIND = "behind"
     BLOCKED = "blocked"
     UNDECLARED = "undeclared"
+    LEFT = "left"
 
 
 def need(
@@ -63,6 +64,9 @@ def need(
     # A run that failed before it knew its target has none in its state.
     is_same = observed.build == build and observed.target in (as_kept(target), None)
     since = now - observed.at
+    if is_same and instance.sleeps and observed.outcome == Outcome.IGNORED:
+        # It was looked at, and left: to look again would wake it.
+        return Need.LEFT
     # A time ahead of ours, by a wrong clock or by hand, blocks nobody.
     if is_same and timedelta(0) <= since < _rest(observed):
         return Need.BLOCKED

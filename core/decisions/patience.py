@@ -23,14 +23,16 @@ LONGEST_PAUSE_SECONDS = 900
 MOST_TIMES = 14
 
 # Statuses in which RDS may have taken the server away for a while (RDS User Guide, "Viewing
-# Amazon RDS DB instance status").
+# Amazon RDS DB instance status"; Aurora User Guide, "Viewing DB cluster status").
 _RDS_IS_AT_IT = frozenset(
     {
         "backing-up",
         "converting-to-vpc",
+        "failing-over",
         "maintenance",
         "modifying",
         "moving-to-vpc",
+        "promoting",
         "rebooting",
         "upgrading",
     }

@@ -23,6 +23,7 @@ from core.errors import (
     MigrationError,
     NotFound,
     NotReady,
+    NotWriter,
     RunFailed,
     WrongPassword,
 )
@@ -105,6 +106,8 @@ class Session(extensions.connection):  # type: ignore[misc]  # psycopg2 has no t
             ended the transaction that SQLAlchemy takes for open.
         is_two_phase: A transaction of two phases is begun, by the driver.
         parameters: What it was opened with, for others to the same database.
+        server_started: When its server was started, as the lock was taken: another server, or the
+            same one anew, says something else.
     """
 
     # The driver's own, without types.
@@ -116,6 +119,7 @@ class Session(extensions.connection):  # type: ignore[misc]  # psycopg2 has no t
     is_deaf: bool = False
     is_two_phase: bool = False
     parameters: Mapping[str, Any] = MappingProxyType({})
+    server_started: str | None = None
 
     _end: float = math.inf
     _when_cut: Callable[[], None] | None = None
@@ -479,7 +483,10 @@ def translating(database: Database) -> Iterator[None]:
     """Translate what PostgreSQL refuses outside a revision into what it means."""
     try:
         yield
-    except psycopg2.Error as error:
+    except Exception as error:
+        # SQLAlchemy, which asks the server for its version first, wraps what the driver raises.
+        if not isinstance(getattr(error, "orig", error), psycopg2.Error):
+            raise
         raise meaning_of(sqlstate_of(error), database) from error
 
 
@@ -543,6 +550,12 @@ _TAKE_LOCK = (
 )
 
 
+# What is asked with it, at no cost: a server in recovery takes no writes, whatever else it says of
+# itself. One that only has default_transaction_read_only set is closed by whoever set it.
+_IS_READER = "pg_catalog.pg_is_in_recovery()"
+_STARTED = "pg_catalog.pg_postmaster_start_time()::pg_catalog.text"
+
+
 def take_lock(session: Session) -> bool:
     """Take the lock if nobody else has it, and say whether *session* has it now."""
     return bool(session.ask(_TAKE_LOCK)[0][0])
@@ -556,12 +569,17 @@ def acquire_lock(session: Session, budget: Budget, *, wait_seconds: float) -> No
     the holder's CREATE INDEX CONCURRENTLY.
 
     Raises:
+        NotWriter: The server takes no writes.
         LockBusy: Another run held the lock for all of *wait_seconds*, or of the budget.
     """
     waited = 0.0
     limit = min(wait_seconds, budget.left())
     for pause in pauses(0.05, 1.0):
-        if take_lock(session):
+        statement = f"{_TAKE_LOCK}, {_IS_READER}, {_STARTED}"
+        ((is_taken, is_reader, session.server_started),) = session.ask(statement)
+        if is_reader:
+            raise not_writer(session)
+        if is_taken:
             return
         if waited >= limit:
             break
@@ -570,6 +588,20 @@ def acquire_lock(session: Session, budget: Budget, *, wait_seconds: float) -> No
     raise LockBusy(
         f"another run holds this database: waited {waited:.0f} s for {lock_holder(session)};"
         " try again later"
+    )
+
+
+def takes_writes(session: Session) -> bool:
+    """Say whether the server of *session* is the one that writes."""
+    return not session.ask(f"SELECT {_IS_READER}")[0][0]
+
+
+def not_writer(session: Session) -> NotWriter:
+    """Return the error that the server of *session* takes no writes."""
+    info = session.info
+    return NotWriter(
+        f"the server at {info.host}:{info.port} is in recovery and takes no writes (25006): after "
+        "a failover the endpoint names the new writer in a moment"
     )
 
 

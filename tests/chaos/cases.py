@@ -16,8 +16,9 @@ from hypothesis.stateful import run_state_machine_as_test
 from core.postgres.session import query
 from tests.chaos.bus import deliver
 from tests.chaos.contract import Contract
-from tests.chaos.proxy import Proxy
 from tests.equipment.mixtures import try_many
+from tests.equipment.pair import followed
+from tests.equipment.proxy import Proxy
 from tests.equipment.site import Site
 from tests.equipment.world import World, event, make_history
 
@@ -108,6 +109,32 @@ def server_killed(world: World, tries: int) -> Row:
         if answer.outcome == "APPLIED":
             row.check(reported == "004", f"APPLIED and at {reported}")
         _carries_on(row, world)
+    return row
+
+
+def failed_over(world: World, tries: int) -> Row:
+    """Fail over to the other server at a random moment of a run, which goes on there."""
+    row = Row("failover to another server")
+    whole_seconds = _whole_run_seconds(world)
+    for number in range(tries):
+        row.tries += 1
+        world.reset()
+        with followed(world) as pair:
+            if number % 2:
+                world.declare_cluster()
+            call = world.begin()
+            time.sleep(random.uniform(0, whole_seconds))  # noqa: S311 - no secret
+            begun = time.monotonic()
+            pair.fail_over()
+            answer = call.answer()
+            row.worst_seconds = max(row.worst_seconds, time.monotonic() - begun)
+            row.seen[f"{answer.outcome}"] += 1
+            row.check(answer.outcome == "APPLIED", f"{answer.outcome}: {answer.body}")
+            row.check(
+                answer.body.get("applied_migrations") == ["001", "002", "003", "004"],
+                f"reported {answer.body}",
+            )
+            _carries_on(row, world)
     return row
 
 
@@ -388,6 +415,7 @@ CASES = (
     Case(mixed, 500, 10),
     Case(killed, 50, 5),
     Case(server_killed, 10, 2),
+    Case(failed_over, 10, 2),
     Case(eight_at_once, 20, 2),
     Case(relation_locked, 4, 2),
     Case(short_timeout, 3, 1),

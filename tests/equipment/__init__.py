@@ -11,6 +11,8 @@ What the folders of tests share: a module for each thing that a test works with.
 ``world``      A real server, a small AWS and the function in a process of its own
 ``small_aws``  AWS on a port: the calls that the function makes, and no more
 ``container``  The function, warm: forked for each call, so that it can be killed
+``pair``       Two servers of one database, of which the second follows the first
+``proxy``      An endpoint that leads to another server, hangs, or loses what is sent
 ``documents``  The project's documents, read as those read them who follow them
 ``sources``    Our own modules, parsed once for all tests that look at them
 ``local_aws``  The fixtures of the whole local AWS

@@ -152,6 +152,43 @@ class World:
             ],
         } | changes
 
+    def declare_cluster(self, **changes: Any) -> str:
+        """
+        Have AWS tell of a cluster of that name in place of the instance, with *changes*.
+
+        Its one member, ``orders-1``, writes.
+
+        Returns:
+            The cluster's ARN.
+        """
+        del self.aws.instances[INSTANCE]
+        self.aws.instances["orders-1"] = {
+            "DBInstanceIdentifier": "orders-1",
+            "DBClusterIdentifier": INSTANCE,
+            "Engine": "aurora-postgresql",
+            "DBInstanceStatus": "available",
+        }
+        self.aws.clusters[INSTANCE] = {
+            "DBClusterIdentifier": INSTANCE,
+            "DBClusterArn": arn("rds", f"cluster:{INSTANCE}"),
+            "DbClusterResourceId": "cluster-ORDERS",
+            "Engine": "aurora-postgresql",
+            "Status": "available",
+            "Endpoint": "localhost",
+            "Port": self.port,
+            "DatabaseName": DATABASE,
+            "MasterUsername": self.server.master,
+            "ClusterCreateTime": "2024-01-01T00:00:00Z",
+            "DBClusterMembers": [
+                {"DBInstanceIdentifier": "orders-1", "IsClusterWriter": "true"},
+            ],
+            "TagList": [
+                {"Key": "day2", "Value": "enabled"},
+                {"Key": "day2:secret", "Value": MASTER_SECRET},
+            ],
+        } | changes
+        return str(self.aws.clusters[INSTANCE]["DBClusterArn"])
+
     def kill_server(self) -> None:
         """Kill the server as a crash of its machine would."""
         pid = self.server.pid

@@ -18,7 +18,7 @@ import pytest
 from core.aws import Aws
 from core.settings import Settings
 from infra import template
-from tests.equipment.small_aws import arn, secret_arn
+from tests.equipment.small_aws import ACCOUNT, arn, secret_arn
 from tests.equipment.world import INSTANCE, MASTER_SECRET, World, event
 from tests.security import recorder
 
@@ -74,12 +74,8 @@ def accesses(action: str, arguments: Mapping[str, Any]) -> Iterator[Access]:
     Service Authorization Reference, of each service: "Actions, resources, and condition keys".
     """
     match action.partition(":")[0], arguments:
-        case "rds", _:
-            is_list = action == "rds:DescribeBlueGreenDeployments"
-            name = arguments.get("DBInstanceIdentifier", "*")
-            yield Access(action, arn("rds", "deployment:*" if is_list else f"db:{name}"))
-        case "rds-db", _:
-            yield Access(action, arn("rds-db", f"dbuser:db-ORDERS/{arguments['DBUser']}"))
+        case "rds" | "rds-db", _:
+            yield from (Access(action, one) for one in _of_rds(action, arguments))
         case "ssm", {"Names": names}:
             for name in names:
                 yield Access(action, arn("ssm", f"parameter{name}"))
@@ -104,10 +100,33 @@ def accesses(action: str, arguments: Mapping[str, Any]) -> Iterator[Access]:
             raise AssertionError(f"{service}: say here what {action} asks IAM about")
 
 
+# The kind of resource that a call of RDS is authorised as, and the field that names it.
+_ASKED_AS = {
+    "rds:DescribeBlueGreenDeployments": ("deployment", "BlueGreenDeploymentIdentifier"),
+    "rds:DescribeDBClusters": ("cluster", "DBClusterIdentifier"),
+    "rds:DescribeDBSubnetGroups": ("subgrp", "DBSubnetGroupName"),
+}
+
+
+def _of_rds(action: str, arguments: Mapping[str, Any]) -> list[str]:
+    """Return the ARNs that a call of RDS, or a token for a database, is authorised as."""
+    if action == "rds-db:connect":
+        user = arguments["DBUser"]
+        return [arn("rds-db", f"dbuser:{one}/{user}") for one in ("db-ORDERS", "cluster-ORDERS")]
+    if action == "rds:DescribeGlobalClusters":
+        # They are of no region.
+        return [f"arn:aws:rds::{ACCOUNT}:global-cluster:*"]
+    kind, field = _ASKED_AS.get(action, ("db", "DBInstanceIdentifier"))
+    return [arn("rds", f"{kind}:{arguments.get(field, '*')}")]
+
+
 def _tags_of(secret: str) -> dict[str, str]:
     """Return the tag that RDS puts on the secrets that it manages."""
-    tag = "secretsmanager:ResourceTag/aws:rds:primaryDBInstanceArn"
-    return {tag: arn("rds", f"db:{INSTANCE}")} if ":secret:rds!" in secret else {}
+    for kind, of in (("db", "Instance"), ("cluster", "Cluster")):
+        if f":secret:rds!{kind}-" in secret:
+            tag = f"secretsmanager:ResourceTag/aws:rds:primaryDB{of}Arn"
+            return {tag: arn("rds", f"{kind}:{INSTANCE}")}
+    return {}
 
 
 def allows(statement: Mapping[str, Any], access: Access) -> bool:
@@ -194,10 +213,29 @@ def made(world: World, monkeypatch: pytest.MonkeyPatch) -> set[Access]:
     world.call({**sweep, "detail": {"full": True}}, variables=settings)
     world.declare_instance(DBInstanceStatus="creating", Endpoint=None)
     assert world.call(event("instance_created"), seconds=6.0).outcome == "INCOMPLETE"
+    _call_of_clusters(world, settings | {"DAY2_VPC_ID": "vpc-1"})
     Aws(Settings()).auth_token("localhost", 5432, "postgres")
 
     calls = [*world.aws.calls, *recorder.CALLS, *recorder.local_calls()]
     return {access for call in calls for access in accesses(call.action, call.arguments)}
+
+
+def _call_of_clusters(world: World, settings: Mapping[str, str]) -> None:
+    """Make the calls that only a cluster needs: its VPC and secret, and whether it is a copy."""
+    world.declare_instance()
+    world.aws.vpcs["private"] = "vpc-1"
+    world.aws.keep(
+        "rds!cluster-1", {"username": "postgres", "password": world.server.master_password}
+    )
+    managed = {"SecretArn": secret_arn("rds!cluster-1"), "SecretStatus": "active"}
+    its = {"DBSubnetGroup": "private", "MasterUserSecret": managed, "TagList": []}
+    status = {"instance": INSTANCE, "action": "status"}
+    world.declare_cluster(**its)
+    assert world.call(status, variables=settings).outcome == "STATUS"
+    world.declare_instance()
+    arn_of_copy = world.declare_cluster(DBClusterMembers=[], **its)
+    world.aws.secondaries.append(arn_of_copy)
+    assert world.call(status, variables=settings).outcome == "REJECTED"
 
 
 def test_the_role_is_what_the_calls_need(made: set[Access]) -> None:
@@ -250,7 +288,9 @@ def test_no_statement_is_wider_than_its_api() -> None:
         ("ssm:PutParameter", {"Name": "/day2/orders/target-revision"}),
         ("ssm:DeleteParameter", {"Name": "/day2/orders/observed-state"}),
         ("secretsmanager:GetSecretValue", {"SecretId": "billing"}),
-        ("secretsmanager:GetSecretValue", {"SecretId": "rds!cluster-1"}),
+        ("secretsmanager:GetSecretValue", {"SecretId": "rds!proxy-1"}),
+        ("secretsmanager:PutSecretValue", {"SecretId": "rds!cluster-1"}),
+        ("rds:ModifyDBCluster", {"DBClusterIdentifier": INSTANCE}),
         ("secretsmanager:PutSecretValue", {"SecretId": "rds!db-1"}),
         ("secretsmanager:PutSecretValue", {"SecretId": MASTER_SECRET}),
         ("secretsmanager:DeleteSecret", {"SecretId": "day2/orders/app_user"}),

@@ -17,6 +17,7 @@ from core.access.locate import (
     with_password_at,
 )
 from core.errors import (
+    AwaitsPerson,
     InstanceNotReady,
     InvalidField,
     LeftAlone,
@@ -24,7 +25,15 @@ from core.errors import (
     NotReady,
     Rejected,
 )
-from core.model import Database, ManagedDatabase, ManagedSecret, Request, Secret, Trigger
+from core.model import (
+    Action,
+    Database,
+    ManagedDatabase,
+    ManagedSecret,
+    Request,
+    Secret,
+    Trigger,
+)
 from core.settings import Settings
 from tests.equipment.fakes import FakeRegister
 
@@ -456,3 +465,144 @@ def test_a_rotated_password_is_read_at_its_stage(orders: ManagedDatabase) -> Non
 def minutes_ago(minutes: int) -> datetime:
     """Return the time that many *minutes* ago."""
     return datetime.now(UTC) - timedelta(minutes=minutes)
+
+
+# Clusters
+
+
+def test_a_cluster_is_entered_at_its_writers_endpoint(orders_cluster: ManagedDatabase) -> None:
+    """By the secret that RDS keeps for the cluster; a login's secret says what it is of."""
+    directory = FakeDirectory([orders_cluster], {managed(orders_cluster): {}})
+
+    place = locate(EVENT._replace(trigger=Trigger.CLUSTER), directory, SETTINGS)
+
+    assert where(place) == (
+        "orders",
+        "orders.cluster-abc.us-east-1.rds.amazonaws.com",
+        5432,
+        "shop",
+        f"of {managed(orders_cluster)}",
+    )
+    assert place.managed == orders_cluster
+    assert place.address["dbClusterIdentifier"] == "orders"
+    assert "dbInstanceIdentifier" not in place.address
+
+
+def test_a_token_is_for_the_clusters_endpoint(orders_cluster: ManagedDatabase) -> None:
+    """IAM database authentication is the cluster's own."""
+    cluster = orders_cluster._replace(takes_tokens=True)
+    settings = SETTINGS._replace(iam_authentication=True)
+
+    place = locate(DIRECT, FakeDirectory([cluster]), settings)
+
+    assert place.database.password == f"token for master at {cluster.host}:5432"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"dbClusterIdentifier": "Orders", "host": "proxy.example"},
+        {"host": "ORDERS.cluster-abc.us-east-1.rds.amazonaws.com."},
+        {"host": "orders-1.abc.us-east-1.rds.amazonaws.com"},
+        {"dbInstanceIdentifier": "orders-1"},
+    ],
+)
+def test_a_bare_secrets_cluster_is_found(
+    fields: dict[str, object], orders: ManagedDatabase, orders_cluster: ManagedDatabase
+) -> None:
+    """By its name, its endpoint, or a member's: that database is the cluster's."""
+    member = orders._replace(
+        identifier="orders-1", cluster="orders", host="orders-1.abc.us-east-1.rds.amazonaws.com"
+    )
+    directory = FakeDirectory([member, orders_cluster], {"orders-master": fields})
+
+    assert locate(BARE, directory, SETTINGS).managed == orders_cluster
+
+
+def test_a_bare_managed_secret_of_a_cluster_is_found(
+    orders: ManagedDatabase, orders_cluster: ManagedDatabase
+) -> None:
+    """By what RDS says of the cluster itself."""
+    arn = managed(orders_cluster)
+    directory = FakeDirectory([orders, orders_cluster], {arn: {}})
+
+    place = locate(Request(Trigger.DIRECT, secret_name=arn), directory, SETTINGS)
+
+    assert place.managed == orders_cluster
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"dbClusterIdentifier": "billing"}, "is for cluster billing, not orders"),
+        ({"dbInstanceIdentifier": "billing"}, "is for instance billing, not orders"),
+        ({"dbClusterIdentifier": "ORDERS"}, None),
+        ({"dbInstanceIdentifier": "orders-1"}, None),
+        ({}, None),
+    ],
+)
+def test_a_clusters_secret_that_is_for_another_is_refused(
+    fields: dict[str, object], problem: str | None, orders_cluster: ManagedDatabase
+) -> None:
+    """A member that wrote when it was stored is the cluster itself."""
+    directory = FakeDirectory([orders_cluster], {"mine": fields})
+    asked = DIRECT._replace(secret_name="mine")
+    if problem is None:
+        assert locate(asked, directory, SETTINGS).name == "orders"
+        return
+
+    with pytest.raises(Rejected, match=problem):
+        locate(asked, directory, SETTINGS)
+
+
+def test_an_instance_is_not_entered_by_the_secret_of_a_cluster(orders: ManagedDatabase) -> None:
+    """Also where the two have one name."""
+    directory = FakeDirectory([orders], {"mine": {"dbClusterIdentifier": "orders"}})
+
+    with pytest.raises(Rejected, match="is for cluster orders"):
+        locate(DIRECT._replace(secret_name="mine"), directory, SETTINGS)
+
+
+@pytest.mark.parametrize(("action", "is_refused"), [(Action.MIGRATE, True), (Action.PLAN, False)])
+def test_a_cluster_in_a_deployment_is_left(
+    action: Action, orders_cluster: ManagedDatabase, *, is_refused: bool
+) -> None:
+    """Blue/green deployments have clusters, too, and looking changes nothing."""
+    directory = FakeDirectory(
+        [orders_cluster],
+        {managed(orders_cluster): {}},
+        deployed=frozenset({orders_cluster.arn}),
+    )
+    asked = DIRECT._replace(action=action)
+    if not is_refused:
+        assert locate(asked, directory, SETTINGS).name == "orders"
+        return
+
+    with pytest.raises(AwaitsPerson, match="blue-green"):
+        locate(asked, directory, SETTINGS)
+
+
+@pytest.mark.parametrize("is_secondary", [True, False])
+def test_a_cluster_without_a_writer_is_waited_for_unless_it_is_a_copy(
+    orders_cluster: ManagedDatabase, *, is_secondary: bool
+) -> None:
+    """Both look the same to DescribeDBClusters; DescribeGlobalClusters tells."""
+    secondaries = frozenset({orders_cluster.arn}) if is_secondary else frozenset()
+    directory = FakeDirectory([orders_cluster._replace(writer=None)], secondaries=secondaries)
+    error, reason = (LeftAlone, "takes no writes") if is_secondary else (NotReady, "no-writer")
+
+    with pytest.raises(error, match=reason):
+        locate(EVENT._replace(trigger=Trigger.CLUSTER), directory, SETTINGS)
+
+
+@pytest.mark.parametrize("is_direct", [True, False])
+def test_babelfishs_own_database_is_left(
+    orders_cluster: ManagedDatabase, *, is_direct: bool
+) -> None:
+    """Another database of its cluster is served as any other's."""
+    tagged = orders_cluster._replace(tags={"day2": "enabled", "day2:database": "babelfish_db"})
+    secrets: dict[str, Mapping[str, object]] = {managed(tagged): {}}
+    asked = DIRECT if is_direct else EVENT._replace(trigger=Trigger.CLUSTER)
+
+    with pytest.raises(Rejected if is_direct else LeftAlone, match="Babelfish's own"):
+        locate(asked, FakeDirectory([tagged], secrets), SETTINGS)

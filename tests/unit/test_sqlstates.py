@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import psycopg2
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from core.errors import (
     AccessDenied,
@@ -13,7 +15,7 @@ from core.errors import (
     WrongPassword,
 )
 from core.model import Database
-from core.postgres.session import meaning_of, parameters
+from core.postgres.session import meaning_of, parameters, translating
 
 DATABASE = Database("orders.example", 5432, "shop", "master", "s3cr3t", "/ca.pem")
 
@@ -54,3 +56,19 @@ def test_a_connection_is_verified_and_shows_no_password() -> None:
     assert (given["sslmode"], given["sslrootcert"]) == ("verify-full", "/ca.pem")
     assert given["password"] == "s3cr3t"
     assert "s3cr3t" not in repr(DATABASE)
+
+
+@pytest.mark.parametrize("is_wrapped", [True, False])
+def test_what_the_driver_raises_is_translated_also_where_it_is_wrapped(*, is_wrapped: bool) -> None:
+    """SQLAlchemy asks the server for its version by itself, where it may be lost, too."""
+    lost = psycopg2.OperationalError("server closed the connection unexpectedly")
+    raised = OperationalError("select pg_catalog.version()", {}, lost) if is_wrapped else lost
+
+    with pytest.raises(NotReady, match=r"database shop at .* broke"), translating(DATABASE):
+        raise raised
+
+
+def test_what_is_not_the_drivers_stays_what_it_is() -> None:
+    """A mistake of ours is none of the server's."""
+    with pytest.raises(KeyError), translating(DATABASE):
+        raise KeyError("ours")

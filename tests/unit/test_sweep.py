@@ -438,3 +438,79 @@ def test_secrets_that_cannot_be_listed_stop_no_sweep(
 
     assert (found.orphaned_secrets, found.requested) == (None, ["orders"])
     assert "the login secrets were not counted: secretsmanager:ListSecrets" in caplog.text
+
+# Clusters
+
+
+def test_a_sweep_looks_at_clusters_and_not_at_their_members(
+    orders: ManagedDatabase, orders_cluster: ManagedDatabase
+) -> None:
+    """A cluster is one database, whose members are neither counted nor requested."""
+    cluster = orders_cluster._replace(identifier="billing")
+    members = [orders._replace(identifier=f"billing-{n}", cluster="billing") for n in (1, 2)]
+    fleet = FakeFleet([*members, orders, cluster], {"_fleet": Parameters(FLEET_TARGET)})
+
+    _, swept = run(Sweep(), fleet)
+    _, bumped = bump_fleet(fleet, HISTORY, SETTINGS)
+
+    assert swept.requested == bumped.requested == ["billing", "orders"]
+    assert swept.skipped == bumped.skipped == Counter()
+
+
+def test_a_sweep_leaves_copies_and_namesakes(
+    orders: ManagedDatabase, orders_cluster: ManagedDatabase
+) -> None:
+    """Counted by their reasons: the one is told once, for both."""
+    copy = orders_cluster._replace(identifier="copy", arn="arn:copy", writer=None)
+    fleet = FakeFleet([orders, orders_cluster, copy], secondaries=frozenset({"arn:copy"}))
+
+    for _, found in (run(Sweep(full=True), fleet), bump_fleet(fleet, HISTORY, SETTINGS)):
+        assert found.requested == []
+        assert found.skipped == Counter({"same-name": 1, "read-only": 1})
+
+
+ASLEEP: list[tuple[str, Declared | None, ObservedState | None, bool]] = [
+    ("at its target", declared("003"), observed(), False),
+    ("nobody declared one", None, observed("IGNORED", target=None), False),
+    ("left to others", None, observed("IGNORED", None, "head"), False),
+    (
+        "left to others, by another build",
+        None,
+        observed("IGNORED", None, "head", build="old"),
+        True,
+    ),
+    ("bumped", declared("004"), observed(), True),
+    ("never seen", declared("003"), None, True),
+    ("another database", declared("003"), observed(dbi_resource_id="cluster-X"), True),
+    ("failed, an hour ago", declared("003"), observed("FAILED", "002", age=HOURS), True),
+]
+
+
+@pytest.mark.parametrize("is_full", [True, False])
+@pytest.mark.parametrize(("own", "state", "is_woken"), [one[1:] for one in ASLEEP])
+def test_a_sweep_wakes_nobody_only_to_look(
+    own: Declared | None,
+    state: ObservedState | None,
+    orders_cluster: ManagedDatabase,
+    *,
+    is_woken: bool,
+    is_full: bool,
+) -> None:
+    """A cluster that may be asleep is requested where there is something to do for it."""
+    if state is not None and state.dbi_resource_id == "db-ORDERS":
+        state = state._replace(dbi_resource_id=orders_cluster.resource_id)
+    asleep = FakeFleet([orders_cluster._replace(sleeps=True)], {"orders": Parameters(own, state)})
+
+    _, found = run(Sweep(full=is_full), asleep)
+
+    assert found.requested == (["orders"] if is_woken else [])
+
+
+def test_a_cluster_that_never_sleeps_is_opened_by_a_full_sweep(
+    orders_cluster: ManagedDatabase,
+) -> None:
+    """As an instance is."""
+    state = observed(dbi_resource_id=orders_cluster.resource_id)
+    fleet = FakeFleet([orders_cluster], {"orders": Parameters(declared("003"), state)})
+
+    assert run(Sweep(full=True), fleet)[1].requested == ["orders"]

@@ -19,9 +19,10 @@ import pytest
 
 from core.errors import Rejected
 from core.model import Ignored
-from handlers.requests import is_event, parse, readers
+from handlers.requests import CLUSTER_EVENTS, is_event, parse, readers
 from infra import template
 from tests.conftest import ROOT
+from tests.equipment import documents
 from tests.equipment.sources import nodes
 
 ACCOUNT = template.PSEUDO_PARAMETERS["AWS::AccountId"]
@@ -198,3 +199,14 @@ def test_parser_and_rules_draw_the_same_line(name: str) -> None:
             differ.append((path, value))
 
     assert differ == []
+
+
+def test_the_document_tells_each_event_of_a_cluster() -> None:
+    """With what it does: the table is what an operator goes by."""
+    told = [
+        name
+        for row in documents.rows("infra/OPERATIONS.md", "event of a cluster")
+        for name in re.findall(r"RDS-EVENT-\d{4}", row[0])
+    ]
+
+    assert sorted(told) == sorted(CLUSTER_EVENTS)

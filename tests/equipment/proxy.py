@@ -49,6 +49,10 @@ class Proxy:
         self._pairs, self._lost = self._lost, []
         self.cut()
 
+    def lead_to(self, port: int) -> None:
+        """Lead who connects from now on to *port*, as an endpoint does after a failover."""
+        self._to = port
+
     def stop_forwarding(self) -> None:
         """Hold what comes from now on, and close nothing: a hung box in the middle."""
         self._flows.clear()

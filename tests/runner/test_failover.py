@@ -1,0 +1,276 @@
+"""A database whose server fails over to another: nothing is lost, and the run goes on there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.equipment.pair import Pair, followed, wait_for_sleep
+from tests.equipment.proxy import Proxy
+from tests.equipment.world import INSTANCE, World, event
+
+MAKE = 'op.execute("CREATE TABLE {} (id int)")'
+MakeHistory = Callable[..., Path]
+
+# As long as it takes to fail over, and a little.
+SECONDS = 30.0
+SHORT_SECONDS = 6.0
+
+
+@pytest.fixture
+def pair(world: World) -> Iterator[Pair]:
+    """Have the world's server followed by another, and its endpoint lead to it."""
+    with followed(world) as pair:
+        yield pair
+
+
+def in_recovery(answer: Any) -> bool:
+    """Say whether the run met a server that takes no writes."""
+    return "is in recovery and takes no writes (25006)" in answer.log
+
+
+@pytest.mark.parametrize("is_cluster", [True, False])
+def test_an_endpoint_that_still_names_the_old_writer_is_tried_again(
+    pair: Pair, *, is_cluster: bool
+) -> None:
+    """On a fresh connection each time, until it names the new one."""
+    if is_cluster:
+        pair.world.declare_cluster()
+    pair.endpoint.lead_to(pair.reader.port)
+
+    call = pair.world.begin(seconds=SECONDS)
+    time.sleep(1.5)
+    pair.endpoint.lead_to(pair.writer.port)
+    answer = call.answer()
+
+    assert (answer.outcome, answer.body["final_revision"]) == ("APPLIED", "004"), answer
+    assert in_recovery(answer)
+
+
+@pytest.mark.parametrize("action", ["migrate", "adopt"])
+def test_a_server_that_takes_no_writes_is_not_ready(pair: Pair, action: str) -> None:
+    """Within the budget no writer came: nothing failed, and nothing was changed."""
+    pair.endpoint.lead_to(pair.reader.port)
+    more = {"from_revision": "base"} if action == "adopt" else {}
+
+    answer = pair.world.call(
+        pair.world.request(action, "001", **more),
+        seconds=SHORT_SECONDS,
+        variables={"DAY2_ALLOW_ROLLBACK": "true"},
+    )
+
+    assert (answer.outcome, answer.response["statusCode"]) == ("NOT_READY", 503), answer
+    assert "is in recovery and takes no writes (25006)" in answer.body["message"]
+    assert answer.body["applied_migrations"] == []
+    assert pair.world.history() == []
+
+
+@pytest.mark.parametrize("mode", ["fast", "immediate"], ids=["ended (57P01)", "lost"])
+def test_a_failover_inside_a_revision_goes_on_at_the_new_writer(
+    pair: Pair, history: MakeHistory, mode: str
+) -> None:
+    """What was committed is kept, what was not is done there, and each is told once."""
+    ini = history(
+        {
+            "a1": MAKE.format("one"),
+            "a2": f"{MAKE.format('two')}\n{pair.slow_on_the_first()}",
+            "a3": MAKE.format("three"),
+        }
+    )
+    call = pair.world.begin(ini=ini, seconds=SECONDS)
+    pair.wait_for_sleep()
+    pair.fail_over(mode)
+    answer = call.answer()
+
+    body = answer.body
+    assert answer.outcome == "APPLIED", answer
+    assert body["applied_migrations"] == ["a1", "a2", "a3"]
+    assert (body["previous_revision"], body["final_revision"]) == (None, "a3")
+    assert (body["pending_migrations"], body["success"]) == ([], True)
+    assert body["warnings"][-1] == "its server failed over: the run went on at the new writer"
+    assert pair.world.history() == [("upgrade", "a1"), ("upgrade", "a2"), ("upgrade", "a3")]
+    assert pair.world.lock_holders() == []
+
+
+def test_a_reader_that_is_still_named_after_a_failover_is_not_read_back_from(
+    pair: Pair, history: MakeHistory
+) -> None:
+    """What it says may be of a moment ago; it is waited for until it writes."""
+    ini = history({"a1": MAKE.format("one"), "a2": pair.slow_on_the_first()})
+    call = pair.world.begin(ini=ini, seconds=SECONDS)
+    pair.wait_for_sleep()
+    pair.fail_over(promote=False)
+    time.sleep(1.5)
+    pair.reader.promote()
+    answer = call.answer()
+
+    assert answer.outcome == "APPLIED", answer
+    assert answer.body["applied_migrations"] == ["a1", "a2"]
+    assert in_recovery(answer)
+
+
+def test_a_failover_without_a_new_writer_claims_nothing(pair: Pair, history: MakeHistory) -> None:
+    """The time ended first: neither that it failed, nor what was applied, is known."""
+    ini = history({"a1": MAKE.format("one"), "a2": pair.slow_on_the_first()})
+    call = pair.world.begin(ini=ini, seconds=SHORT_SECONDS + 4)
+    pair.wait_for_sleep()
+    pair.fail_over(promote=False)
+    answer = call.answer()
+
+    assert answer.outcome == "NOT_READY", answer
+    assert answer.body["final_revision"] is None
+    assert answer.body["applied_migrations"] == []
+
+
+def test_a_target_that_was_chosen_stays_chosen(pair: Pair, history: MakeHistory) -> None:
+    """Past base nobody has declared one: the run was begun from base, and ends at its head."""
+    ini = history({"a1": MAKE.format("one"), "a2": pair.slow_on_the_first()})
+    call = pair.world.begin(event("requested"), ini=ini, seconds=SECONDS)
+    pair.wait_for_sleep()
+    pair.fail_over()
+    answer = call.answer()
+
+    assert (answer.outcome, answer.body["final_revision"]) == ("APPLIED", "a2"), answer
+    assert answer.body["target_source"] == "default"
+
+
+def test_what_committed_by_itself_is_left_to_a_person(pair: Pair, history: MakeHistory) -> None:
+    """A revision that had committed something when its server went is not begun again."""
+    ini = history(
+        {
+            "a1": f'op.execute("COMMIT")\n{MAKE.format("one")}\nop.execute("COMMIT; BEGIN")\n'
+            f"{pair.slow_on_the_first()}"
+        }
+    )
+    call = pair.world.begin(ini=ini, seconds=SECONDS)
+    pair.wait_for_sleep()
+    pair.fail_over()
+    answer = call.answer()
+
+    assert answer.outcome == "FAILED", answer
+    assert "what it committed itself before is kept" in answer.body["message"]
+    assert answer.body["final_revision"] is None
+
+
+def test_a_revision_that_brings_its_server_down_is_not_run_for_ever(
+    world: World, history: MakeHistory
+) -> None:
+    """Three servers are enough to know."""
+    ini = history({"a1": 'op.execute("SELECT pg_sleep(60)")'})
+    call = world.begin(ini=ini, seconds=60)
+    for _ in range(3):
+        wait_for_sleep(world)
+        world.server.stop("immediate")
+        world.server.start()
+    answer = call.answer()
+
+    assert answer.outcome == "NOT_READY", answer
+    assert world.history() == []
+
+
+# Clusters that have no writer
+
+
+@pytest.mark.parametrize("is_event", [True, False])
+def test_the_copy_of_a_global_cluster_is_left_alone(pair: Pair, *, is_event: bool) -> None:
+    """Its endpoint leads to a server in recovery, or to none; no writer will ever come."""
+    pair.endpoint.lead_to(pair.reader.port)
+    arn = pair.world.declare_cluster()
+    pair.world.aws.secondaries.append(arn)
+
+    request = event("cluster_started") if is_event else pair.world.request()
+    answer = pair.world.call(request, seconds=SECONDS)
+
+    assert answer.outcome == ("IGNORED" if is_event else "REJECTED"), answer
+    assert answer.body.get("reason") == "read-only" or "(read-only)" in answer.body["message"]
+    assert pair.world.history() == []
+
+
+@pytest.mark.parametrize("name", ["cluster_created", "instance_created"])
+def test_a_cluster_that_has_no_writer_yet_is_waited_for(world: World, name: str) -> None:
+    """Its created event may come first of all: it waits in the queue, as its member's does."""
+    world.declare_cluster(DBClusterMembers=[])
+    asked = event(name)
+    if name == "instance_created":
+        asked["detail"]["SourceIdentifier"] = "orders-1"
+
+    answer = world.call(asked, seconds=SHORT_SECONDS)
+
+    assert (answer.outcome, answer.error) == ("INCOMPLETE", None), answer
+    assert "orders has no instance that writes yet (no-writer)" in answer.body["message"]
+    world.declare_instance()
+    world.declare_cluster()
+    done = world.call(world.come_again())
+    assert (done.outcome, done.body["instance"]) == ("APPLIED", INSTANCE), done
+
+
+def test_a_writer_that_is_being_made_is_waited_for(world: World) -> None:
+    """RDS names the instance before it answers, and takes as long as for any other."""
+    with silence() as port:
+        world.declare_cluster(Port=port)
+        world.aws.instances["orders-1"]["DBInstanceStatus"] = "creating"
+
+        answer = world.call(event("cluster_created"), seconds=SHORT_SECONDS)
+
+    assert (answer.outcome, answer.error) == ("INCOMPLETE", None), answer
+    assert "orders-1 is creating" in answer.body["message"]
+    until = datetime.fromisoformat(answer.body["message"].rpartition("until ")[2])
+    assert until - datetime.now(UTC) > timedelta(hours=1.9)
+
+
+@contextmanager
+def silence() -> Iterator[int]:
+    """Yield a port at which nobody answers."""
+    with Proxy(1) as nowhere:
+        yield nowhere.port
+
+
+def test_a_cluster_is_migrated_by_its_members_event(world: World) -> None:
+    """To what is declared for the cluster, whose state is kept by its own name."""
+    world.declare_cluster()
+    world.declare("002")
+    world.declare("004", instance="orders-1")
+    asked = event("instance_created")
+    asked["detail"]["SourceIdentifier"] = "orders-1"
+
+    answer = world.call(asked)
+
+    assert (answer.outcome, answer.body["final_revision"]) == ("APPLIED", "002"), answer
+    assert answer.body["instance"] == INSTANCE
+    assert "/day2/orders/observed-state" in world.aws.parameters
+    assert "/day2/orders-1/observed-state" not in world.aws.parameters
+    assert world.login_secret("app_user")["dbClusterIdentifier"] == INSTANCE
+
+
+def test_a_failing_cluster_that_is_woken_by_its_member_keeps_its_state(world: World) -> None:
+    """Before its secret was read, too: the sweep has to know."""
+    world.declare_cluster(TagList=[{"Key": "day2", "Value": "enabled"}])
+    asked = event("instance_created")
+    asked["detail"]["SourceIdentifier"] = "orders-1"
+
+    answer = world.call(asked, seconds=SHORT_SECONDS)
+
+    assert answer.outcome == "NOT_FOUND", answer
+    assert "cluster-ORDERS" in world.aws.parameters["/day2/orders/observed-state"][1]
+
+
+def test_of_two_by_one_name_neither_is_touched(world: World) -> None:
+    """Whoever asks is told both."""
+    instance = world.aws.instances[INSTANCE]
+    world.declare_cluster()
+    world.aws.instances[INSTANCE] = instance
+
+    for asked in (world.request(), event("parameter_updated"), event("cluster_created")):
+        answer = world.call(asked, seconds=SHORT_SECONDS)
+        told = answer.body.get("message") or (answer.error and answer.error.text)
+        assert answer.outcome == "REJECTED", answer
+        assert f"db:{INSTANCE}" in str(told)
+        assert f"cluster:{INSTANCE}" in str(told)
+    assert world.history() == []
+    assert [name for name in world.aws.parameters if "observed" in name] == []
