@@ -24,9 +24,9 @@ def look_up_keeper(run: Run, place: Place, session: Session, at: Position) -> Ke
     A database keeps the folder of its secrets when its instance is renamed; a restored copy
     gets one of its own.
     """
-    book = books.Book(books.VERSION)
-    if at.last_row:
-        book = run.book = books.read(session)
+    # Anew at each server: after a failover it may be without them.
+    run.book = books.read(session) if at.last_row else None
+    book = run.book or books.Book(books.VERSION)
     verdict = keeper(
         book.keeper,
         book.dbi_resource_id,

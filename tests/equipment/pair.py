@@ -60,6 +60,17 @@ class Pair:
                 "the reader does not follow",
             )
 
+    def fall_behind(self) -> None:
+        """Have the reader follow no more: what is committed from now on, it will not have."""
+        with closing(self.reader.superuser()) as session:
+            query(session, "ALTER SYSTEM SET primary_conninfo = ''")
+            query(session, "SELECT pg_reload_conf()")
+        with closing(self.writer.superuser()) as session:
+            wait_for(
+                lambda: query(session, "SELECT count(*) = 0 FROM pg_stat_replication")[0][0],
+                "the reader follows still",
+            )
+
     def fail_over(self, mode: str = "fast", *, promote: bool = True) -> None:
         """Stop the writer, lead to the other server, and let it write."""
         self.endpoint.lead_to(self.reader.port)

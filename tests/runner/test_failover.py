@@ -140,6 +140,23 @@ def test_a_target_that_was_chosen_stays_chosen(pair: Pair, history: MakeHistory)
     assert answer.body["target_source"] == "default"
 
 
+def test_what_the_new_writer_never_had_is_done_again(pair: Pair, history: MakeHistory) -> None:
+    """A global failover may lose what was committed: the books are those of the new writer."""
+    ini = history({"a1": MAKE.format("one"), "a2": pair.slow_on_the_first()})
+    pair.fall_behind()
+    pair.world.call(pair.world.request(target="a1"), ini=ini)
+    call = pair.world.begin(ini=ini, seconds=SECONDS)
+    wait_for_sleep(pair.world)
+    assert pair.world.history() == [("upgrade", "a1")]
+    pair.fail_over()
+    answer = call.answer()
+
+    assert answer.outcome == "APPLIED", answer
+    assert answer.body["applied_migrations"] == ["a1", "a2"]
+    assert pair.world.history() == [("upgrade", "a1"), ("upgrade", "a2")]
+    assert pair.world.query("SELECT keeper FROM day2.book") == [("day2",)]
+
+
 def test_what_committed_by_itself_is_left_to_a_person(pair: Pair, history: MakeHistory) -> None:
     """A revision that had committed something when its server went is not begun again."""
     ini = history(
