@@ -439,6 +439,7 @@ def test_secrets_that_cannot_be_listed_stop_no_sweep(
     assert (found.orphaned_secrets, found.requested) == (None, ["orders"])
     assert "the login secrets were not counted: secretsmanager:ListSecrets" in caplog.text
 
+
 # Clusters
 
 
