@@ -97,6 +97,60 @@ def test_event_of_a_member_is_its_clusters(account: Account) -> None:
     assert (run["trigger"], run["instance"], run["outcome"]) == ("instance", NAME, "UP_TO_DATE")
 
 
+def test_failover_inside_a_revision_loses_nothing(account: Account) -> None:
+    """What was committed before is kept and told; what was cut is run at the new writer."""
+    holder = enter(account, NAME)
+    holder.autocommit = False
+    # 004 makes it too, and so has to wait; 003 is committed by then.
+    ask(holder, "CREATE SCHEMA audit")
+    event_id = account.declare(NAME, "004")
+    watcher = enter(account, NAME)
+    waiting = (
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE application_name = 'day2' AND wait_event_type = 'Lock'"
+    )
+    wait_for(lambda: ask(watcher, waiting)[0], "a run that waits inside 004")
+
+    account.client("rds").failover_db_cluster(DBClusterIdentifier=NAME)
+    result = account.result(NAME, request_id=event_id)
+
+    assert (result["outcome"], result["trigger"]) == ("APPLIED", "parameter")
+    assert (result["previous_revision"], result["final_revision"]) == ("002", "004")
+    # The failover's own events wake runs too, one of which may be at the new writer before.
+    woken = [account.run(account.rds_event(name, "RDS-EVENT-0006")) for name in (READER, WRITER)]
+    woken.append(account.run(account.rds_event(NAME, "RDS-EVENT-0071")))
+    told = [result, *woken]
+    assert result["applied_migrations"][0] == "003"
+    assert [one for run in told for one in run["applied_migrations"]] == ["003", "004"]
+    assert all(run["final_revision"] == "004" for run in told)
+    (writer,) = (
+        one["DBInstanceIdentifier"]
+        for one in clusters.describe(account.aws, NAME)["DBClusterMembers"]
+        if one["IsClusterWriter"]
+    )
+    assert writer == READER
+    with closing(enter(account, NAME)) as session:
+        history = "SELECT string_agg(revision, ' ' ORDER BY id) FROM day2.history"
+        assert ask(session, history) == ("001 002 003 004",)
+    assert account.failures() == 0
+
+
+def test_endpoint_of_the_old_writer_is_waited_for(account: Account) -> None:
+    """Until the endpoint names the new one, the old one refuses to write (25006)."""
+    lag = [{"Key": "day2-local:endpoint-lag-seconds", "Value": "3"}]
+    arn = clusters.describe(account.aws, NAME)["DBClusterArn"]
+    account.client("rds").add_tags_to_resource(ResourceName=arn, Tags=lag)
+    account.client("ssm").delete_parameter(Name=account.target_parameter(NAME))
+
+    account.client("rds").failover_db_cluster(DBClusterIdentifier=NAME)
+    clusters.wait_for(account.aws, NAME)
+    call = account.invoke(instance=NAME)
+
+    assert call.response["body"]["outcome"] == "UP_TO_DATE"
+    assert "25006" in call.log
+    account.client("rds").remove_tags_from_resource(ResourceName=arn, TagKeys=[lag[0]["Key"]])
+
+
 def test_tag_of_a_member_counts_for_nothing(account: Account) -> None:
     """The cluster's decides; the log says so to whoever tagged the member."""
     clusters.create(account.aws, "strange", members=0)
