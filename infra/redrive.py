@@ -130,7 +130,7 @@ class Redrive:
 
 
 def _failed(message: dict[str, Any], url: str) -> Failed:
-    """Read a message: Lambda wraps the event in a record, EventBridge sends it bare."""
+    """Read a message: Lambda wraps the event in a record, EventBridge and SQS send it bare."""
     receipt = message["ReceiptHandle"]
     try:
         body = json.loads(message["Body"])
@@ -145,10 +145,17 @@ def _failed(message: dict[str, Any], url: str) -> Failed:
                 message["Body"], error, url, receipt, "has an event that is not a JSON object"
             )
     else:
-        attributes = message.get("MessageAttributes", {})
-        event, error = body, attributes.get("ERROR_MESSAGE", {}).get("StringValue", "undelivered")
+        event, error = body, _error_beside(message.get("MessageAttributes", {}))
     failed = Failed(event, error, url, receipt)
     return failed if failed.is_of_the_schedule else replace(failed, held=_held(event))
+
+
+def _error_beside(attributes: dict[str, Any]) -> str:
+    """Return what went wrong with an event that came bare, by what stands beside it."""
+    if "times" in attributes:
+        # SQS itself moved it here, from the queue of what waits, and keeps no error.
+        return "failed after it was put off: the log of its id says why"
+    return str(attributes.get("ERROR_MESSAGE", {}).get("StringValue", "undelivered"))
 
 
 def _error_of(record: dict[str, Any]) -> str:

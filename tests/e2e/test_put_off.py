@@ -71,7 +71,9 @@ def test_locked_run_comes_again_by_itself(account: Account) -> None:
     assert account.failures() == 0
 
 
-def test_what_fails_after_it_waited_ends_with_the_failures(account: Account) -> None:
+def test_what_fails_after_it_waited_ends_with_the_failures(
+    account: Account, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Whole, from where redrive sends it again."""
     sqs = account.client("sqs")
     url = sqs.get_queue_url(QueueName="day2-waiting")["QueueUrl"]
@@ -90,6 +92,8 @@ def test_what_fails_after_it_waited_ends_with_the_failures(account: Account) -> 
     assert result["trigger"] == "parameter"
 
     assert redrive.run(redrive.Redrive("day2", account.client), send=True) == 0
+    told = f"({event_id}): failed after it was put off: the log of its id says why"
+    assert told in capsys.readouterr().out
 
     account.result(NAME, outcome="APPLIED", final_revision="003", request_id=event_id)
     assert account.failures() == 0

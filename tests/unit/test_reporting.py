@@ -9,20 +9,24 @@ from typing import Any
 
 import pytest
 
+from core.actions.carry_out import PUT_OFF
 from core.decisions.observed import observed_state
-from core.errors import AccessDenied, MigrationError, NotReady, RevisionFailed
+from core.errors import AccessDenied, LockBusy, MigrationError, NotReady, Rejected, RevisionFailed
 from core.model import (
+    FleetBump,
     ObservedState,
     Parameters,
     Report,
     Request,
     Result,
+    Sweep,
     TargetSource,
     Trigger,
 )
 from core.outcome import Outcome
 from core.settings import Settings
-from handlers.reporting import as_subject, report_run
+from handlers.reporting import _is_put_off, as_subject, report_run
+from handlers.requests import Asked
 from handlers.responses import render
 
 AT = datetime(2026, 5, 4, 10, tzinfo=UTC)
@@ -271,3 +275,29 @@ def test_a_subject_is_one_that_sns_takes(name: str) -> None:
     assert subject.isascii()
     assert subject.isprintable()
     assert 0 < len(subject) < 100
+
+
+DIRECT = Request(Trigger.DIRECT, instance="orders")
+
+
+@pytest.mark.parametrize(
+    ("asked", "answer", "expected"),
+    [
+        (REQUEST, Result(Outcome.INCOMPLETE, "later", Report(), PUT_OFF), True),
+        (REQUEST, Result(Outcome.INCOMPLETE, "the rest was requested", Report()), False),
+        (REQUEST, NotReady("for too long"), False),
+        (REQUEST, LockBusy("for too long"), False),
+        (DIRECT, NotReady("ask again"), True),
+        (DIRECT, LockBusy("ask again"), True),
+        (DIRECT, AccessDenied("no"), False),
+        (Sweep(), NotReady("ssm:GetParametersByPath is busy"), True),
+        (FleetBump(), NotReady("the event bus refused 2 event(s)"), True),
+        (FleetBump(), Rejected("no such revision"), False),
+        (None, Rejected("no event of ours"), False),
+    ],
+)
+def test_what_is_tried_again_has_not_failed(
+    asked: Asked | None, answer: Result | MigrationError, *, expected: bool
+) -> None:
+    """An alarm that rings for what mends itself is heard no more."""
+    assert _is_put_off(asked, answer) is expected
