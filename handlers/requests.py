@@ -248,7 +248,9 @@ def _parameter_event(detail: Mapping[str, Any], prefix: str) -> Request | FleetB
     if path[2] == FLEET:
         return FleetBump()
     if not _INSTANCE.fullmatch(path[2]):
-        return Ignored("other-parameter", f"{path[2]!r} in {name} cannot be an instance")
+        return Ignored(
+            "other-parameter", f"{path[2]!r} in {name} cannot be an instance or a cluster"
+        )
     return Request(Trigger.PARAMETER, instance=path[2])
 
 

@@ -110,8 +110,8 @@ def locate(
         return place
     if credentials.host is None:
         raise NotFound(
-            f"secret {secret.name} names no host, and belongs to no instance that RDS knows: "
-            "store host, dbInstanceIdentifier or dbClusterIdentifier"
+            f"secret {secret.name} names no host, and belongs to no instance or cluster "
+            "that RDS knows: store host, dbInstanceIdentifier or dbClusterIdentifier"
         )
     database = Database(
         host=credentials.host,
@@ -238,9 +238,10 @@ def _master_secret(
         if instance.takes_tokens:
             return None
         missing = NotFound(
-            f"instance {instance.identifier} has no master secret: let RDS manage it, tag the "
-            f"instance {settings.prefix}:secret, or set the parameter MasterSecretName; or turn "
-            "on IAM database authentication, if its master may log in with a token"
+            f"{instance.kind} {instance.identifier} has no master secret: let RDS manage it, tag "
+            f"the {instance.kind} {settings.prefix}:secret, or set the parameter "
+            "MasterSecretName; or turn on IAM database authentication, if its master may log in "
+            "with a token"
         )
     else:
         try:
@@ -251,7 +252,7 @@ def _master_secret(
     is_young = made_at is not None and datetime.now(UTC) - made_at < SECRET_MAY_COME_WITHIN
     # Whoever named a secret in the request has mistyped it, or comes back.
     if is_young and request.secret_name is None:
-        raise InstanceNotReady(f"{missing}; the instance is new, so it may still appear")
+        raise InstanceNotReady(f"{missing}; the {instance.kind} is new, so it may still appear")
     if instance.takes_tokens and not is_named:
         return None
     raise missing
@@ -302,7 +303,7 @@ def _check_owner(secret: Secret, credentials: MasterCredentials, instance: Manag
             return
         raise Rejected(
             f"secret_name: {secret.name} is not the one that RDS keeps for {instance.identifier}: "
-            "name the instance's own secret"
+            f"name the {instance.kind}'s own secret"
         )
     owner = _another(credentials, instance)
     if owner is not None:
@@ -331,7 +332,7 @@ def _place(
 ) -> Place:
     """Return the managed database of *instance*, at its own endpoint."""
     if instance.host is None or instance.port is None:
-        raise InstanceNotReady(f"instance {instance.identifier} has no endpoint yet")
+        raise InstanceNotReady(f"{instance.kind} {instance.identifier} has no endpoint yet")
     database = Database(
         host=instance.host,
         port=instance.port,
@@ -347,7 +348,7 @@ def _place_by_token(instance: ManagedDatabase, directory: Directory, settings: S
     """Return the managed database of *instance*, entered with a token instead of a password."""
     user = instance.master_username
     if instance.host is None or instance.port is None or user is None:
-        raise InstanceNotReady(f"instance {instance.identifier} has no endpoint yet")
+        raise InstanceNotReady(f"{instance.kind} {instance.identifier} has no endpoint yet")
     database = Database(
         host=instance.host,
         port=instance.port,

@@ -75,10 +75,10 @@ def check_copy(run: Run, place: Place, session: Session) -> None:
         _, found = _compared(run, session, run.report.final_revision)
     count = len(found.findings)
     if not count:
-        logger.info("%s is a copy of another instance's database, with all promised", place.name)
+        logger.info("%s is a copy of another database, with all promised", place.name)
         return
     text = (
-        f"{place.name} is a copy of another instance's database and has {count} deviation(s) "
+        f"{place.name} is a copy of another database and has {count} deviation(s) "
         "from what its revisions promise: send the action check"
     )
     logger.warning(text)

@@ -288,4 +288,4 @@ def refusal(found: Eligibility) -> MigrationError | None:
         case Verdict.SKIP if found.reason == "old-version":
             return Rejected(f"instance: {found.message} ({found.reason}): upgrade it first")
         case _:
-            return Rejected(f"instance: {found.message} ({found.reason}): name another instance")
+            return Rejected(f"instance: {found.message} ({found.reason}): name another one")

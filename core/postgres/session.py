@@ -458,8 +458,7 @@ def meaning_of(sqlstate: str | None, database: Database) -> MigrationError:
             return NotFound(f"{where} does not exist (3D000): create it, or name another database")
         case "42501":
             return AccessDenied(
-                f"{where}: {database.user} lacks a privilege (42501): "
-                "connect as the instance's master user"
+                f"{where}: {database.user} lacks a privilege (42501): connect as the master user"
             )
         case "25006":
             return RunFailed(

@@ -87,7 +87,7 @@ def test_bump_waits_for_the_switchover_and_production_is_compared(
     assert after["DbiResourceId"] != before["DbiResourceId"]
     assert account.instance(OLD)["DbiResourceId"] == before["DbiResourceId"]
     said = [line["message"] for line in account.lines(result["request_id"])]
-    assert f"{NAME} is a copy of another instance's database, with all promised" in said
+    assert f"{NAME} is a copy of another database, with all promised" in said
     for login in ("app_user", "analytics_user"):
         secret = account.secret(f"day2/{NAME}/{login}")
         assert account.query(NAME, "SELECT session_user::text", secret) == (login,)

@@ -51,8 +51,12 @@ class Pair:
         return f'op.execute("SELECT pg_sleep(CASE WHEN {port} THEN 60 ELSE 0 END)")'
 
     def wait_for_sleep(self) -> None:
-        """Return when a revision sleeps, and the reader has all that was committed before."""
+        """Return when a revision sleeps, and the reader has caught up."""
         wait_for_sleep(self.world)
+        self.catch_up()
+
+    def catch_up(self) -> None:
+        """Return when the reader has all that the writer has committed."""
         ((there,),) = self.world.query("SELECT pg_current_wal_flush_lsn()")
         with closing(self.reader.superuser(DATABASE)) as session:
             wait_for(

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from core.access.locate import locate
+from core.actions.apply import apply
+from core.actions.run import Run
+from core.budget import Budget
+from core.decisions.plan import Plan
+from core.errors import NotReady
+from core.postgres.session import take_lock
+from core.revisions.runner import Revisions
 from tests.equipment.pair import Pair, followed, wait_for_sleep
 from tests.equipment.proxy import Proxy
+from tests.equipment.site import Site
 from tests.equipment.world import INSTANCE, World, event
 
 MAKE = 'op.execute("CREATE TABLE {} (id int)")'
@@ -189,6 +198,32 @@ def test_a_revision_that_brings_its_server_down_is_not_run_for_ever(
 
     assert answer.outcome == "NOT_READY", answer
     assert world.history() == []
+
+
+def test_a_server_that_turns_to_recovery_inside_a_revision_is_no_fault_of_it(
+    pair: Pair, history: MakeHistory
+) -> None:
+    """Refused by 25006 on a session that lives on: the writer says what is applied."""
+    site = Site(pair.writer, pair.world.ca_file)
+    revisions = Revisions(history({"a1": MAKE.format("one"), "a2": MAKE.format("two")}))
+    assert site.run(target="a1", revisions=revisions).outcome == "APPLIED"
+    pair.catch_up()
+    run = Run(
+        request=site.request(),
+        cloud=site.cloud,
+        revisions=revisions,
+        settings=site.settings,
+        budget=Budget.of(20),
+        request_id="moved",
+    )
+    place = locate(run.request, site.cloud, site.settings)
+    with closing(Site(pair.reader, pair.world.ca_file).connect_as_runner()) as session:
+        assert take_lock(session)
+        with pytest.raises(NotReady, match=r"a2 failed: .*25006.*run the same request again"):
+            apply(run, place, session, Plan("a1", "a2", ("a2",)), last_row=1)
+
+    assert (run.report.final_revision, run.report.applied) == ("a1", [])
+    assert session.closed
 
 
 # Clusters that have no writer

@@ -234,7 +234,7 @@ def test_an_old_server_that_no_instance_is_known_of_is_refused(
         (
             Eligibility(SKIP, "read-replica", "it is a replica"),
             Rejected,
-            "instance: it is a replica (read-replica): name another instance",
+            "instance: it is a replica (read-replica): name another one",
         ),
     ],
 )

@@ -248,7 +248,7 @@ def test_a_secret_without_host_and_owner_leads_nowhere(orders: ManagedDatabase) 
         locate(BARE, FakeDirectory([orders], {"orders-master": {}}), SETTINGS)
 
     assert str(caught.value) == (
-        "secret orders-master names no host, and belongs to no instance that RDS knows: "
+        "secret orders-master names no host, and belongs to no instance or cluster that RDS knows: "
         "store host, dbInstanceIdentifier or dbClusterIdentifier"
     )
 
