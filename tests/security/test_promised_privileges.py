@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,10 @@ from core.drift.comparing import compare
 from core.drift.ledger import Finding
 from core.model import Action
 from core.outcome import Outcome
-from core.postgres.session import query
+from core.postgres.session import Session, connect, query
 from core.revisions.made import made_by
 from core.revisions.promises import Promises
+from infra.local.postgres import Server
 from infra.local.postgres_programs import Programs, available_programs
 from tests.equipment.site import DATABASE, HEAD_LOGINS, REVISIONS, Site, make_empty
 
@@ -28,6 +29,49 @@ from tests.equipment.site import DATABASE, HEAD_LOGINS, REVISIONS, Site, make_em
 def programs(request: pytest.FixtureRequest) -> Programs:
     """Return each installed PostgreSQL: memberships and owners are not the same in all."""
     return request.param
+
+
+class Head(Site):
+    """An instance at head that is entered once for all tests, but where entering is the matter."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._kept: dict[str, Session] = {}
+
+    def query(
+        self, statement: str, values: Sequence[object] = (), *, user: str | None = None
+    ) -> list[tuple[Any, ...]]:
+        """Run *statement* as the master or as the superuser."""
+        return query(self.kept(user or "superuser"), statement, values)
+
+    def kept(self, who: str) -> Session:
+        """Return the session of the ``superuser``, of the ``runner`` or of the master."""
+        if who not in self._kept:
+            opened = {
+                "superuser": lambda: self.server.superuser(DATABASE),
+                "runner": lambda: connect(
+                    self.database(), relation_lock_timeout_ms=500, timeout_seconds=3600
+                ),
+                self.master: lambda: self.login(self.master),
+            }
+            self._kept[who] = opened[who]()
+        return self._kept[who]
+
+    def leave(self) -> None:
+        """Close all of them."""
+        for session in self._kept.values():
+            session.close()
+        self._kept.clear()
+
+
+@pytest.fixture(scope="module")
+def at_head(server: Server, ca_file: Path) -> Iterator[Head]:
+    """Return an instance at head, for all tests that do not need it untouched."""
+    make_empty(server)
+    site = Head(server, ca_file)
+    site.run()
+    yield site
+    site.leave()
 
 
 def checked(site: Site) -> dict[str, Any]:
@@ -610,29 +654,33 @@ DROP ROLE stranger, grp, outsider, outsiders;
 
 def looked(site: Site) -> list[Finding]:
     """Return what is found of *site* as the master sees it, without the trial of passwords."""
-    with closing(site.connect_as_runner()) as session, reading(session):
+    with closing(site.connect_as_runner()) as session:
+        return looked_by(session)
+
+
+def looked_by(session: Session) -> list[Finding]:
+    """Return what is found over a session that is there."""
+    with reading(session):
         return compare(session, REVISIONS.promises, made_by(REVISIONS.history)).findings
 
 
-def repair(site: Site, drift: list[Finding], *, as_superuser: bool = False) -> None:
+def repair(site: Head, drift: list[Finding], *, as_superuser: bool = False) -> None:
     """Run what is printed, as it is printed."""
-    master = "CURRENT_USER" if not as_superuser else site.master
-    with closing(
-        site.server.superuser(DATABASE) if as_superuser else site.login(site.master)
-    ) as session:
-        for one in drift:
-            query(session, one.statement.replace("CURRENT_USER", master))
+    master, user = (site.master, None) if as_superuser else ("CURRENT_USER", site.master)
+    for one in drift:
+        site.query(one.statement.replace("CURRENT_USER", master), user=user)
 
 
 @pytest.fixture
-def drifting(at_head: Site) -> Iterator[Site]:
+def drifting(at_head: Head) -> Iterator[Head]:
     """Return an instance at head beside three strangers, which is as it was afterwards."""
     at_head.query("CREATE ROLE stranger LOGIN; CREATE ROLE grp", user=at_head.master)
     at_head.query("CREATE ROLE outsider LOGIN; CREATE ROLE outsiders")
     yield at_head
     at_head.query(f"ALTER ROLE {at_head.master} RESET ALL; {LEFT_OVER}")
-    if looked(at_head):
+    if looked_by(at_head.kept("runner")):
         # The test has failed: the next one finds another database.
+        at_head.leave()
         make_empty(at_head.server)
         at_head.run()
 
@@ -652,7 +700,7 @@ LOST = {
 
 
 @pytest.mark.parametrize("name", LOST)
-def test_a_lost_table_is_told_first(drifting: Site, name: str) -> None:
+def test_a_lost_table_is_told_first(drifting: Head, name: str) -> None:
     """It is made again, empty, with all that was promised on it."""
     drifting.query(LOST[name], user=drifting.master)
 
@@ -663,11 +711,11 @@ def test_a_lost_table_is_told_first(drifting: Site, name: str) -> None:
     assert ("audit_role", "missing", "INSERT (operation) ON TABLE audit.database_changes") in told(
         drift
     )
-    assert looked(drifting) == []
+    assert looked_by(drifting.kept("runner")) == []
 
 
 @pytest.mark.parametrize("name", BY_THE_MASTER)
-def test_drift_is_told_with_the_statement_that_repairs_it(drifting: Site, name: str) -> None:
+def test_drift_is_told_with_the_statement_that_repairs_it(drifting: Head, name: str) -> None:
     """Each thing done by hand is told, and the master repairs it by running what is printed."""
     statement, expected = BY_THE_MASTER[name]
     drifting.query(statement, user=drifting.master)
@@ -676,10 +724,10 @@ def test_drift_is_told_with_the_statement_that_repairs_it(drifting: Site, name: 
     repair(drifting, drift)
 
     assert told(drift) == expected
-    assert looked(drifting) == []
+    assert looked_by(drifting.kept("runner")) == []
 
 
-def test_an_option_of_a_membership_that_was_taken_is_told(drifting: Site) -> None:
+def test_an_option_of_a_membership_that_was_taken_is_told(drifting: Head) -> None:
     """Since 16 each membership has its own; before, inheriting is the member's."""
     has_options = drifting.query("SELECT current_setting('server_version_num')::int >= 160000")
     statement, what = (
@@ -696,11 +744,11 @@ def test_an_option_of_a_membership_that_was_taken_is_told(drifting: Site) -> Non
     repair(drifting, drift)
 
     assert told(drift) == [("backup_user", "missing", what)]
-    assert looked(drifting) == []
+    assert looked_by(drifting.kept("runner")) == []
 
 
 @pytest.mark.parametrize("name", BY_A_SUPERUSER)
-def test_drift_of_a_superuser_is_told_and_repaired(drifting: Site, name: str) -> None:
+def test_drift_of_a_superuser_is_told_and_repaired(drifting: Head, name: str) -> None:
     """What the master could not have done is told as well."""
     statement, expected = BY_A_SUPERUSER[name]
     drifting.query(statement)
@@ -709,10 +757,10 @@ def test_drift_of_a_superuser_is_told_and_repaired(drifting: Site, name: str) ->
     repair(drifting, drift, as_superuser=True)
 
     assert told(drift) == expected
-    assert looked(drifting) == []
+    assert looked_by(drifting.kept("runner")) == []
 
 
-def test_the_answer_tells_drift_by_role_and_in_the_order_of_repairs(drifting: Site) -> None:
+def test_the_answer_tells_drift_by_role_and_in_the_order_of_repairs(drifting: Head) -> None:
     """A caller reads it as JSON."""
     drifting.query(
         "ALTER ROLE app_user SET role = 'analytics_role'; GRANT audit_role TO stranger",
@@ -768,7 +816,7 @@ BY_TOKEN = {
 
 
 @pytest.mark.parametrize("name", BY_TOKEN)
-def test_a_master_that_needs_a_token_is_told(drifting: Site, name: str) -> None:
+def test_a_master_that_needs_a_token_is_told(drifting: Head, name: str) -> None:
     """RDS refuses its password from then on: only who is in already can see it, and undo it."""
     statement, expected = BY_TOKEN[name]
     made, promises = made_by(REVISIONS.history), REVISIONS.promises
@@ -830,7 +878,7 @@ def test_a_login_without_its_secret_is_told(at_head: Site) -> None:
     assert checked(at_head)["drift"] == []
 
 
-def test_what_a_person_allowed_is_not_told(drifting: Site, tmp_path: Path) -> None:
+def test_what_a_person_allowed_is_not_told(drifting: Head, tmp_path: Path) -> None:
     """Whoever was given something on purpose is named in the file, in the words of the report."""
     drifting.query(
         "GRANT audit_role TO stranger; GRANT SELECT ON audit.database_changes TO stranger;"
@@ -852,50 +900,7 @@ def test_what_a_person_allowed_is_not_told(drifting: Site, tmp_path: Path) -> No
     assert [(one.role, one.privilege) for one in found] == [("grp", "member of app_role")]
 
 
-# What an application brings that lives beside us, in its own schemas and in public.
-AN_APPLICATION = """
-CREATE ROLE shopkeeper LOGIN; CREATE ROLE reader LOGIN;
-GRANT CREATE ON DATABASE shop TO shopkeeper; GRANT ALL ON SCHEMA public TO shopkeeper;
-ALTER ROLE shopkeeper SET search_path = shop, public;
-ALTER ROLE shopkeeper VALID UNTIL '2040-01-01';
-ALTER DATABASE shop SET timezone = 'UTC'; ALTER DATABASE shop SET work_mem = '8MB';
-ALTER DATABASE shop SET app.tenant = 'x';
-SET ROLE shopkeeper;
-CREATE SCHEMA shop; GRANT USAGE ON SCHEMA shop TO reader, PUBLIC;
-CREATE TABLE shop.orders (id serial PRIMARY KEY, note text); GRANT ALL ON shop.orders TO PUBLIC;
-CREATE TABLE public.things (id int); GRANT SELECT ON public.things TO reader;
-CREATE VIEW public.seen AS SELECT * FROM public.things;
-CREATE FUNCTION public.theirs() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1';
-CREATE FUNCTION shop.touched() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
-CREATE TRIGGER touched BEFORE UPDATE ON shop.orders FOR EACH ROW EXECUTE FUNCTION shop.touched();
-ALTER TABLE shop.orders ENABLE ROW LEVEL SECURITY; CREATE POLICY theirs ON shop.orders USING (true);
-ALTER DEFAULT PRIVILEGES IN SCHEMA shop GRANT SELECT ON TABLES TO reader;
-RESET ROLE; SET ROLE app_role;
-CREATE TABLE app_schema.orders (id serial, note text);
-CREATE FUNCTION app_schema.ours() RETURNS int LANGUAGE sql AS 'SELECT 1';
-CREATE TYPE app_schema.mood AS ENUM ('good');
-CREATE TRIGGER audit AFTER INSERT OR UPDATE OR DELETE ON app_schema.orders
-    FOR EACH ROW EXECUTE FUNCTION audit.record_change();
-RESET ROLE;
-"""
-
-
-def test_an_application_beside_is_no_drift(site: Site) -> None:
-    """Nor is an extension, a restart at an earlier revision, or the same once more."""
-    site.run()
-    site.query(AN_APPLICATION)
-    site.query("CREATE EXTENSION pg_stat_statements SCHEMA public; CREATE EXTENSION citext")
-
-    found = [checked(site)["drift"]]
-    site.downgrade("004", "003")
-    found.append(checked(site)["drift"])
-    site.run()
-    found.append(checked(site)["drift"])
-
-    assert found == [[], [], []]
-
-
-def test_a_long_answer_is_cut(drifting: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_answer_is_cut(drifting: Head, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is left out is counted, and said."""
     monkeypatch.setattr("core.actions.check.MOST_FINDINGS", 2)
     drifting.query("GRANT ALL ON audit.database_changes TO stranger", user=drifting.master)
@@ -935,7 +940,7 @@ FALSE_SETTINGS = (
 )
 
 
-def test_nobody_falsifies_what_is_read(drifting: Site) -> None:
+def test_nobody_falsifies_what_is_read(drifting: Head) -> None:
     """No function, operator, view or setting of a stranger's has a say, and the rest is told."""
     drifting.query(EVIL)
     drifting.query("GRANT audit_role TO stranger", user=drifting.master)
@@ -1005,6 +1010,49 @@ def test_every_role_and_grant_is_promised_of_what_there_is() -> None:
 
 
 # From here on the database is emptied each time.
+
+
+# What an application brings that lives beside us, in its own schemas and in public.
+AN_APPLICATION = """
+CREATE ROLE shopkeeper LOGIN; CREATE ROLE reader LOGIN;
+GRANT CREATE ON DATABASE shop TO shopkeeper; GRANT ALL ON SCHEMA public TO shopkeeper;
+ALTER ROLE shopkeeper SET search_path = shop, public;
+ALTER ROLE shopkeeper VALID UNTIL '2040-01-01';
+ALTER DATABASE shop SET timezone = 'UTC'; ALTER DATABASE shop SET work_mem = '8MB';
+ALTER DATABASE shop SET app.tenant = 'x';
+SET ROLE shopkeeper;
+CREATE SCHEMA shop; GRANT USAGE ON SCHEMA shop TO reader, PUBLIC;
+CREATE TABLE shop.orders (id serial PRIMARY KEY, note text); GRANT ALL ON shop.orders TO PUBLIC;
+CREATE TABLE public.things (id int); GRANT SELECT ON public.things TO reader;
+CREATE VIEW public.seen AS SELECT * FROM public.things;
+CREATE FUNCTION public.theirs() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1';
+CREATE FUNCTION shop.touched() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+CREATE TRIGGER touched BEFORE UPDATE ON shop.orders FOR EACH ROW EXECUTE FUNCTION shop.touched();
+ALTER TABLE shop.orders ENABLE ROW LEVEL SECURITY; CREATE POLICY theirs ON shop.orders USING (true);
+ALTER DEFAULT PRIVILEGES IN SCHEMA shop GRANT SELECT ON TABLES TO reader;
+RESET ROLE; SET ROLE app_role;
+CREATE TABLE app_schema.orders (id serial, note text);
+CREATE FUNCTION app_schema.ours() RETURNS int LANGUAGE sql AS 'SELECT 1';
+CREATE TYPE app_schema.mood AS ENUM ('good');
+CREATE TRIGGER audit AFTER INSERT OR UPDATE OR DELETE ON app_schema.orders
+    FOR EACH ROW EXECUTE FUNCTION audit.record_change();
+RESET ROLE;
+"""
+
+
+def test_an_application_beside_is_no_drift(site: Site) -> None:
+    """Nor is an extension, a restart at an earlier revision, or the same once more."""
+    site.run()
+    site.query(AN_APPLICATION)
+    site.query("CREATE EXTENSION pg_stat_statements SCHEMA public; CREATE EXTENSION citext")
+
+    found = [checked(site)["drift"]]
+    site.downgrade("004", "003")
+    found.append(checked(site)["drift"])
+    site.run()
+    found.append(checked(site)["drift"])
+
+    assert found == [[], [], []]
 
 
 @pytest.mark.parametrize("target", ["001", "002", "003"])
