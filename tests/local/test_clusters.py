@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from typing import Any
 
 import psycopg2
@@ -15,6 +19,7 @@ from tests.equipment.local_aws import Bus
 from tests.local.entering import PASSWORD, ask, connect, managed_login
 
 WAIT_SECONDS = 20.0
+FAILOVERS = 5
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +163,40 @@ def test_failover_keeps_what_was_committed(
     assert row == (42, False)
     query = "SELECT pg_is_in_recovery()"
     assert ask(enter(local_aws, orders, endpoint="ReaderEndpoint"), query) == (True,)
+
+
+def test_failovers_lose_nothing_that_was_acknowledged(local_aws: LocalAws, orders: str) -> None:
+    """An application that writes all the time finds each row that it was told is kept."""
+    ask(enter(local_aws, orders), "CREATE TABLE acknowledged (number int PRIMARY KEY)")
+    kept: list[int] = []
+    done = threading.Event()
+
+    def write() -> None:
+        for number in count():
+            if done.is_set():
+                return
+            # One whose answer was cut may be there or not: its number is not used again.
+            with contextlib.suppress(psycopg2.Error):
+                ask(enter(local_aws, orders), f"INSERT INTO acknowledged VALUES ({number})")
+                kept.append(number)
+
+    with ThreadPoolExecutor(1) as application:
+        writing = application.submit(write)
+        try:
+            for _ in range(FAILOVERS):
+                before = len(kept)
+                local_aws.client("rds").failover_db_cluster(DBClusterIdentifier=orders)
+                clusters.wait_for(local_aws, orders)
+                eventually(lambda before=before: len(kept) > before + 3, "writes after a failover")
+        finally:
+            done.set()
+        writing.result()
+
+    session = enter(local_aws, orders)
+    with contextlib.closing(session), session.cursor() as cursor:
+        cursor.execute("SELECT number FROM acknowledged")
+        found = {number for (number,) in cursor.fetchall()}
+    assert set(kept) - found == set()
 
 
 def test_endpoint_can_name_the_old_writer_for_a_while(local_aws: LocalAws, orders: str) -> None:
