@@ -37,8 +37,8 @@ class Trees:
 
     @classmethod
     def build(cls, folder: Path) -> Trees:
-        """Build our package under *folder*."""
-        built = package.build(folder / "package")
+        """Build our package, whose variants go into *folder*."""
+        built = package.build()
         # AWS's runtime has byte code of its boto3.
         runtime = interpreter("lambda")
         compile_all = [runtime, "-m", "compileall", "-qq", "-j2", runtime.parents[1] / "lib"]

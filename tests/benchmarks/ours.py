@@ -41,6 +41,10 @@ class NoCloud:
         """Return no instance."""
         return []
 
+    def clusters(self) -> list[object]:
+        """Return no cluster."""
+        return []
+
     def parameters(self, _instance: str) -> Parameters:
         """Return that nothing is declared."""
         return Parameters()

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from core.revisions.runner import Revisions
 from infra import package
-from infra.local.local_aws import interpreter
+from infra.local.local_aws import LocalAws, interpreter
+from infra.local.state import free_port
 from tests.benchmarks import histories, ours
 from tests.benchmarks.databases import Databases, apply_raw, look
 from tests.benchmarks.fleet import roll_forward
 from tests.benchmarks.functions import Account, Trees
 from tests.benchmarks.measure import Ended, Measured, milliseconds, run, take_turns
-from tests.benchmarks.peers import Peer, Peers
+from tests.benchmarks.peers import Peer, Peers, install
 
 FEW, SOME, MANY = 4, 100, 1000
 FUNCTION_MEMORY_MB = 512
@@ -67,19 +69,55 @@ def compared(
     return Row(measure, against, found.ratio(*sides), limit, detail, values)
 
 
-@dataclass
 class Bench:
-    """What the rows are measured on."""
+    """
+    What the rows are measured on, each part of it started when a row needs it.
 
-    folder: Path
-    databases: Databases
-    trees: Trees
-    account: Account
-    peers: Peers
+    Args:
+        folder: For what is measured; it is gone afterwards.
+        output: For what is installed to be compared with; it stays.
+        ends: Takes what ends the parts.
+    """
+
+    def __init__(self, folder: Path, output: Path, aws: LocalAws, ends: ExitStack) -> None:
+        self.folder = folder
+        self._output = output
+        self._aws = aws
+        self._ends = ends
+
+    @cached_property
+    def databases(self) -> Databases:
+        """A server of the benchmark's own."""
+        databases = Databases.start(self.folder)
+        self._ends.callback(databases.server.remove)
+        return databases
+
+    @cached_property
+    def trees(self) -> Trees:
+        """Our package, and variants."""
+        return Trees.build(self.folder)
+
+    @cached_property
+    def account(self) -> Account:
+        """The local AWS."""
+        self._aws.up(port=free_port())
+        return Account.prepare(self._aws)
+
+    @cached_property
+    def peers(self) -> Peers:
+        """The other tools."""
+        return install(self._output, self.databases)
 
     def rows(self, wanted: Collection[str]) -> Iterator[Row]:
         """Measure the groups *wanted*, row after row; all when none is named."""
-        groups = {
+        for name, measure in self.groups.items():
+            if not wanted or name in wanted:
+                yield from measure()
+
+    @cached_property
+    def groups(self) -> Mapping[str, Callable[[], Iterator[Row]]]:
+        """The groups of rows, by the name that a call asks for them by."""
+        return {
             "cold": self.cold,
             "imports": self.imports,
             "warm": self.warm,
@@ -89,9 +127,6 @@ class Bench:
             "sizes": self.sizes,
             "fleet": lambda: roll_forward(self.account.aws),
         }
-        for name, measure in groups.items():
-            if not wanted or name in wanted:
-                yield from measure()
 
     @cached_property
     def code(self) -> dict[int, Path]:
@@ -261,7 +296,7 @@ class Bench:
         archives = [folder / "function.zip", folder / "layer.zip"]
         zipped = sum(archive.stat().st_size for archive in archives) / package.MEGABYTE
         unzipped = sum(map(package.unzipped_size, archives)) / package.MEGABYTE
-        binary = next(self.folder.parent.rglob("@dbmate/*/bin/dbmate*"), None)
+        binary = next(self._output.rglob("@dbmate/*/bin/dbmate*"), None)
         beside = (
             f"dbmate's binary: {binary.stat().st_size / package.MEGABYTE:.1f} MB" if binary else ""
         )
