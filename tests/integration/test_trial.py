@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,6 +20,7 @@ from infra.local.postgres_programs import Programs, find_programs
 from infra.trial import files, golden
 from infra.trial.database import TrialDatabase
 from infra.trial.proofs import Proofs
+from tests.conftest import ROOT
 from tests.equipment.histories import OURS
 from tests.equipment.site import make_empty
 
@@ -299,6 +304,56 @@ def test_the_golden_files_are_compared_and_written_by_a_switch(tmp_path: Path) -
     assert other.endswith("\n    -  + a\n    +  + b")
     assert older != []
     assert later == ["golden/catalog_15.txt", "golden/catalog_18.txt"]
+
+
+def command(folder: Folder, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run the command as make does."""
+    return subprocess.run(
+        [sys.executable, "-m", "infra.trial"],
+        cwd=ROOT,
+        env=os.environ | {"MIGRATIONS": str(folder.path)} | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_command_says_all_that_is_wrong_and_ends_so(tmp_path: Path) -> None:
+    """What CI sees: 1 for what does not hold, and 0 once it does."""
+    role = ('operations.role("acme_role")', 'operations.drop_role("acme_role")')
+    folder = folder_of(tmp_path, {"a1": role})
+    one = {"POSTGRES": find_programs().version}
+
+    wrong = command(folder, **one)
+    folder.promises.write_text(ROLE)
+    right = command(folder, **one, GOLDEN="write")
+
+    assert wrong.returncode == 1
+    assert "    ✗ it makes the role acme_role, which promises.toml does not name" in wrong.stdout
+    assert "  ✗ there is no golden/catalog_" in wrong.stdout
+    assert wrong.stderr.startswith("2 thing(s) do not hold, in ")
+    assert (right.returncode, right.stderr) == (0, "")
+    assert "\nwritten: golden/catalog_" in right.stdout
+    assert re.search(r"\nall holds, in \d+ s\n$", right.stdout)
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"POSTGRES": "x"}, 'POSTGRES=x: x is not a version: give POSTGRES="15 17"'),
+        ({"POSTGRES": "9"}, "there is no PostgreSQL 9 for this machine; there is "),
+        ({"GOLDEN": "yes"}, "GOLDEN=yes: give make test-migrations GOLDEN=write, or leave it out"),
+        ({"MIGRATIONS": ""}, "MIGRATIONS= names no folder"),
+        ({}, "has no revision: make new-migration NAME="),
+    ],
+)
+def test_a_wrong_use_is_one_line(tmp_path: Path, variables: dict[str, str], said: str) -> None:
+    """Before any server is started."""
+    done = command(folder_of(tmp_path, {}), **variables)
+
+    (line,) = done.stderr.splitlines()
+    assert said in line
+    assert (done.returncode, done.stdout) == (2, "")
 
 
 def test_our_own_history_holds(faults: Prove) -> None:
