@@ -52,7 +52,7 @@ def refuse_anothers(run: Run, place: Place, session: Session, at: Position) -> N
 
 def keep(run: Run, place: Place, session: Session) -> None:
     """
-    Bring the books up to date, and write that this stack keeps the database.
+    Bring the books up to date, close them to others, and write that this stack keeps the database.
 
     Where they were read under the lock, which nobody else has had since, that is not done again.
 
@@ -60,7 +60,7 @@ def keep(run: Run, place: Place, session: Session) -> None:
     a target of its own knows it for what it is.
     """
     book = run.book
-    if book is None or book.version < books.VERSION:
+    if book is None or book.version < books.VERSION or book.is_open:
         books.bring_up(session)
         book = books.read(session)
     if run.leaves_logins:

@@ -142,7 +142,7 @@ def read_only(reader: str, *, schemas: Sequence[str], tables_of: Sequence[str]) 
                 RAISE WARNING '{reader} does not read what others made in schema {name}: %',
                     array_to_string(closed, ', ')
                     || CASE WHEN more > 0 THEN format(' and %s more', more) ELSE '' END
-                    USING HINT = 'Their owners may: GRANT SELECT ON … TO {reader}.';
+                    USING HINT = 'Their owners may: GRANT SELECT ON them TO {reader}.';
             END IF;
             """,
             "thing pg_catalog.record; closed pg_catalog.text[] := '{}'; more int := 0;",

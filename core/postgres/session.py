@@ -234,8 +234,7 @@ class Session(extensions.connection):  # type: ignore[misc]  # psycopg2 has no t
             self.autocommit = True
         try:
             with closing(extensions.cursor(self)) as cursor:
-                cursor.execute(statement, values or None)
-                return list(cursor.fetchall()) if cursor.description else []
+                return _carried_out(cursor, statement, values)
         finally:
             if is_alone and not self.closed:
                 self.autocommit = False
@@ -628,8 +627,29 @@ def lock_holder(session: Session) -> str:
 def query(session: Session, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
     """Run *statement* on *session* and return its rows; one without a column shows none."""
     with session.cursor() as cursor:
-        cursor.execute(statement, values or None)
-        return list(cursor.fetchall()) if cursor.description else []
+        return _carried_out(cursor, statement, values)
+
+
+def _carried_out(cursor: Any, statement: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
+    """
+    Carry out *statement* by *cursor*, and return its rows, whatever the bytes of their text.
+
+    A role has its name in the encoding of the database in which it was made, and the server hands
+    it out as it is in every other one, too; in SQL_ASCII any text may be so. What cannot be read
+    is shown by its bytes.
+    """
+    extensions.register_type(extensions.BYTES, cursor)
+    extensions.register_type(extensions.BYTESARRAY, cursor)
+    cursor.execute(statement, values or None)
+    if not cursor.description:
+        return []
+    return [tuple(map(_readable, row)) for row in cursor.fetchall()]
+
+
+def _readable(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    return [_readable(one) for one in value] if isinstance(value, list) else value
 
 
 def storable(session: Session, values: Sequence[object]) -> tuple[object, ...]:

@@ -100,13 +100,14 @@ SELECT DISTINCT grantee FROM (
     SELECT relacl, relowner FROM pg_class WHERE relnamespace = {schema} AND relkind IN ('r', 'S')
 ) AS things, aclexplode(acl) WHERE grantee <> owner
 """
+_HERE = f"'{SCHEMA}'::regnamespace"
 _MAY_WRITE = "privilege_type NOT IN ('SELECT', 'USAGE')"
 
 # Whose the schema is, which of our tables are somebody else's or not tables and which triggers
 # they have that are not ours, and whether others may write in it.
 _OWNERS = f"""
 SELECT pg_get_userbyid(nspowner), pg_get_userbyid(nspowner) = current_user, (
-    SELECT json_agg(ARRAY[name, pg_get_userbyid(owner)] ORDER BY name)
+    SELECT array_agg(format('%%s of %%s', name, pg_get_userbyid(owner)) ORDER BY name)
     FROM (
         SELECT relname::text AS name, relowner AS owner FROM pg_class
         WHERE relnamespace = n.oid AND relname = ANY (%s)
@@ -127,7 +128,7 @@ DECLARE
     others CONSTANT text := (
         SELECT string_agg(
             CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END, ', ')
-        FROM ({_GRANTED.format(schema=f"'{SCHEMA}'::regnamespace")} AND {{which}}) AS granted);
+        FROM ({_GRANTED.format(schema=_HERE)} AND {{which}}) AS granted);
 BEGIN
     IF others IS NOT NULL THEN
         EXECUTE 'REVOKE ALL ON SCHEMA {SCHEMA} FROM ' || others || ' CASCADE';
@@ -167,6 +168,7 @@ class Book(NamedTuple):
         dbi_resource_id: Of the instance when that was written: of another one, the database
             is a restored copy.
         secret_folder: What the names of its logins' secrets begin with.
+        is_open: Whether others may write in the books.
     """
 
     version: int
@@ -174,6 +176,7 @@ class Book(NamedTuple):
     dbi_resource_id: str | None = None
     secret_folder: str | None = None
     updated_at: datetime | None = None
+    is_open: bool = False
 
 
 def is_there(session: Session) -> bool:
@@ -197,7 +200,7 @@ def _look(session: Session) -> bool | None:
                 "hand it over or drop it; nothing was changed"
             )
         if strange:
-            raise _holds_strange(f"{name} of {whose}" for name, whose in strange)
+            raise _holds_strange(strange)
         return bool(is_open)
     return None
 
@@ -208,7 +211,8 @@ def read(session: Session) -> Book:
         return Book(1)
     rows = query(
         session,
-        f"SELECT version, keeper, dbi_resource_id, secret_folder, updated_at FROM {SCHEMA}.book",
+        "SELECT version, keeper, dbi_resource_id, secret_folder, updated_at,"
+        f" EXISTS ({_GRANTED.format(schema=_HERE)} AND {_MAY_WRITE}) FROM {SCHEMA}.book",
     )
     return Book(*rows[0]) if rows else Book(1)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from psycopg2 import sql
 
+from core.errors import AccessDenied, RevisionFailed
 from core.model import Action, Declared, Parameters, TargetSource
 from core.outcome import Outcome
 from core.postgres.session import query
@@ -60,3 +62,62 @@ def test_a_stamp_is_written_in_any_encoding(encoded: Site) -> None:
     result = encoded.run(request=stamp, settings=settings, request_id="by Łukasz")
 
     assert (result.outcome, result.report.final_revision) == (Outcome.APPLIED, "002")
+
+
+def test_examples_go_up_and_down_in_any_encoding(encoded: Site) -> None:
+    """What day2 itself sends is in every encoding."""
+    assert encoded.run().report.final_revision == "004"
+    assert encoded.run(Action.CHECK).report.details["drift"] == []
+    encoded.downgrade("004", "003", "002", "001")
+    assert encoded.run().report.final_revision == "004"
+
+
+@pytest.fixture
+def foreign(site: Site) -> Iterator[Site]:
+    """Make a role whose name is no UTF-8, as one has that was made in an old database."""
+    with closing(site.server.superuser()) as session:
+        query(session, "CREATE DATABASE old ENCODING LATIN1 TEMPLATE template0 LOCALE 'C'")
+    with closing(site.server.superuser("old")) as session:
+        session.set_client_encoding("LATIN1")
+        query(session, 'CREATE ROLE "andré" LOGIN')
+    yield site
+    to_foreign(site, "ALTER ROLE %I RENAME TO andre")
+
+
+def to_foreign(site: Site, *statements: str) -> None:
+    """Carry out *statements*, in which %I is the name of that role."""
+    for statement in statements:
+        site.query(
+            "DO $$ BEGIN EXECUTE (SELECT format("
+            f"'{statement}', rolname) FROM pg_roles WHERE rolname LIKE 'andr%'); END $$"
+        )
+
+
+def test_role_with_a_name_of_another_encoding_is_told_of(foreign: Site) -> None:
+    """It deviates like any other; its name is shown by its bytes."""
+    foreign.run()
+    to_foreign(foreign, "GRANT app_role TO %I", "ALTER TABLE audit.database_changes OWNER TO %I")
+
+    drift = str(foreign.run(Action.CHECK).report.details)
+
+    assert r"andr\\xe9" in drift
+    assert foreign.run(Action.STATUS).report.final_revision == "004"
+    assert foreign.run(Action.PLAN).outcome is Outcome.PLANNED
+
+
+def test_failure_that_names_such_a_role_stays_the_failure(foreign: Site, tmp_path: Path) -> None:
+    """What is said beside it must not take its place."""
+    to_foreign(foreign, "GRANT CREATE ON SCHEMA public TO %I")
+    ini = make_history(tmp_path / "history", {"a1": 'op.execute("SELECT * FROM nobodys")'})
+
+    with pytest.raises(RevisionFailed, match=r"42P01 .*login .andr\\xe9. may create in it"):
+        foreign.run(revisions=Revisions(ini))
+
+
+def test_books_of_such_a_role_are_refused(foreign: Site) -> None:
+    """By its name, too."""
+    foreign.run(target="001")
+    to_foreign(foreign, "ALTER TABLE day2.history OWNER TO %I")
+
+    with pytest.raises(AccessDenied, match=r"history of andr\\xe9"):
+        foreign.run()

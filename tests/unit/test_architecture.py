@@ -342,3 +342,23 @@ def calls_at_import(node: ast.AST) -> Iterator[ast.Call]:
 def test_our_folder_of_revisions_does_not_hide_the_library() -> None:
     """With an ``__init__.py`` our ``alembic/`` would be imported instead of Alembic."""
     assert list((ROOT / "alembic").rglob("__init__.py")) == []
+
+
+SENDERS = ("core/operations", "core/postgres", "core/drift")
+
+
+@pytest.mark.parametrize("folder", SENDERS)
+def test_what_is_sent_to_a_server_is_in_every_encoding(folder: str) -> None:
+    """A database may be of any: a text in our SQL that it lacks fails each revision that has it."""
+    for path in sorted((ROOT / folder).glob("*.py")):
+        tree = ast.parse(path.read_text())
+        told = {
+            id(body[0].value)
+            for node in ast.walk(tree)
+            if isinstance(body := getattr(node, "body", None), list)
+            and body
+            and isinstance(body[0], ast.Expr)
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                assert id(node) in told or node.value.isascii(), f"{path.name}:{node.lineno}"
