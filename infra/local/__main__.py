@@ -69,6 +69,9 @@ def status(aws: LocalAws, arguments: argparse.Namespace) -> int:
         endpoint = instance.get("Endpoint", {})
         where = f"{endpoint.get('Address', '-')}:{endpoint.get('Port', '-')}"
         print(f"  {instance['DBInstanceIdentifier']}  {instance['DBInstanceStatus']}  {where}")
+    for cluster in aws.client("rds").describe_db_clusters()["DBClusters"]:
+        where = f"{cluster['Endpoint']}:{cluster['Port']}"
+        print(f"  {cluster['DBClusterIdentifier']}  {cluster['Status']}  {where}  (cluster)")
     return 0
 
 

@@ -1,7 +1,7 @@
 """The stack on the local AWS: the real template, a package of this checkout, its function."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -81,15 +81,25 @@ def missing(aws: LocalAws, event: Any) -> list[tuple[str, str]]:
         name = event.get(field)
         if not isinstance(name, str) or not name:
             continue
-        try:
-            if kind == "secret":
-                aws.client("secretsmanager").describe_secret(SecretId=name)
-            else:
-                aws.client("rds").describe_db_instances(DBInstanceIdentifier=name)
-        except ClientError as error:
-            if "NotFound" in error.response["Error"]["Code"]:
-                found.append((kind, name))
+        if kind == "secret":
+            there = _exists(aws.client("secretsmanager").describe_secret, SecretId=name)
+        else:
+            rds = aws.client("rds")
+            there = _exists(rds.describe_db_instances, DBInstanceIdentifier=name) or _exists(
+                rds.describe_db_clusters, DBClusterIdentifier=name
+            )
+        if not there:
+            found.append((kind, name))
     return found
+
+
+def _exists(describe: Callable[..., Any], **named: str) -> bool:
+    """Tell whether AWS knows what *describe* is asked for."""
+    try:
+        describe(**named)
+    except ClientError as error:
+        return "NotFound" not in error.response["Error"]["Code"]
+    return True
 
 
 def _status(cloudformation: Any, stack: str) -> str | None:

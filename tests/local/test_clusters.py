@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import threading
 import time
@@ -13,7 +14,8 @@ from typing import Any
 import psycopg2
 import pytest
 
-from infra.local import clusters, workflow
+from infra.local import __main__ as commands
+from infra.local import clusters, stack, workflow
 from infra.local.local_aws import LocalAws
 from tests.equipment.local_aws import Bus
 from tests.local.entering import PASSWORD, ask, connect, managed_login
@@ -115,6 +117,19 @@ def test_created_event_comes_before_any_member(
     assert member_told == [("RDS-EVENT-0005", "DB_INSTANCE", "copy-first")]
     assert secret["Name"].startswith("rds!cluster-")
     assert {"Key": "aws:rds:primaryDBClusterArn", "Value": arn} in secret["Tags"]
+
+
+def test_commands_know_clusters(
+    local_aws: LocalAws, orders: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The status lists it, and an event that names it lacks nothing."""
+    found = clusters.describe(local_aws, orders)
+
+    assert commands.status(local_aws, argparse.Namespace()) == 0
+    line = f"  orders  available  localhost:{found['Port']}  (cluster)\n"
+    assert line in capsys.readouterr().out
+    assert stack.missing(local_aws, {"instance": orders}) == []
+    assert stack.missing(local_aws, {"instance": "nobody"}) == [("instance", "nobody")]
 
 
 def test_reader_shows_what_the_writer_wrote_and_takes_nothing(

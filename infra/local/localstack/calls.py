@@ -14,7 +14,17 @@ FILE = "aws-calls.jsonl"
 _FUNCTION = "exec-env/AWS_Lambda_"
 
 # What a policy can be about.  Never a value: secrets go through here.
-_NAMES = ("DBInstanceIdentifier", "Name", "Names", "Path", "QueueUrl", "SecretId", "TopicArn")
+_NAMES = (
+    "DBClusterIdentifier",
+    "DBInstanceIdentifier",
+    "DBSubnetGroupName",
+    "Name",
+    "Names",
+    "Path",
+    "QueueUrl",
+    "SecretId",
+    "TopicArn",
+)
 
 
 def record_calls() -> None:
