@@ -119,6 +119,20 @@ def test_created_event_comes_before_any_member(
     assert {"Key": "aws:rds:primaryDBClusterArn", "Value": arn} in secret["Tags"]
 
 
+def test_what_rds_refuses_is_refused(local_aws: LocalAws, orders: str) -> None:
+    """A second one of the name, a member stopped by itself, a failover to nobody."""
+    rds = local_aws.client("rds")
+
+    with pytest.raises(rds.exceptions.DBClusterAlreadyExistsFault):
+        clusters.create(local_aws, orders, members=0)
+    with pytest.raises(rds.exceptions.InvalidDBClusterStateFault):
+        rds.stop_db_instance(DBInstanceIdentifier="orders-2")
+    with pytest.raises(rds.exceptions.InvalidDBClusterStateFault):
+        rds.delete_db_cluster(DBClusterIdentifier=orders, SkipFinalSnapshot=True)
+    with pytest.raises(rds.exceptions.DBClusterNotFoundFault):
+        rds.failover_db_cluster(DBClusterIdentifier="nobody")
+
+
 def test_commands_know_clusters(
     local_aws: LocalAws, orders: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

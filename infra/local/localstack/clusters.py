@@ -23,7 +23,11 @@ from typing import Any
 
 from localstack.utils.patch import patch
 from moto.rds import models as moto
-from moto.rds.exceptions import DBClusterNotFoundError, InvalidDBClusterStateFault
+from moto.rds.exceptions import (
+    DBClusterNotFoundError,
+    InvalidDBClusterStateFault,
+    RDSClientError,
+)
 
 from infra.local.engine_versions import usual_version
 from infra.local.localstack import rds_events
@@ -338,6 +342,8 @@ def _change_creation() -> None:
     @patch(moto.RDSBackend.create_db_cluster)
     def _create(fn: Callable[..., Any], backend: Any, kwargs: dict[str, Any]) -> Any:
         origin = current_origin()
+        if kwargs["db_cluster_identifier"] in backend.clusters:
+            raise RDSClientError("DBClusterAlreadyExistsFault", "DB Cluster already exists")
         if (engine := kwargs.get("engine")) in ENGINES:
             kwargs = {**kwargs, "engine_version": version_for(kwargs.get("engine_version"), engine)}
         cluster = fn(backend, kwargs)
@@ -476,6 +482,21 @@ def _change_stop_and_start() -> None:
         for member in cluster._members:
             member.status = status
         return behind(cluster)
+
+    # RDS API, StopDBInstance and StartDBInstance: members are stopped with their cluster only.
+    for name in ("stop_db_instance", "start_db_instance"):
+
+        @patch(getattr(moto.RDSBackend, name))
+        def _of_instance(
+            fn: Callable[..., Any], backend: Any, identifier: str, *args: Any, **kwargs: Any
+        ) -> Any:
+            (instance,) = backend.describe_db_instances(identifier)
+            if instance.db_cluster_identifier:
+                raise InvalidDBClusterStateFault(
+                    f"{identifier} is a member of the cluster {instance.db_cluster_identifier}, "
+                    "with which it is stopped and started."
+                )
+            return fn(backend, identifier, *args, **kwargs)
 
     @patch(moto.RDSBackend.stop_db_cluster)
     def _stop(_fn: Callable[..., Any], backend: Any, cluster_identifier: str) -> Any:
