@@ -26,6 +26,7 @@ ENDPOINTS = {
     "RDS": "rds",
     "SECRETS_MANAGER": "secretsmanager",
     "SNS": "sns",
+    "SQS": "sqs",
     "SSM": "ssm",
 }
 KEY = "arn:aws:kms:us-east-1:000000000000:key/9e8a0c70-5ba4-4c3f-9d9f-2b1f5c7f6a52"
@@ -79,7 +80,8 @@ def test_every_resource_is_there(local_aws: LocalAws, wanted: dict[str, Any]) ->
     assert len(layers) == 1
     events = {f"Dispatcher{name}" for name in wanted["Dispatcher"]["Properties"]["Events"]}
     assert events <= made.keys()
-    assert {f"{name}Permission" for name in events} <= made.keys()
+    # Lambda takes from the queue by the function's own role, and needs no permission to invoke.
+    assert {f"{name}Permission" for name in events - {"DispatcherWaited"}} <= made.keys()
 
 
 def test_the_function_is_as_written(
@@ -94,15 +96,19 @@ def test_the_function_is_as_written(
     variables = {
         key: value
         for key, value in expected["Environment"]["Variables"].items()
-        if key not in ("DAY2_CA_FILE", "DAY2_SECURITY_GROUP_IDS") and not key.startswith("AWS_")
+        if key not in ("DAY2_CA_FILE", "DAY2_SECURITY_GROUP_IDS")
+        and not key.startswith(("AWS_", "DAY2_WAITING_"))
     }
     assert str(it["MemorySize"]) == str(expected["MemorySize"])
     assert str(it["Timeout"]) == str(expected["Timeout"])
     assert it["Handler"] == expected["Handler"]
     assert variables.items() <= it["Environment"]["Variables"].items()
-    assert it["Environment"]["Variables"]["DAY2_SECURITY_GROUP_IDS"].startswith("sg-")
+    given = it["Environment"]["Variables"]
+    assert given["DAY2_SECURITY_GROUP_IDS"].startswith("sg-")
+    assert given["DAY2_WAITING_QUEUE_ARN"].endswith(f":000000000000:{STACK}-waiting")
+    assert given["DAY2_WAITING_QUEUE_URL"].endswith(f"/000000000000/{STACK}-waiting")
     for variable, service in ENDPOINTS.items():
-        url = it["Environment"]["Variables"][f"AWS_ENDPOINT_URL_{variable}"]
+        url = given[f"AWS_ENDPOINT_URL_{variable}"]
         assert re.match(rf"https://vpce-[\w-]+\.{service}\.us-east-1\.vpce\.", url)
     assert it["VpcConfig"]["SubnetIds"] == parameters["SubnetIds"].split(",")
     assert it["TracingConfig"]["Mode"] == "Active"
@@ -118,6 +124,8 @@ def test_the_rules_are_as_written(local_aws: LocalAws, wanted: dict[str, Any]) -
     queue = f"arn:aws:sqs:us-east-1:000000000000:{STACK}-undelivered"
 
     for rule in wanted["Dispatcher"]["Properties"]["Events"].values():
+        if rule["Type"] == "SQS":
+            continue
         expected = rule["Properties"]
         name = expected.get("RuleName") or expected["Name"]
         found = client.describe_rule(Name=name)
@@ -134,11 +142,20 @@ def test_the_rules_are_as_written(local_aws: LocalAws, wanted: dict[str, Any]) -
 def test_the_queues_are_as_written(local_aws: LocalAws, parameters: dict[str, str]) -> None:
     """With their keys, and for as long as they keep what they hold."""
     sqs = local_aws.client("sqs")
-    for name in ("failures", "undelivered"):
+    for name in ("failures", "undelivered", "waiting"):
         url = sqs.get_queue_url(QueueName=f"{STACK}-{name}")["QueueUrl"]
         it = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
         assert it["MessageRetentionPeriod"] == "1209600"
         assert it["KmsMasterKeyId"] == parameters["KmsKeyArn"]
+    # What waits comes one by one, and ends with the failures.
+    policy = json.loads(it["RedrivePolicy"])
+    assert policy["deadLetterTargetArn"].endswith(f":{STACK}-failures")
+    assert (int(policy["maxReceiveCount"]), it["VisibilityTimeout"]) == (5, "900")
+    mappings = local_aws.client("lambda").list_event_source_mappings(
+        FunctionName=f"{STACK}-dispatcher"
+    )
+    (mapping,) = mappings["EventSourceMappings"]
+    assert (mapping["EventSourceArn"], mapping["BatchSize"]) == (it["QueueArn"], 1)
 
 
 def test_the_alarms_are_as_written(local_aws: LocalAws, wanted: dict[str, Any]) -> None:
@@ -218,9 +235,11 @@ def test_the_processed_template_deploys_without_a_transform(
     assert "Transform" not in processed
     assert not [it for it in processed["Resources"].values() if "Serverless" in it["Type"]]
     assert processed["Parameters"].keys() == cloudformation.load()["Parameters"].keys()
+    s3, key = local_aws.client("s3"), "processed.json"
+    s3.put_object(Bucket=stack.BUCKET, Key=key, Body=json.dumps(processed))
     cloud.create_stack(
         StackName=member,
-        TemplateBody=json.dumps(processed),
+        TemplateURL=f"{local_aws.endpoint_url}/{stack.BUCKET}/{key}",
         Capabilities=["CAPABILITY_IAM"],
         Parameters=[
             {"ParameterKey": key, "ParameterValue": value}

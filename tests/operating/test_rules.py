@@ -11,11 +11,22 @@ import pytest
 from infra.local.local_aws import LocalAws
 from tests.operating.story import samples
 
-INSTANCES, DEPLOYMENTS = "day2-instances", "day2-blue-green"
+INSTANCES, CLUSTERS = "day2-instances", "day2-clusters"
+DEPLOYMENTS = "day2-blue-green"
 PARAMETERS, REQUESTS = "day2-parameters", "day2-requests"
 
 # The rule that each sample event matches; an event of EventBridge that is not here wakes nobody.
 WAKE = {
+    "cluster_created": CLUSTERS,
+    "cluster_credentials_reset": CLUSTERS,
+    "cluster_failed_over": CLUSTERS,
+    "cluster_global_failover": CLUSTERS,
+    "cluster_promoted": CLUSTERS,
+    "cluster_renamed": CLUSTERS,
+    "cluster_started": CLUSTERS,
+    "cluster_started_after_longest_stop": CLUSTERS,
+    "cluster_switched_over": CLUSTERS,
+    "cluster_volume_replaced": CLUSTERS,
     "deployment_deleted": DEPLOYMENTS,
     "deployment_switched_over": DEPLOYMENTS,
     "fleet_parameter_updated": PARAMETERS,
@@ -51,6 +62,10 @@ NEAR_MISSES: list[tuple[str, Mapping[str, Any]]] = [
     ("instance_created", {"detail-type": "RDS DB Cluster Event"}),
     ("instance_created", {"detail.EventID": "RDS-EVENT-0003"}),
     ("instance_created", {"detail.EventID": None}),
+    ("cluster_created", {"account": "210987654321"}),
+    ("cluster_created", {"detail-type": "RDS DB Instance Event"}),
+    ("cluster_created", {"detail.SourceType": "DB_INSTANCE"}),
+    ("cluster_created", {"detail.EventID": "RDS-EVENT-0171"}),
     ("deployment_deleted", {"detail.EventID": "RDS-EVENT-0244"}),
     ("instance_restored_from_snapshot", {"detail.SourceType": "SNAPSHOT"}),
     ("instance_restored_from_snapshot", {"detail.SourceType": "CLUSTER"}),
@@ -117,7 +132,7 @@ def test_each_rule_matches_its_samples_and_no_other(
         name: matching(local_aws, patterns, event, "000000000000") for name, event in events.items()
     }
 
-    assert set(patterns) == {INSTANCES, DEPLOYMENTS, PARAMETERS, REQUESTS}
+    assert set(patterns) == {INSTANCES, CLUSTERS, DEPLOYMENTS, PARAMETERS, REQUESTS}
     assert found == {name: {WAKE[name]} if name in WAKE else set() for name in events}
     assert set(WAKE) <= set(events)
     # The others are what a schedule sends; tests/unit/test_triggers.py compares it.
