@@ -38,7 +38,9 @@ class Settings(NamedTuple):
         revision_tries: How often a revision is tried that met a lock.
         waiting_queue_arn: Of the queue where an event waits whose run has to be put off; empty
             for none.
-        build: Identifies the deployed tree.
+        migrations: The folder that the layer with the migrations makes; empty for the examples
+            inside the function.
+        build: Identifies what is deployed: the function, and the layer with the migrations.
     """
 
     prefix: str = "day2"
@@ -63,6 +65,7 @@ class Settings(NamedTuple):
     waiting_queue_url: str = ""
     result_topic_arn: str = ""
     secret_kms_key_id: str = ""
+    migrations: str = ""
     build: str = "unpackaged"
 
     @classmethod
@@ -91,8 +94,12 @@ class Settings(NamedTuple):
                 values[name] = int(text)
             else:
                 values[name] = text
-        # Not exists(): macOS takes the checkout's own folder build for it.
-        build_file = ROOT / "BUILD"
-        if "build" not in values and build_file.is_file():
-            values["build"] = build_file.read_text().strip()
+        if "build" not in values:
+            builds = [ROOT / "BUILD"]
+            if "migrations" in values:
+                builds.append(Path(str(values["migrations"])) / "BUILD")
+            # Not exists(): macOS takes the checkout's own folder build for it.
+            found = [one.read_text().strip() for one in builds if one.is_file()]
+            if found:
+                values["build"] = "+".join(found)
         return cls(**values)  # type: ignore[arg-type]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from functools import cache, cached_property
+from pathlib import Path
 
 from core.aws import Aws
+from core.revisions.folder import Folder
 from core.revisions.runner import Revisions
 from core.settings import Settings
 
@@ -22,7 +24,8 @@ class Application:
 
     @cached_property
     def revisions(self) -> Revisions:
-        return Revisions()
+        layer = self.settings.migrations
+        return Revisions(folder=Folder(Path(layer)), is_layer=True) if layer else Revisions()
 
 
 @cache

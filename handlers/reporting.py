@@ -90,7 +90,7 @@ def tell(
     *asked* and *ours* are ``None`` where it did not come to them. *seconds_left* is the time
     until the platform ends us.
     """
-    _log(asked, answer, body)
+    _log(asked, answer, body, ours.settings.build if ours else None)
     _measure(asked, answer, body)
     if ours is not None and isinstance(asked, Request) and asked.action not in READING:
         most = DIRECT_REPORT_SECONDS if asked.is_direct else REPORT_SECONDS
@@ -123,7 +123,12 @@ def lend_our_log() -> None:
         source.propagate = False
 
 
-def _log(asked: Asked | None, answer: Result | MigrationError, body: Mapping[str, Any]) -> None:
+def _log(
+    asked: Asked | None,
+    answer: Result | MigrationError,
+    body: Mapping[str, Any],
+    build: str | None,
+) -> None:
     """Write the one line that says how the run ended."""
     line = {name: value for name, value in body.items() if name not in _NOT_IN_THE_LINE}
     line = bounded(line, LOG_LINE_BYTES // 2)
@@ -132,6 +137,7 @@ def _log(asked: Asked | None, answer: Result | MigrationError, body: Mapping[str
     line["trigger"], line["action"] = _asked_by(asked)
     if isinstance(asked, Request) and asked.waiting is not None:
         line["waiting_since"] = asked.waiting.since.isoformat()
+    line["build"] = build
     if isinstance(answer, MigrationError):
         trace = answer if isinstance(answer, RunFailed) else None
         logger.error("run finished", extra=line, exc_info=trace)

@@ -8,14 +8,14 @@ PACKAGE := $(MADE)/build/python$(LAMBDA_PYTHON)-$(ARCHITECTURE)
 LOCKS := $(basename $(notdir $(wildcard infra/requirements/*.in)))
 
 .PHONY: package
-package: ## Build the zips of the function and its layer for Lambda, with its own Python (PYTHON_FOR_LAMBDA=…)
+package: ## Build the zips for Lambda, with its own Python (PYTHON_FOR_LAMBDA=…), MIGRATIONS=… as a layer
 	$(call needs,dev)
 	@$(DEV) -m infra.rds_ca --compare
 	@$(DEV) -m infra.package --python $(LAMBDA_PYTHON) --architecture $(ARCHITECTURE)
 
 .PHONY: deploy
-deploy: ## Deploy on AWS: make deploy BUCKET=name [STACK=day2] [PARAMETERS="Name=value …"] [YES=1]
-	@test -n "$(BUCKET)" || { echo 'make deploy BUCKET=name: the bucket for the two zips, in your region' >&2; exit 2; }
+deploy: ## Deploy on AWS: make deploy BUCKET=name [MIGRATIONS=…] [STACK=day2] [PARAMETERS="Name=value …"] [YES=1]
+	@test -n "$(BUCKET)" || { echo 'make deploy BUCKET=name: the bucket for the zips, in your region' >&2; exit 2; }
 	$(call needs,dev)
 	$(if $(findstring CaFile=,$(PARAMETERS)),,@$(DEV) -m infra.rds_ca --require)
 	@$(MAKE) package

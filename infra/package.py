@@ -1,9 +1,11 @@
 """
-Build what is deployed: the function's zip and the layer's, the same bytes from the same sources.
+Build what is deployed: the function's zip and its layers', the same bytes from the same sources.
 
-Ours goes into the function and the libraries into the layer, because two folders named ``alembic``
-must not merge. For Lambda the wheels are chosen for its Python and processor, for the local AWS for
-the interpreter that runs this. Nothing is compiled from C, and no container is needed.
+Ours goes into the function and the libraries into a layer, because two folders named ``alembic``
+must not merge. A team's migrations are a layer of their own: a new revision is a new one, and the
+function stays as it is, byte for byte; what it holds itself are the examples. For Lambda the
+wheels are chosen for its Python and processor, for the local AWS for the interpreter that runs
+this. Nothing is compiled from C, and no container is needed.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import argparse
 import fcntl
 import hashlib
+import json
 import os
 import platform
 import shutil
@@ -18,11 +21,15 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from core.errors import RunFailed
+from core.revisions import manifest
+from core.revisions.folder import EXAMPLES, Folder
 from infra.environments import MADE
+from infra.migrations import chosen
 
 ROOT = Path(__file__).parents[1]
 LAYER_LOCK = ROOT / "infra" / "requirements" / "layer.txt"
@@ -57,16 +64,27 @@ TRIMMED = (
 GLIBC_TAGS = ("manylinux_2_34", "manylinux_2_28", "manylinux_2_17", "manylinux2014")
 MACHINES = {"x86_64": "x86_64", "arm64": "aarch64"}  # Lambda's word: the wheels' word
 
+# Lambda unpacks layers there. What is in the folder is the template's DAY2_MIGRATIONS.
+LAYERS_AT = "/opt"
+MIGRATIONS = "migrations"
+
 # What the scripts say of the revisions, so that the function knows it without Alembic.
 LIST_REVISIONS = """
 import sys
+from pathlib import Path
 from core.errors import RunFailed
 from core.revisions import manifest, scripts
-from core.revisions.folder import EXAMPLES
+from core.revisions.folder import Folder
+from core.revisions.promises import Promises
+folder = Folder(Path(sys.argv[1]))
 try:
-    manifest.write(EXAMPLES, scripts.read(EXAMPLES.versions))
+    found = scripts.read(folder.versions)
+    Promises.load(folder.promises)
 except RunFailed as error:
     sys.exit(str(error))
+if not found and "--some" in sys.argv:
+    sys.exit("there is no revision in it: write the first one")
+manifest.write(folder, found)
 """
 
 MEGABYTE = 1_000_000
@@ -95,26 +113,50 @@ class Platform:
         """Lambda's name for the interpreter, such as ``python3.13``."""
         return f"python{self.python_release}"
 
+    @property
+    def cache_tag(self) -> str:
+        """Python's own name for it in the names of byte code, such as ``cpython-313``."""
+        return f"cpython-{self.python_release.replace('.', '')}"
+
 
 @dataclass(frozen=True)
 class Package:
-    """The two zips, and what the template's parameters want to know about them."""
+    """
+    The zips, and what the template's parameters want to know about them.
+
+    Attributes:
+        migrations: The layer of a team's own; ``None`` where the examples are what is deployed.
+        build: What status and log will say: 12 hexadecimal digits of the function, and 12 of
+            *migrations* behind a plus sign.
+    """
 
     function: Path
     layer: Path
-    build: str  # the line in BUILD: 12 hexadecimal digits
+    migrations: Path | None
+    build: str
     runtime: str
     architecture: str
 
     @property
     def function_key(self) -> str:
         """Name the object in a bucket by its content, so that a deployment sees a change."""
-        return _object_key(self.function)
+        return _object_key("function", self.function)
 
     @property
     def layer_key(self) -> str:
         """See *function_key*."""
-        return _object_key(self.layer)
+        return _object_key("layer", self.layer)
+
+    @property
+    def migrations_key(self) -> str:
+        """See *function_key*; empty where the examples are what is deployed."""
+        return _object_key(MIGRATIONS, self.migrations) if self.migrations else ""
+
+    @property
+    def archives(self) -> dict[str, Path]:
+        """The zips, by their objects' names."""
+        found = {self.function_key: self.function, self.layer_key: self.layer}
+        return found | ({self.migrations_key: self.migrations} if self.migrations else {})
 
 
 def here() -> Platform:
@@ -151,15 +193,19 @@ def on_lambda(python_release: str, architecture: str, environ: Mapping[str, str]
     return Platform(Path(executable), python_release, architecture, tags)
 
 
-def build(output: Path = OUTPUT, target: Platform | None = None) -> Package:
+def build(
+    output: Path = OUTPUT, target: Platform | None = None, migrations: Folder = EXAMPLES
+) -> Package:
     """
-    Build the function and the layer under *output*, for this interpreter unless *target* says else.
+    Build function and layers under *output*, for this interpreter unless *target* says else.
 
-    The trees that were zipped stay beside the zips. The layer is built again only when its lock,
-    this code or the platform changes.
+    The trees that were zipped stay beside the zips. The layer of the libraries is built again only
+    when its lock, this code or the platform changes. *migrations* other than the examples become a
+    layer.
 
     Raises:
-        PackageError: A wheel could not be installed, or byte code is not valid.
+        PackageError: A wheel could not be installed, byte code is not valid, or the migrations
+            are none, or not one line.
     """
     target = target or here()
     output = output / f"{target.runtime}-{target.architecture}"
@@ -169,7 +215,11 @@ def build(output: Path = OUTPUT, target: Platform | None = None) -> Package:
         fcntl.flock(lock, fcntl.LOCK_EX)
         layer = _build_layer(output, target)
         function, identity = _build_function(output, target)
-    return Package(function, layer, identity, target.runtime, target.architecture)
+        own = None
+        if migrations != EXAMPLES:
+            own, its = _build_migrations(output, target, migrations)
+            identity = f"{identity}+{its}"
+    return Package(function, layer, own, identity, target.runtime, target.architecture)
 
 
 def function_files(root: Path = ROOT) -> Iterator[Path]:
@@ -177,9 +227,7 @@ def function_files(root: Path = ROOT) -> Iterator[Path]:
     for source in FUNCTION_SOURCES:
         path = root / source
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            name = file.relative_to(root)
-            hidden = any(part.startswith(".") or part == "__pycache__" for part in name.parts)
-            if file.is_file() and not hidden and not name.name.endswith((*NOT_DEPLOYED, "~")):
+            if _is_deployed(name := file.relative_to(root)) and file.is_file():
                 yield name
 
 
@@ -189,8 +237,34 @@ def build_identity(root: Path = ROOT) -> str:
 
     The same on every machine and Python, so the local AWS and the real one agree on it.
     """
+    return _named_by_content(root, [*function_files(root), LAYER_LOCK.relative_to(ROOT)])
+
+
+def migrations_files(folder: Folder) -> Iterator[Path]:
+    """
+    Yield every file of a team's that is deployed, relative to *folder*, in a fixed order.
+
+    The revisions with what lies beside them, their promises, and the modules that they may import:
+    those beside ``versions/``, alone or as packages. A team's tests, notes and workflows stay home.
+    """
+    yield Path(folder.promises.name)
+    modules = [one for one in folder.path.iterdir() if (one / "__init__.py").is_file()]
+    for source in sorted([folder.versions, *modules, *folder.path.glob("*.py")]):
+        if source.name == "tests":
+            continue
+        for file in sorted(source.rglob("*")) if source.is_dir() else [source]:
+            if _is_deployed(name := file.relative_to(folder.path)) and file.is_file():
+                yield name
+
+
+def _is_deployed(name: Path) -> bool:
+    hidden = any(part.startswith(".") or part == "__pycache__" for part in name.parts)
+    return not hidden and not name.name.endswith((*NOT_DEPLOYED, "~"))
+
+
+def _named_by_content(root: Path, names: Iterable[Path]) -> str:
     digest = hashlib.sha256()
-    for name in [*function_files(root), LAYER_LOCK.relative_to(ROOT)]:
+    for name in names:
         content = (root / name).read_bytes()
         digest.update(f"{name.as_posix()} {len(content)}\n".encode() + content)
     return digest.hexdigest()[:12]
@@ -203,17 +277,22 @@ def complete_function(tree: Path, target: Platform) -> None:
     Raises:
         PackageError: The revisions are not one line, or a source does not compile.
     """
-    # In a process of its own: it is the tree's core that lists them.
+    # It is the tree's core that lists them.
+    _list_revisions(tree, tree / "alembic")
+    _add_byte_code(tree, "/var/task", target)
+
+
+def _list_revisions(root: Path, folder: Path, *options: str) -> None:
+    """Have the core in *root* list the revisions in *folder*, in a process of its own."""
     done = subprocess.run(
-        [sys.executable, "-B", "-c", LIST_REVISIONS],
-        cwd=tree,
+        [sys.executable, "-B", "-c", LIST_REVISIONS, folder, *options],
+        cwd=root,
         capture_output=True,
         text=True,
         check=False,
     )
     if done.returncode:
         raise PackageError(done.stderr.strip())
-    _add_byte_code(tree, "/var/task", target)
 
 
 def write_zip(tree: Path, archive: Path) -> None:
@@ -241,6 +320,30 @@ def _build_function(output: Path, target: Platform) -> tuple[Path, str]:
     identity = build_identity()
     (tree / "BUILD").write_text(f"{identity}\n")
     complete_function(tree, target)
+    write_zip(tree, archive)
+    return archive, identity
+
+
+def _build_migrations(output: Path, target: Platform, folder: Folder) -> tuple[Path, str]:
+    """Build the layer with the migrations in *folder*, and name it by its content."""
+    names = list(migrations_files(folder))
+    identity = _named_by_content(folder.path, names)
+    # Another folder's may be built, and taken, at the same time.
+    tree = _emptied(output / MIGRATIONS / identity)
+    archive = tree.with_name(f"{identity}.zip")
+    made = Folder(tree / MIGRATIONS)
+    for name in names:
+        (made.path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(folder.path / name, made.path / name)
+    made.versions.mkdir(exist_ok=True)
+    try:
+        _list_revisions(ROOT, made.path, "--some")
+        _add_byte_code(made.path, f"{LAYERS_AT}/{MIGRATIONS}", target)
+    except PackageError as error:
+        raise PackageError(f"{folder.path}: {error}") from None
+    (made.path / "BUILD").write_text(f"{identity}\n")
+    said = {"python": target.cache_tag, "contract": manifest.CONTRACT}
+    made.packaged_for.write_text(json.dumps(said) + "\n")
     write_zip(tree, archive)
     return archive, identity
 
@@ -334,8 +437,8 @@ def _emptied(folder: Path) -> Path:
     return folder
 
 
-def _object_key(archive: Path) -> str:
-    return f"day2/{archive.stem}-{hashlib.sha256(archive.read_bytes()).hexdigest()[:16]}.zip"
+def _object_key(name: str, archive: Path) -> str:
+    return f"day2/{name}-{hashlib.sha256(archive.read_bytes()).hexdigest()[:16]}.zip"
 
 
 def _lay_out_for_upload(package: Package) -> None:
@@ -346,31 +449,32 @@ def _lay_out_for_upload(package: Package) -> None:
     """
     folder = package.function.parent
     upload = _emptied(folder / "upload")
-    objects = {package.function_key: package.function, package.layer_key: package.layer}
-    for key, archive in objects.items():
+    for key, archive in package.archives.items():
         (upload / key).parent.mkdir(exist_ok=True)
         shutil.copyfile(archive, upload / key)
-    (folder / "parameters").write_text(
-        f"FunctionKey={package.function_key}\nLayerKey={package.layer_key}\n"
-        f"Runtime={package.runtime}\nArchitecture={package.architecture}\n"
-    )
+    parameters = {"FunctionKey": package.function_key, "LayerKey": package.layer_key}
+    if package.migrations:
+        # Else a stack keeps those that it has: a deployment of day2 alone is no change of theirs.
+        parameters["MigrationsKey"] = package.migrations_key
+    parameters |= {"Runtime": package.runtime, "Architecture": package.architecture}
+    lines = (f"{name}={value}\n" for name, value in parameters.items())
+    (folder / "parameters").write_text("".join(lines))
 
 
 def main() -> None:
     """Build for AWS, and say what came of it."""
-    parser = argparse.ArgumentParser(description="Build the zips of the function and its layer.")
+    parser = argparse.ArgumentParser(description="Build the zips of the function and its layers.")
     parser.add_argument("--python", default="3.13", metavar="X.Y", help="Lambda's Python")
     parser.add_argument("--architecture", default="arm64", choices=sorted(MACHINES))
     parser.add_argument("--output", type=Path, default=OUTPUT)
     arguments = parser.parse_args()
     try:
-        package = build(
-            arguments.output, on_lambda(arguments.python, arguments.architecture, os.environ)
-        )
-    except PackageError as error:
+        target = on_lambda(arguments.python, arguments.architecture, os.environ)
+        package = build(arguments.output, target, chosen())
+    except (PackageError, RunFailed) as error:
         raise SystemExit(f"make package: {error}") from None
 
-    archives = (package.function, package.layer)
+    archives = package.archives.values()
     _lay_out_for_upload(package)
     for archive in archives:
         size, unpacked = archive.stat().st_size / MEGABYTE, unzipped_size(archive) / MEGABYTE

@@ -31,6 +31,7 @@ def status(run: Run) -> Result:
     head = resolve(run.revisions.identifiers, HEAD)
     report.details = {
         "head_revision": head,
+        "build": run.settings.build,
         "changed_files": report.changed_files,
         "history": [
             {

@@ -25,9 +25,10 @@ from core.operations.roles import (
 from core.operations.schemas import close_to_public, drop_schema, schema
 from core.operations.statements import as_role, sql_file
 from core.operations.tables import drop_table_if_empty, index, read_only, table
+from core.revisions import manifest
 
 # What this build's helpers can do: the number of the newest entry there.
-CONTRACT = "1.0"
+CONTRACT = manifest.CONTRACT
 
 __all__ = [
     "as_role",

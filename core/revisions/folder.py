@@ -34,6 +34,11 @@ class Folder(NamedTuple):
         """The list of the scripts that packaging writes; a folder that is worked in has none."""
         return self.path / "history.json"
 
+    @property
+    def packaged_for(self) -> Path:
+        """What packaging writes of the Python and the helpers that it was made with."""
+        return self.path / "layer.json"
+
     @classmethod
     def named(cls, text: str, by: str) -> Folder:
         """

@@ -9,11 +9,16 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from core.errors import RunFailed
 from core.revisions.folder import Folder
+
+# The newest entry of tests/contract/operations.toml: what the helpers of this build can do.
+CONTRACT = "1.0"
 
 
 class Revision(NamedTuple):
@@ -63,6 +68,45 @@ def read(folder: Folder) -> tuple[Revision, ...] | None:
         if one.sql_files and _sizes(one, folder.versions) != entry["sql_files"]:
             return None
     return history
+
+
+def read_layer(folder: Folder) -> tuple[Revision, ...]:
+    """
+    Return the history in *folder*, which a layer of its own brought; only what it lists counts.
+
+    Raises:
+        RunFailed: The layer is not one that was packaged whole, for this Python and by helpers
+            that are in this build.
+    """
+    try:
+        said = json.loads(folder.packaged_for.read_bytes())
+        history = read(folder)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise _broken(f"cannot be read ({type(error).__name__}: {error})") from error
+    if not history:
+        raise _broken("is empty" if history == () else "has other files than its list says")
+    ours = sys.implementation.cache_tag
+    if said.get("python") != ours:
+        raise _broken(f"has the byte code of {said.get('python')}, and this function runs {ours}")
+    if _minor(str(said.get("contract"))) > _minor(CONTRACT):
+        raise _broken(
+            f"uses the helpers of contract {said['contract']}, and this function has {CONTRACT}",
+            "deploy the day2 that packaged it",
+        )
+    return history
+
+
+def _minor(contract: str) -> int:
+    """Return how much was added in *contract*, such as 1.2."""
+    digits = contract.rpartition(".")[2]
+    return int(digits) if digits.isdecimal() else sys.maxsize
+
+
+def _broken(
+    problem: str, remedy: str = "package and deploy it again: make deploy MIGRATIONS=…"
+) -> RunFailed:
+    """Return the error of a layer with *problem*."""
+    return RunFailed(f"the layer with the migrations {problem}: {remedy}; nothing was touched")
 
 
 def write(folder: Folder, history: Sequence[Revision]) -> None:

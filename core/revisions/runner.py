@@ -32,14 +32,18 @@ class Revisions:
     Args:
         ini: The ``alembic.ini``, which has the revisions' settings and our ``env.py`` beside it.
         folder: The folder of migrations, where that is not the one beside *ini*.
+        is_layer: A layer of its own brought it, packaged; nothing else there is taken for one.
 
     Attributes:
         folder: Where the migrations are.
         compared: Which files were found changed, by where the database was that said so.
     """
 
-    def __init__(self, ini: Path = INI, folder: Folder | None = None) -> None:
+    def __init__(
+        self, ini: Path = INI, folder: Folder | None = None, *, is_layer: bool = False
+    ) -> None:
         self._ini = ini
+        self._is_layer = is_layer
         self.folder = folder or Folder(ini.parent / "alembic")
         self.compared: dict[Position, list[str]] = {}
 
@@ -62,8 +66,11 @@ class Revisions:
         All revisions, oldest first: one line from one base to one head.
 
         Raises:
-            RunFailed: A script cannot be read, or the revisions are not one line.
+            RunFailed: A script cannot be read, the revisions are not one line, or the layer is
+                not whole.
         """
+        if self._is_layer:
+            return manifest.read_layer(self.folder)
         listed = manifest.read(self.folder)
         return scripts.read(self.folder.versions) if listed is None else listed
 

@@ -7,10 +7,13 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from core.errors import RunFailed
+from core.revisions.folder import Folder
 from infra import package
 from infra.invoke import Call, send
 from infra.local.local_aws import LocalAws, LocalAwsError
 from infra.local.state import CHECKOUT
+from infra.migrations import chosen
 
 TEMPLATE = CHECKOUT / "infra" / "template.yaml"
 BUCKET = "day2-artifacts"
@@ -20,18 +23,28 @@ DEPLOY_SECONDS = 120
 
 
 def deploy(
-    aws: LocalAws, *, stack: str = STACK, parameters: Mapping[str, str] | None = None
+    aws: LocalAws,
+    *,
+    stack: str = STACK,
+    parameters: Mapping[str, str] | None = None,
+    migrations: Folder | None = None,
 ) -> dict[str, str]:
     """
     Package this checkout for the running Python, create or update *stack*, and return its outputs.
 
+    Without *migrations* those are deployed that the command was given.
+
     Raises:
-        LocalAwsError: CloudFormation refused; holds its reasons.
+        LocalAwsError: The migrations cannot be packaged, or CloudFormation refused; holds its
+            reasons.
     """
-    built = package.build(package.OUTPUT / "local")
+    try:
+        built = package.build(package.OUTPUT / "local", migrations=migrations or chosen())
+    except (package.PackageError, RunFailed) as error:
+        raise LocalAwsError(str(error)) from error
     s3 = aws.client("s3")
     s3.create_bucket(Bucket=BUCKET)
-    for file, key in ((built.function, built.function_key), (built.layer, built.layer_key)):
+    for key, file in built.archives.items():
         if "Contents" not in s3.list_objects_v2(Bucket=BUCKET, Prefix=key):
             s3.upload_file(str(file), BUCKET, key)
     # From a bucket, as make deploy sends it: in a request it could have 51,200 bytes only.
@@ -40,6 +53,7 @@ def deploy(
         "ArtifactBucket": BUCKET,
         "FunctionKey": built.function_key,
         "LayerKey": built.layer_key,
+        "MigrationsKey": built.migrations_key,
         "Runtime": built.runtime,
         "Architecture": built.architecture,
         "CaFile": str(aws.state.ca_file),

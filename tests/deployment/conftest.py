@@ -12,6 +12,8 @@ from infra.package import OUTPUT, Package, build
 KEY = "arn:aws:kms:us-east-1:000000000000:key/k"
 
 EVERYTHING = {
+    "MigrationsKey": "day2/migrations-0123456789abcdef.zip",
+    "CodeSigningConfigArn": "arn:aws:lambda:us-east-1:000000000000:code-signing-config:csc-0",
     "AlarmTopic": "arn:aws:sns:us-east-1:000000000000:alarms",
     "CreateEndpoints": "true",
     "IamAuthentication": "true",

@@ -15,6 +15,7 @@ import pytest
 
 from core.settings import Settings
 from handlers.requests import CLUSTER_EVENTS, INSTANCE_EVENTS
+from infra import package as packaging
 from infra import template as cloudformation
 from tests.deployment.conftest import EVERYTHING
 from tests.equipment import documents
@@ -185,6 +186,31 @@ def test_the_templates_defaults_are_the_settings(resources: dict[str, Any]) -> N
     # Which build and which queue it is, only a deployment knows.
     own = {"build": "", "waiting_queue_arn": "Waiting.Arn", "waiting_queue_url": "Waiting"}
     assert Settings.from_env(variables)._asdict() | {"build": ""} == Settings()._asdict() | own
+
+
+def test_migrations_are_a_layer_beside_the_libraries(
+    resources: dict[str, Any], all_resources: dict[str, Any]
+) -> None:
+    """Where there are any; the function looks for them where Lambda puts them, and nowhere else."""
+    bare, whole = (one["Dispatcher"]["Properties"] for one in (resources, all_resources))
+
+    assert ("Migrations" in resources, bare["Layers"]) == (False, ["Libraries"])
+    assert whole["Layers"] == ["Libraries", "Migrations"]
+    assert (
+        all_resources["Migrations"]["Properties"]["ContentUri"]["Key"]
+        == (EVERYTHING["MigrationsKey"])
+    )
+    where = whole["Environment"]["Variables"]["DAY2_MIGRATIONS"]
+    assert where == f"{packaging.LAYERS_AT}/{packaging.MIGRATIONS}"
+
+
+def test_code_is_signed_where_the_account_demands_it(
+    resources: dict[str, Any], all_resources: dict[str, Any]
+) -> None:
+    """By a configuration of the account's own."""
+    assert "CodeSigningConfigArn" not in resources["Dispatcher"]["Properties"]
+    signed = all_resources["Dispatcher"]["Properties"]["CodeSigningConfigArn"]
+    assert signed == EVERYTHING["CodeSigningConfigArn"]
 
 
 def test_every_parameter_is_described_used_and_shown() -> None:

@@ -339,7 +339,10 @@ def _make_anew(warm: Application, ini: str | None) -> None:
 
     application.cache_clear()
     ours = application()
-    vars(ours)["revisions"] = Revisions(Path(ini)) if ini else warm.revisions
+    if ini:
+        vars(ours)["revisions"] = Revisions(Path(ini))
+    elif not ours.settings.migrations:
+        vars(ours)["revisions"] = warm.revisions
     vars(ours)["aws"] = Aws(ours.settings, warm.aws._session)
     # At DEBUG a client tells from its making on.
     if not logging.getLogger().isEnabledFor(logging.DEBUG):

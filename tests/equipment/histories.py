@@ -87,6 +87,31 @@ def lines_of(folder: Path, scripts: Mapping[str, str]) -> Revisions:
     return Revisions(ini)
 
 
+def folder_of(path: Path, upgrades: Mapping[str, str], *, promises: str = "") -> Folder:
+    """
+    Write a team's folder of migrations: one revision for each identifier of *upgrades*.
+
+    What is there already of other revisions goes. The values are single Python statements.
+    """
+    folder = Folder(path)
+    shutil.rmtree(folder.versions, ignore_errors=True)
+    folder.versions.mkdir(parents=True)
+    folder.promises.write_text(promises)
+    previous = None
+    for revision, upgrade in upgrades.items():
+        (folder.versions / f"{revision}.py").write_text(
+            _SCRIPT.format(
+                description=f"Revision {revision}",
+                revision=revision,
+                previous=previous,
+                upgrade=upgrade,
+                downgrade="pass",
+            )
+        )
+        previous = revision
+    return folder
+
+
 def table(name: str) -> str:
     """Return the statement of a revision that makes the table *name* in ``public``."""
     return f'op.execute("CREATE TABLE public.{name} ()")'

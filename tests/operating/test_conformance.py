@@ -14,12 +14,16 @@ from typing import Any
 
 import pytest
 
+from core.revisions.folder import Folder
+from core.settings import ROOT
+from infra import package
 from infra import template as cloudformation
 from infra.local import stack
 from infra.local.local_aws import LocalAws
 from tests.operating.conftest import put_to_sleep
 
 STACK = "day2-everything"
+MIGRATIONS = Folder(ROOT / "tests" / "contract" / "years_ago")
 # botocore's word for a service, and the endpoint's.
 ENDPOINTS = {
     "EVENTBRIDGE": "events",
@@ -58,8 +62,9 @@ def parameters(local_aws: LocalAws) -> Iterator[dict[str, str]]:
         "Tracing": "true",
         "VpcId": vpc,
     }
-    stack.deploy(local_aws, stack=STACK, parameters=values)
-    yield values
+    stack.deploy(local_aws, stack=STACK, parameters=values, migrations=MIGRATIONS)
+    key = package.build(package.OUTPUT / "local", migrations=MIGRATIONS).migrations_key
+    yield values | {"MigrationsKey": key}
     put_to_sleep(local_aws, STACK)
 
 
@@ -75,9 +80,13 @@ def test_every_resource_is_there(local_aws: LocalAws, wanted: dict[str, Any]) ->
     made = {one["LogicalResourceId"]: one["ResourceStatus"] for one in found["StackResources"]}
 
     assert set(made.values()) == {"CREATE_COMPLETE"}
-    layers = {name for name in made if name.startswith("Libraries")}
-    assert wanted.keys() - {"Libraries"} <= made.keys()
-    assert len(layers) == 1
+    # SAM names a layer by its content, too.
+    layers = [re.sub("[0-9a-f]{10}$", "", name) for name in made if name not in wanted]
+    assert wanted.keys() - {"Libraries", "Migrations"} <= made.keys()
+    assert {one: layers.count(one) for one in ("Libraries", "Migrations")} == {
+        "Libraries": 1,
+        "Migrations": 1,
+    }
     events = {f"Dispatcher{name}" for name in wanted["Dispatcher"]["Properties"]["Events"]}
     assert events <= made.keys()
     # Lambda takes from the queue by the function's own role, and needs no permission to invoke.
@@ -112,7 +121,10 @@ def test_the_function_is_as_written(
         assert re.match(rf"https://vpce-[\w-]+\.{service}\.us-east-1\.vpce\.", url)
     assert it["VpcConfig"]["SubnetIds"] == parameters["SubnetIds"].split(",")
     assert it["TracingConfig"]["Mode"] == "Active"
-    assert len(it["Layers"]) == 1
+    assert [one["Arn"].split(":")[-2] for one in it["Layers"]] == [
+        f"{STACK}-libraries",
+        f"{STACK}-migrations",
+    ]
     invoked = client.get_function_event_invoke_config(FunctionName=name)
     assert (invoked["MaximumEventAgeInSeconds"], invoked["MaximumRetryAttempts"]) == (21600, 2)
     assert invoked["DestinationConfig"]["OnFailure"]["Destination"].endswith(f"{STACK}-failures")

@@ -35,6 +35,7 @@ def test_the_defaults_are_the_designs() -> None:
         "waiting_queue_url": "",
         "result_topic_arn": "",
         "secret_kms_key_id": "",
+        "migrations": "",
         "build": "0123456789ab",
     }
 

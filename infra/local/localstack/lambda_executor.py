@@ -148,7 +148,9 @@ class FunctionProcess:
             for layer in self.function.config.layers or []
             for inside in (f"/lib/{runtime}/site-packages", "")
         ]
-        values = {name: str(value) for name, value in given.items() if value is not None}
+        values = {
+            name: self._at_opt(str(value)) for name, value in given.items() if value is not None
+        }
         return {**values, **interpreter.variables} | {
             "AWS_EXECUTION_ENV": f"AWS_Lambda_{runtime}",
             "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{self._api.server_port}",
@@ -162,6 +164,19 @@ class FunctionProcess:
             "TMPDIR": self._temporary,
             "TZ": "UTC",
         }
+
+    def _at_opt(self, value: str) -> str:
+        """
+        Return *value*, which on AWS may be a path that a layer brought, as it is here.
+
+        Lambda merges layers into /opt, a later one over those before. Here each has a folder.
+        """
+        if value.startswith("/opt/"):
+            for layer in reversed(self.function.config.layers or []):
+                found = Path(layer.code.get_unzipped_code_location(), value.removeprefix("/opt/"))
+                if found.exists():
+                    return str(found)
+        return value
 
     def _follow_log(self) -> None:
         """Read as the process writes, so that it never waits for us."""

@@ -53,8 +53,10 @@ def main() -> None:
     from localstack.runtime.main import main as run
 
     from infra.local.localstack.calls import record_calls
+    from infra.local.localstack.conditions import keep_them_apart
     from infra.local.localstack.endpoints import tell_their_names
 
+    keep_them_apart()
     record_calls()
     tell_their_names()
     run()
