@@ -277,6 +277,8 @@ def complete_function(tree: Path, target: Platform) -> None:
     Raises:
         PackageError: The revisions are not one line, or a source does not compile.
     """
+    # A folder without a file is in no tree; with the migrations in a layer, none is needed here.
+    (tree / "alembic" / "versions").mkdir(exist_ok=True)
     # It is the tree's core that lists them.
     _list_revisions(tree, tree / "alembic")
     _add_byte_code(tree, "/var/task", target)

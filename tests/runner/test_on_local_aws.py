@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import json
+import shutil
 import time
-import zipfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from infra import package
+from core.revisions.folder import Folder
 from infra.local import stack, workflow
 from infra.local.local_aws import LocalAws
+from tests.equipment.histories import OURS
 
 # Beside the stack of the end-to-end tests: each hears of all instances, and minds its own.
 STACK = "chaos"
@@ -45,17 +46,16 @@ def downgrade() -> None:
 
 
 @pytest.fixture
-def slow_stack(local_aws: LocalAws) -> Iterator[dict[str, str]]:
+def slow_stack(local_aws: LocalAws, tmp_path: Path) -> Iterator[dict[str, str]]:
     """Deploy the stack, with four slow revisions more and little time for them."""
     outputs = stack.deploy(
         local_aws,
         stack=STACK,
+        migrations=with_slow_revisions(tmp_path),
         parameters={"MarginSeconds": "4", "MinimumSliceSeconds": "2"},
     )
     client = local_aws.client("lambda")
     name = outputs["FunctionName"]
-    client.update_function_code(FunctionName=name, ZipFile=with_slow_revisions())
-    client.get_waiter("function_updated_v2").wait(FunctionName=name, WaiterConfig={"Delay": 1})
     client.update_function_configuration(FunctionName=name, Timeout=TIMEOUT_SECONDS)
     client.get_waiter("function_updated_v2").wait(FunctionName=name, WaiterConfig={"Delay": 1})
     yield outputs
@@ -143,14 +143,11 @@ def wait_for_revision(local_aws: LocalAws, revision: str) -> dict[str, Any]:
     return state
 
 
-def with_slow_revisions() -> bytes:
-    """Return the zip of the function with the slow revisions beside its own."""
-    built = package.build(package.OUTPUT / "local").function
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(built) as source, zipfile.ZipFile(buffer, "w") as target:
-        for entry in source.infolist():
-            target.writestr(entry, source.read(entry))
-        for number, revision in enumerate(SLOW):
-            text = REVISION.format(revision=revision, down=EVERYTHING[number + 3])
-            target.writestr(f"alembic/versions/{revision}_slow.py", text)
-    return buffer.getvalue()
+def with_slow_revisions(path: Path) -> Folder:
+    """Return a folder with the slow revisions beside those of our history."""
+    folder = Folder(path / "slow")
+    shutil.copytree(OURS.path, folder.path, ignore=shutil.ignore_patterns("__pycache__"))
+    for number, revision in enumerate(SLOW):
+        text = REVISION.format(revision=revision, down=EVERYTHING[number + 3])
+        (folder.versions / f"{revision}_slow.py").write_text(text)
+    return folder
