@@ -119,6 +119,29 @@ def test_created_event_comes_before_any_member(
     assert {"Key": "aws:rds:primaryDBClusterArn", "Value": arn} in secret["Tags"]
 
 
+def test_member_that_is_deleted_before_it_is_there_never_comes(
+    local_aws: LocalAws, bus: Callable[..., Bus]
+) -> None:
+    """Nor does it leave a server behind."""
+    held = [{"Key": "day2-local:creating-seconds", "Value": "1"}]
+    clusters.create(local_aws, "copy", members=0)
+    clusters.add_member(local_aws, "copy", "copy-1", Tags=held)
+    member = local_aws.client("rds").describe_db_instances(DBInstanceIdentifier="copy-1")
+    events = bus({"source": ["aws.rds"], "detail": {"SourceIdentifier": ["copy-1", "copy-2"]}})
+
+    workflow.remove_instance(local_aws, "copy-1")
+    clusters.add_member(local_aws, "copy", "copy-2", Tags=held)
+    clusters.wait_for(local_aws, "copy")
+
+    assert told(events, 2) == [
+        ("RDS-EVENT-0003", "DB_INSTANCE", "copy-1"),
+        ("RDS-EVENT-0005", "DB_INSTANCE", "copy-2"),
+    ]
+    folder = local_aws.state.servers / member["DBInstances"][0]["DbiResourceId"]
+    assert not folder.exists()
+    clusters.remove(local_aws, "copy")
+
+
 def test_what_rds_refuses_is_refused(local_aws: LocalAws, orders: str) -> None:
     """A second one of the name, a member stopped by itself, a failover to nobody."""
     rds = local_aws.client("rds")

@@ -127,6 +127,8 @@ class Cluster:
                 self._wait(lambda: self.is_announced)
             if not member.is_cluster_writer:
                 self._wait(lambda: server_of(self.shown) or not has_servers(self.shown))
+            if self.is_gone or member.status == "deleting":
+                return
             if has_servers(self.shown):
                 is_first = member.is_cluster_writer
                 primary = self.upstream if is_first else server_of(self.shown)
