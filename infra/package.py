@@ -37,6 +37,7 @@ OUTPUT = MADE / "build"
 
 # Ours: what the function needs at run time, and no more.
 FUNCTION_SOURCES = ("handlers", "core", "alembic", "alembic.ini")
+EXAMPLES_TO_COPY = Path("alembic") / "examples"
 NOT_DEPLOYED = (".mako", ".md", ".txt", ".pyc", ".orig", ".rej")
 
 # Libraries with parts in C that we need. Everything else comes as a pure Python wheel: SQLAlchemy's
@@ -227,7 +228,8 @@ def function_files(root: Path = ROOT) -> Iterator[Path]:
     for source in FUNCTION_SOURCES:
         path = root / source
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if _is_deployed(name := file.relative_to(root)) and file.is_file():
+            name = file.relative_to(root)
+            if EXAMPLES_TO_COPY not in name.parents and _is_deployed(name) and file.is_file():
                 yield name
 
 
