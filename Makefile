@@ -9,7 +9,7 @@ PYTHON ?= python3
 
 # What a recipe takes from the command line goes by its environment, where quotes are just text,
 # and as it was given: make would take a ${word} in it for a variable of its own.
-GIVEN := EVENT PAYLOAD TARGET NAME MIGRATIONS POSTGRES GOLDEN DIR VERSION INSTANCE LOG
+GIVEN := EVENT PAYLOAD TARGET NAME MIGRATIONS POSTGRES GOLDEN DIR VERSION INSTANCE LOG PARAMETERS
 $(foreach one,$(GIVEN),$(if $(filter undefined,$(origin $(one))),,$(eval override $(one) := $$(value $(one)))))
 # What is not given is not there: an empty MIGRATIONS would be a folder that somebody forgot.
 export $(foreach one,$(GIVEN),$(if $(filter undefined,$(origin $(one))),,$(one)))
@@ -48,9 +48,9 @@ test-postgres: ## Run the tests that need a server on PostgreSQL VERSION=16, or 
 	@$(DEV) -m tests.postgres $(if $(VERSION),"$$VERSION")
 
 .PHONY: up
-up: ## Start the local AWS, and package and deploy this checkout to it
+up: ## Start the local AWS, and package and deploy this checkout to it: [PARAMETERS="Name=value …"]
 	$(call needs,$(RUNTIME_ENVIRONMENTS))
-	$(LOCAL) up
+	$(LOCAL) up --parameters="$$PARAMETERS"
 
 .PHONY: down
 down: ## Stop the local AWS and every process it started

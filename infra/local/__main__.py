@@ -13,6 +13,7 @@ from typing import Any
 
 from infra.local import postgres_programs
 from infra.local.local_aws import LocalAws, LocalAwsError
+from infra.local.parameters import ParametersError
 from infra.local.postgres_programs import ServerError
 from infra.local.state import State
 
@@ -29,8 +30,10 @@ def up(aws: LocalAws, arguments: argparse.Namespace) -> int:
     from infra.local import stack
 
     begin = time.monotonic()
-    aws.up(port=arguments.port)
-    outputs = stack.deploy(aws)
+    # Refused before anything starts.
+    stack.given(arguments.parameters)
+    aws.up()
+    outputs = stack.up(aws, arguments.parameters)
     seconds = time.monotonic() - begin
     print(f"{outputs['FunctionName']} is deployed at {aws.endpoint_url} ({seconds:.0f} s)")
     return 0
@@ -189,7 +192,9 @@ def main(words: list[str]) -> int:
         made.set_defaults(run=function)
         return made
 
-    command("up", up).add_argument("--port", type=int, help="LocalStack's, else 4566 or a free one")
+    command("up", up).add_argument(
+        "--parameters", default="", metavar='"Name=value …"', help="parameters of the template"
+    )
     command("down", down)
     command("clean", clean)
     command("env", env)
@@ -213,7 +218,7 @@ def main(words: list[str]) -> int:
     arguments = parser.parse_args(words)
     try:
         return int(arguments.run(LocalAws(State.of_checkout()), arguments))
-    except WrongUseError as error:
+    except (WrongUseError, ParametersError) as error:
         print(error, file=sys.stderr)
         return 2
     except (LocalAwsError, ServerError, PermissionError) as error:

@@ -147,7 +147,7 @@ def _set_up(aws: LocalAws) -> None:
     _title("The local AWS")
     print("  starting LocalStack and deploying infra/template.yaml …", flush=True)
     aws.up()
-    outputs = stack.deploy(aws)
+    outputs = stack.up(aws)
     _seen(f"{outputs['FunctionName']} is deployed at {aws.endpoint_url}")
     # What an earlier run left.
     workflow.remove_instance(aws, NAME)

@@ -1,8 +1,11 @@
 """The stack on the local AWS: the real template, a package of this checkout, its function."""
 
+import functools
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -12,6 +15,8 @@ from core.revisions.folder import Folder
 from infra import package
 from infra.invoke import Call, send
 from infra.local.local_aws import LocalAws, LocalAwsError
+from infra.local.parameters import read as read_parameters
+from infra.local.parameters import value_text
 from infra.local.state import CHECKOUT
 from infra.migrations import chosen
 
@@ -20,6 +25,48 @@ BUCKET = "day2-artifacts"
 STACK = "day2"
 FUNCTION = f"{STACK}-dispatcher"
 DEPLOY_SECONDS = 120
+# What deploy gives by itself.
+_OWN = (
+    "ArtifactBucket",
+    "FunctionKey",
+    "LayerKey",
+    "MigrationsKey",
+    "Runtime",
+    "Architecture",
+    "CaFile",
+)
+AWAKE_SECONDS = 60
+AGAIN_SECONDS = 3
+
+
+def given(text: str) -> dict[str, str]:
+    """
+    Return the values of the template's parameters in *text*, such as ``AllowRollback=true``.
+
+    Raises:
+        ParametersError: The template does not take them.
+    """
+    return read_parameters(text, _declared())
+
+
+def up(aws: LocalAws, text: str = "") -> dict[str, str]:
+    """
+    Deploy the stack with the parameters that are given in *text*, and return its outputs.
+
+    Those that are not given keep their values, as on AWS, until ``make down``. When it returns, an
+    event reaches what was deployed.
+
+    Raises:
+        ParametersError: The template does not take them; nothing was changed.
+        LocalAwsError: CloudFormation refused, or no event has reached the function.
+    """
+    values = given(text)
+    kept = {
+        name: value
+        for name, value in _values(aws.client("cloudformation")).items()
+        if name in _declared() and name not in _OWN
+    }
+    return deploy(aws, parameters={**kept, **values}, is_probed=True)
 
 
 def deploy(
@@ -28,15 +75,18 @@ def deploy(
     stack: str = STACK,
     parameters: Mapping[str, str] | None = None,
     migrations: Folder | None = None,
+    template: Path = TEMPLATE,
+    is_probed: bool = False,
 ) -> dict[str, str]:
     """
     Package this checkout for the running Python, create or update *stack*, and return its outputs.
 
-    Without *migrations* those are deployed that the command was given.
+    Without *migrations* those are deployed that the command was given. If *is_probed*, a deployment
+    that changed something is not done before an event got through.
 
     Raises:
         LocalAwsError: The migrations cannot be packaged, or CloudFormation refused; holds its
-            reasons.
+            reasons. Or no event got through.
     """
     try:
         built = package.build(package.OUTPUT / "local", migrations=migrations or chosen())
@@ -48,8 +98,15 @@ def deploy(
         if "Contents" not in s3.list_objects_v2(Bucket=BUCKET, Prefix=key):
             s3.upload_file(str(file), BUCKET, key)
     # From a bucket, as make deploy sends it: in a request it could have 51,200 bytes only.
-    s3.upload_file(str(TEMPLATE), BUCKET, TEMPLATE.name)
+    s3.upload_file(str(template), BUCKET, TEMPLATE.name)
     values = {
+        # LocalStack takes a parameter that is newly given for a change of all that is made with it,
+        # and so a function for another one: each is given every time.
+        **{
+            name: value_text(one["Default"])
+            for name, one in _declared().items()
+            if "Default" in one
+        },
         "ArtifactBucket": BUCKET,
         "FunctionKey": built.function_key,
         "LayerKey": built.layer_key,
@@ -68,6 +125,7 @@ def deploy(
             {"ParameterKey": name, "ParameterValue": value} for name, value in values.items()
         ],
     }
+    known = {event["EventId"] for event in _failures(cloudformation, stack)}
     try:
         if _status(cloudformation, stack) is None:
             cloudformation.create_stack(**request)
@@ -76,7 +134,15 @@ def deploy(
     except ClientError as error:
         if "No updates are to be performed" not in str(error):
             raise
-    return _wait_until_complete(cloudformation, stack)
+        is_probed = False
+    outputs = _wait_until_complete(cloudformation, stack)
+    # LocalStack may say that an update is complete of which a part has failed.
+    failed = [one for one in _failures(cloudformation, stack) if one["EventId"] not in known]
+    if failed:
+        raise LocalAwsError(f"stack {stack} was not updated:\n{_reasons(failed)}")
+    if is_probed:
+        _wait_until_awake(aws, values.get("Prefix") or stack)
+    return outputs
 
 
 def invoke(aws: LocalAws, event: Any, *, function: str = FUNCTION) -> Call:
@@ -116,6 +182,14 @@ def _exists(describe: Callable[..., Any], **named: str) -> bool:
     return True
 
 
+@functools.cache
+def _declared() -> dict[str, Any]:
+    """Return the parameters that the template declares."""
+    from infra import template
+
+    return dict(template.load()["Parameters"])
+
+
 def _status(cloudformation: Any, stack: str) -> str | None:
     """Return the stack's status; None when there is none that can be updated."""
     try:
@@ -142,15 +216,58 @@ def _wait_until_complete(cloudformation: Any, stack: str) -> dict[str, str]:
         if status in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
             return {item["OutputKey"]: item["OutputValue"] for item in found.get("Outputs", [])}
         if "FAILED" in status or "ROLLBACK" in status:
-            raise LocalAwsError(f"stack {stack} is {status}:\n{_reasons(cloudformation, stack)}")
+            raise LocalAwsError(
+                f"stack {stack} is {status}:\n{_reasons(_failures(cloudformation, stack))}"
+            )
         time.sleep(0.2)
     raise LocalAwsError(f"stack {stack} was not complete in {DEPLOY_SECONDS} s")
 
 
-def _reasons(cloudformation: Any, stack: str) -> str:
-    events = cloudformation.describe_stack_events(StackName=stack)["StackEvents"]
+def _wait_until_awake(aws: LocalAws, prefix: str) -> None:
+    """
+    Wait until a parameter that is written wakes the function.
+
+    LocalStack drops events that come while it exchanges one build of a function for the next.
+    """
+    ssm = aws.client("ssm")
+    instance = f"awake-{secrets.token_hex(4)}"
+    name = f"/{prefix}/{instance}/target-revision"
+    deadline = time.monotonic() + AWAKE_SECONDS
+    try:
+        while time.monotonic() < deadline:
+            ssm.put_parameter(Name=name, Value="head", Type="String", Overwrite=True)
+            again = time.monotonic() + AGAIN_SECONDS
+            while time.monotonic() < again:
+                if any(instance in file.read_text() for file in aws.state.calls.glob("*.log")):
+                    return
+                time.sleep(0.1)
+    finally:
+        ssm.delete_parameter(Name=name)
+    raise LocalAwsError(
+        f"stack {prefix} is deployed, but no event woke its function within {AWAKE_SECONDS} s: "
+        f"make down, then make up; see {aws.state.log}"
+    )
+
+
+def _values(cloudformation: Any, stack: str = STACK) -> dict[str, str]:
+    """Return the values of the parameters of *stack*; none where there is no such stack."""
+    try:
+        found = cloudformation.describe_stacks(StackName=stack)["Stacks"][0]
+    except ClientError:
+        return {}
+    return {one["ParameterKey"]: one["ParameterValue"] for one in found.get("Parameters", [])}
+
+
+def _failures(cloudformation: Any, stack: str) -> list[dict[str, Any]]:
+    """Return the events of *stack* that tell of a failure; none where there is no stack."""
+    try:
+        events = cloudformation.describe_stack_events(StackName=stack)["StackEvents"]
+    except ClientError:
+        return []
+    return [event for event in events if "FAILED" in event["ResourceStatus"]]
+
+
+def _reasons(failures: list[dict[str, Any]]) -> str:
     return "\n".join(
-        f"  {event['LogicalResourceId']}: {event.get('ResourceStatusReason')}"
-        for event in events
-        if "FAILED" in event["ResourceStatus"]
+        f"  {event['LogicalResourceId']}: {event.get('ResourceStatusReason')}" for event in failures
     )

@@ -110,6 +110,7 @@ COMMANDS: dict[str, dict[str, Run | Not]] = {
         "make bench": MEASURES,
         "make bench-sweep": MEASURES,
         "make up": Run("deployed"),
+        'make up PARAMETERS="AllowRollback=true"': Run("deployed"),
         'eval "$(make -s env)"': Run("^$"),
         "make status": Run(r"orders +available"),
         "make down": Not("would stop the local AWS of the tests; tests/local does it"),
