@@ -23,6 +23,7 @@ NEED_IT = [
     ["redrive"],
     ["env"],
     ["invoke", "--payload={}"],
+    ["plan", "--instance=orders"],
     ["database-up"],
     ["database-reset"],
     ["migrate"],
