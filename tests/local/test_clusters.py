@@ -154,6 +154,12 @@ def test_what_rds_refuses_is_refused(local_aws: LocalAws, orders: str) -> None:
         rds.delete_db_cluster(DBClusterIdentifier=orders, SkipFinalSnapshot=True)
     with pytest.raises(rds.exceptions.DBClusterNotFoundFault):
         rds.failover_db_cluster(DBClusterIdentifier="nobody")
+    with pytest.raises(rds.exceptions.ClientError, match="stays within a major version"):
+        rds.create_blue_green_deployment(
+            BlueGreenDeploymentName="upgrade",
+            Source=clusters.describe(local_aws, orders)["DBClusterArn"],
+            TargetEngineVersion="99.1",
+        )
 
 
 def test_commands_know_clusters(

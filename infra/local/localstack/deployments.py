@@ -14,7 +14,7 @@ from typing import Any
 
 from localstack.utils.patch import patch
 from moto.rds import models as moto
-from moto.rds.exceptions import InvalidBlueGreenDeploymentStateFault
+from moto.rds.exceptions import InvalidBlueGreenDeploymentStateFault, RDSClientError
 
 from infra.local.localstack import rds_events
 from infra.local.localstack.clusters import behind
@@ -32,6 +32,7 @@ def put_servers_behind_deployments() -> None:
     @patch(moto.RDSBackend.create_blue_green_deployment)
     def _create(fn: Callable[..., Any], backend: Any, bg_kwargs: dict[str, Any]) -> Any:
         blue = _side(backend, bg_kwargs["source"])
+        _refuse_another_major(blue, bg_kwargs.get("target_engine_version"))
         with made_from(Origin(primary=server_of(blue) if blue else None)):
             asked = fn(backend, bg_kwargs)
         deployment = backend.blue_green_deployments[asked.blue_green_deployment_identifier]
@@ -58,6 +59,16 @@ def put_servers_behind_deployments() -> None:
         deployment = fn(backend, *args, **kwargs)
         rds_events.put(deployment, rds_events.DEPLOYMENT_DELETED)
         return deployment
+
+
+def _refuse_another_major(blue: Any, target: str | None) -> None:
+    """Refuse what only logical replication can do; RDS itself takes it."""
+    if blue and target and target.split(".")[0] != blue.engine_version.split(".")[0]:
+        raise RDSClientError(
+            "InvalidParameterCombination",
+            f"This local AWS plays no upgrade from {blue.engine_version} to {target}: "
+            "its green side streams, so it stays within a major version",
+        )
 
 
 def _finish_creating(backend: Any, deployment: Any) -> None:
