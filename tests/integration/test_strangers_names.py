@@ -123,9 +123,10 @@ def what_others_have(site: Site, _folder: Path) -> Iterator[object]:
 
 
 def what_is_in_the_way(site: Site, folder: Path) -> Iterator[object]:
-    """Another run's lock, somebody's lock on a table, a rest of a run, and damaged books."""
-    with site.lock_held():
+    """Another run's lock, a server that may be a reader, a table's lock, and damaged books."""
+    with site.lock_held() as session:
         yield refused(site.run)
+        yield door.takes_writes(session)
     revisions = history_of(
         folder / "busy", {"a1": "op.execute('ALTER TABLE public.busy ADD COLUMN note text')"}
     )
