@@ -144,14 +144,7 @@ def test_target_before_its_instance(world: World) -> None:
     world.declare_instance(DBInstanceStatus="creating", Endpoint=None)
     waiting = world.call(event("instance_created"), seconds=6.0)
     world.declare_instance()
-    carried_on = deliver(
-        world,
-        {
-            "source": "day2",
-            "detail-type": "Migration Requested",
-            "detail": world.aws.of_type("Migration Requested")[0],
-        },
-    )
+    carried_on = deliver(world, world.come_again())
 
     assert [answer.outcome for answer in early.answers] == ["IGNORED"]
     assert waiting.outcome == "INCOMPLETE"
