@@ -47,6 +47,11 @@ test-postgres: ## Run the tests that need a server on PostgreSQL VERSION=16, or 
 	$(call needs,$(TEST_ENVIRONMENTS))
 	@$(DEV) -m tests.postgres $(if $(VERSION),"$$VERSION")
 
+.PHONY: test-terraform
+test-terraform: ## Keep an instance and its target in Terraform: TERRAFORM_PLUGINS=folder of the AWS provider
+	$(call needs,$(RUNTIME_ENVIRONMENTS))
+	@$(DEV) -m tests.terraform
+
 .PHONY: up
 up: ## Start the local AWS, and package and deploy this checkout to it: [PARAMETERS="Name=value …"]
 	$(call needs,$(RUNTIME_ENVIRONMENTS))

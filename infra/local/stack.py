@@ -146,8 +146,18 @@ def deploy(
 
 
 def invoke(aws: LocalAws, event: Any, *, function: str = FUNCTION) -> Call:
-    """Invoke *function* with *event* and wait for its answer and its whole log."""
-    call = send(aws.client("lambda"), function, event)
+    """
+    Invoke *function* with *event* and wait for its answer and its whole log.
+
+    Raises:
+        LocalAwsError: The function is not deployed.
+    """
+    try:
+        call = send(aws.client("lambda"), function, event)
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "ResourceNotFoundException":
+            raise
+        raise LocalAwsError(f"{function} is not deployed here: make up") from error
     # Lambda tells the last 4 KB only.
     return replace(call, log=(aws.state.calls / f"{call.request_id}.log").read_text())
 

@@ -106,6 +106,7 @@ COMMANDS: dict[str, dict[str, Run | Not]] = {
         "make lint": Not("the copy that is followed has no tests; .ci/run runs it"),
         ".venvs/dev/bin/python -m pytest -q tests/unit": Not("make test runs it"),
         "make test-postgres VERSION=16": Not("fetches a server; it runs the tests on one version"),
+        "make test-terraform TERRAFORM_PLUGINS=folder": Not("needs Terraform and its provider"),
         "make chaos": MEASURES,
         "make bench": MEASURES,
         "make bench-sweep": MEASURES,

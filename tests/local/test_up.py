@@ -11,7 +11,7 @@ import pytest
 
 from infra import template
 from infra.local import stack
-from infra.local.local_aws import LocalAws
+from infra.local.local_aws import LocalAws, LocalAwsError
 from infra.local.parameters import ParametersError, read
 
 DECLARED = template.load()["Parameters"]
@@ -150,3 +150,9 @@ def test_every_parameter_takes_its_default() -> None:
 
     assert read(text, DECLARED) == values
     assert read("", DECLARED) == {}
+
+
+def test_what_is_not_deployed_is_told_in_one_line(local_aws: LocalAws) -> None:
+    """And what deploys it."""
+    with pytest.raises(LocalAwsError, match=r"^nobody is not deployed here: make up$"):
+        stack.invoke(local_aws, {}, function="nobody")

@@ -1,0 +1,62 @@
+# An instance and its target as a team keeps them in Terraform.
+
+terraform {
+  required_providers {
+    aws = {
+      source = "hashicorp/aws"
+    }
+  }
+}
+
+variable "target" {
+  type = string
+}
+
+variable "engine_version" {
+  type = string
+}
+
+provider "aws" {}
+
+resource "aws_ssm_parameter" "target" {
+  name  = "/day2/orders/target-revision"
+  type  = "String"
+  value = var.target
+}
+
+resource "aws_db_parameter_group" "orders" {
+  name   = "orders"
+  family = "postgres${split(".", var.engine_version)[0]}"
+
+  parameter {
+    name  = "log_min_duration_statement"
+    value = "500"
+  }
+}
+
+resource "aws_db_instance" "orders" {
+  identifier                            = "orders"
+  engine                                = "postgres"
+  engine_version                        = var.engine_version
+  instance_class                        = "db.t4g.micro"
+  allocated_storage                     = 20
+  storage_type                          = "gp3"
+  storage_encrypted                     = true
+  db_name                               = "orders"
+  username                              = "postgres"
+  manage_master_user_password           = true
+  parameter_group_name                  = aws_db_parameter_group.orders.name
+  performance_insights_enabled          = true
+  performance_insights_retention_period = 7
+  iam_database_authentication_enabled   = true
+  backup_retention_period               = 7
+  apply_immediately                     = true
+  skip_final_snapshot                   = true
+
+  tags = {
+    day2 = "enabled"
+  }
+
+  # Declared first, so that day2 knows where to go before it may go.
+  depends_on = [aws_ssm_parameter.target]
+}
