@@ -206,21 +206,6 @@ def test_failing_revision_keeps_those_before_it(site: Site, tmp_path: Path) -> N
     assert site.query("SELECT revision FROM day2.history ORDER BY id") == [("a1",), ("a2",)]
 
 
-def test_further_revision_costs_three_round_trips(site: Site, tmp_path: Path) -> None:
-    """Its own statement, our record, and the commit that opens the next transaction."""
-    revisions = history_of(tmp_path, {f"a{number}": table(f"t{number}") for number in range(9)})
-
-    def round_trips(target: str) -> int:
-        before = site.server.log.count(" LOG:  statement: ")
-        site.run(target=target, revisions=revisions)
-        return site.server.log.count(" LOG:  statement: ") - before
-
-    site.run(target="a0", revisions=revisions)
-    of_two, of_six = round_trips("a2"), round_trips("a8")
-
-    assert of_six - of_two == 4 * 3
-
-
 DEFERRED = """
 CREATE TABLE public.seen (at_commit interval);
 CREATE FUNCTION public.look() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
