@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from core.model import Report, cut
+from core.model import Report, cut, in_a_line
 from core.outcome import Outcome
 
 # As much of a message as somebody reads.
@@ -52,7 +52,7 @@ class MigrationError(Exception):
 
     def __init__(self, message: str) -> None:
         # Lambda puts it whole into the record of a failed event, which has 256 KB in all.
-        super().__init__(cut(message, MESSAGE_CHARACTERS))
+        super().__init__(cut(in_a_line(message), MESSAGE_CHARACTERS))
 
 
 class Rejected(MigrationError):

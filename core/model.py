@@ -28,6 +28,19 @@ MIGRATION_REQUESTED = "Migration Requested"
 SWEEP_REQUESTED = "Sweep Requested"
 
 
+def in_a_line(text: str) -> str:
+    """
+    Return *text* as it may be shown: what could steer a terminal, or begin a line, is escaped.
+
+    Whoever may make a role or a table chooses what it is called, and messages name it.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
+    )
+
+
 def cut(text: str, most: int) -> str:
     """Return at most *most* characters of *text*, and a note of how many more there are."""
     if len(text) <= most:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from psycopg2 import _psycopg
 
-from core.model import cut
+from core.model import cut, in_a_line
 from core.postgres.masking import masked
 from core.postgres.session import Session
 
@@ -51,7 +51,8 @@ class Notice(NamedTuple):
     def __str__(self) -> str:
         """Return it in a line, without its detail, which may show what is in a row."""
         hint = f" ({self.hint})" if self.hint else ""
-        return cut(masked(" ".join(f"{self.message}{hint}".split())), _CHARACTERS)
+        text = masked(" ".join(f"{self.message}{hint}".split()))
+        return cut(in_a_line(text), _CHARACTERS)
 
 
 class Notices:

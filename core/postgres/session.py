@@ -38,6 +38,9 @@ DRIVER_TABLES = (extensions.string_types, extensions.adapters)
 DriverError = psycopg2.Error
 
 LOCK_KEY = zlib.crc32(b"day2-migrations")
+# A second or two of hashing.
+MOST_SCRAM_ITERATIONS = 1_000_000
+
 CONNECT_TIMEOUT_SECONDS = 10
 
 # How long after its time a session is cut off: the server's own statement_timeout comes
@@ -698,8 +701,19 @@ def scram_verifier(session: Session, user: str, password: str) -> str:
     """
     Return what the server stores for *password* (RFC 5803), made here by libpq.
 
-    The password itself then never reaches the server, its log or its statistics.
+    The password itself then never reaches the server, its log or its statistics. Whoever owns the
+    database says how often it is hashed for that (PostgreSQL documentation, "scram_iterations").
+
+    Raises:
+        RunFailed: So often that it takes minutes, in which nothing can stop libpq.
     """
+    iterations = session.info.parameter_status("scram_iterations")
+    if iterations is not None and int(iterations) > MOST_SCRAM_ITERATIONS:
+        raise RunFailed(
+            f"scram_iterations is {iterations}, which takes too long: set it to "
+            f"{MOST_SCRAM_ITERATIONS} at most, or take it away (ALTER DATABASE "
+            f"{session.info.dbname} RESET scram_iterations, or ALTER ROLE)"
+        )
     return str(
         extensions.encrypt_password(password, user, scope=session, algorithm="scram-sha-256")
     )

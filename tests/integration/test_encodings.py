@@ -121,3 +121,19 @@ def test_books_of_such_a_role_are_refused(foreign: Site) -> None:
 
     with pytest.raises(AccessDenied, match=r"history of andr\\xe9"):
         foreign.run()
+
+
+def test_name_that_would_steer_a_terminal_is_shown_in_a_line(site: Site, tmp_path: Path) -> None:
+    """Whoever may make roles chooses it, and a message names it."""
+    name = sql.Identifier("ev\x1b[31mil\nGRANT\u202e")
+    with closing(site.server.superuser(DATABASE)) as session:
+        made = sql.SQL("CREATE ROLE {0} LOGIN; GRANT CREATE ON SCHEMA public TO {0}").format(name)
+        query(session, made.as_string(session))
+    body = 'op.execute("SELECT * FROM nobodys")'
+    ini = make_history(tmp_path / "history", {"a1": body})
+
+    with pytest.raises(RevisionFailed) as caught:
+        site.run(revisions=Revisions(ini))
+
+    assert str(caught.value).isprintable()
+    assert r"ev\x1b[31mil\nGRANT\u202e" in str(caught.value)

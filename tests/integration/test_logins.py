@@ -9,6 +9,7 @@ import psycopg2
 import pytest
 from psycopg2 import errors
 
+from core.errors import RevisionFailed
 from core.postgres.session import query
 from infra.local.postgres_programs import pip_programs
 from tests.equipment.site import DATABASE, HEAD_LOGINS, INSTANCE, Site
@@ -280,3 +281,18 @@ def test_wrong_password_is_refused(at_head: Site) -> None:
             sslmode="verify-full",
             sslrootcert=str(at_head.ca_file),
         )
+
+
+def test_verifier_that_would_take_hours_is_not_begun(site: Site) -> None:
+    """Whoever owns the database may ask for it, where the server knows the setting."""
+    if not site.query("SELECT name FROM pg_settings WHERE name = 'scram_iterations'"):
+        with pytest.raises(errors.UndefinedObject):
+            site.query(f"ALTER DATABASE {DATABASE} SET scram_iterations = 2147483647")
+        return
+    site.query(f"ALTER DATABASE {DATABASE} SET scram_iterations = 2147483647")
+
+    with pytest.raises(RevisionFailed, match=r"scram_iterations is 2147483647.* RESET"):
+        site.run()
+
+    site.query(f"ALTER DATABASE {DATABASE} SET scram_iterations = 10000")
+    assert site.run().report.final_revision == "004"
