@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 from collections.abc import Callable
@@ -19,6 +20,12 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # What any command of ours is about in a test: the history of the tests, whoever deploys what.
 os.environ[migrations.VARIABLE] = str(OURS.path)
+
+
+def pytest_collection_finish() -> None:
+    """Have the garbage collector pass over what was imported: it stays until the end."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
