@@ -143,6 +143,8 @@ def test_a_cluster_of_another_engine_is_no_namesake(
     register = Known([orders, other])
 
     assert find(asked(Trigger.DIRECT), register, SETTINGS) == orders
+    both = Known([untagged(orders), untagged(other)])
+    assert find(asked(Trigger.DIRECT), both, SETTINGS) == untagged(orders)
     assert {one.namesake for one in fleet(register, SETTINGS)} == {None}
 
 
