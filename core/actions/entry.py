@@ -80,7 +80,8 @@ def _enter(run: Run, *, alone: bool) -> tuple[Place, Session]:
                 refuse_secondary(silent, run.request, run.cloud)
             left = run.budget.left()
             is_late = left < pause + run.settings.minimum_slice_seconds
-            if is_late or begun - left + pause > inside_seconds(run.request):
+            sleeps = place is not None and place.managed is not None and place.managed.sleeps
+            if is_late or begun - left + pause > inside_seconds(run.request, sleeps=sleeps):
                 if silent is not None:
                     _wait_for_the_writer(run, silent)
                 raise

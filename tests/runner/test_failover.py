@@ -264,8 +264,8 @@ def test_a_cluster_that_has_no_writer_yet_is_waited_for(world: World, name: str)
 
 def test_a_writer_that_is_being_made_is_waited_for(world: World) -> None:
     """RDS names the instance before it answers, and takes as long as for any other."""
-    with silence() as port:
-        world.declare_cluster(Port=port)
+    with silence() as nowhere:
+        world.declare_cluster(Port=nowhere.port)
         world.aws.instances["orders-1"]["DBInstanceStatus"] = "creating"
 
         answer = world.call(event("cluster_created"), seconds=SHORT_SECONDS)
@@ -277,10 +277,10 @@ def test_a_writer_that_is_being_made_is_waited_for(world: World) -> None:
 
 
 @contextmanager
-def silence() -> Iterator[int]:
-    """Yield a port at which nobody answers."""
+def silence() -> Iterator[Proxy]:
+    """Yield an endpoint at which nobody answers."""
     with Proxy(1) as nowhere:
-        yield nowhere.port
+        yield nowhere
 
 
 def test_a_cluster_is_migrated_by_its_members_event(world: World) -> None:
@@ -326,3 +326,18 @@ def test_of_two_by_one_name_neither_is_touched(world: World) -> None:
         assert f"cluster:{INSTANCE}" in str(told)
     assert world.history() == []
     assert [name for name in world.aws.parameters if "observed" in name] == []
+
+
+@pytest.mark.parametrize("action", ["status", "migrate"])
+def test_a_cluster_that_sleeps_is_woken_and_waited_for(world: World, action: str) -> None:
+    """By whoever asks, also for what is answered at once elsewhere."""
+    scaling = {"MinCapacity": "0", "MaxCapacity": "4"}
+    with silence() as endpoint:
+        world.declare_cluster(Port=endpoint.port, ServerlessV2ScalingConfiguration=scaling)
+        call = world.begin(world.request(action), seconds=SECONDS)
+        time.sleep(2)
+        endpoint.lead_to(world.server.port)
+        answer = call.answer()
+
+    assert answer.outcome == ("STATUS" if action == "status" else "APPLIED"), answer
+    assert "not ready yet, trying again" in answer.log
