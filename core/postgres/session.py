@@ -551,9 +551,13 @@ _TAKE_LOCK = (
 )
 
 
-# What is asked with it, at no cost: a server in recovery takes no writes, whatever else it says of
-# itself. One that only has default_transaction_read_only set is closed by whoever set it.
-_IS_READER = "pg_catalog.pg_is_in_recovery()"
+# What is asked with it, at no cost. A reader is in recovery, or reads only though nobody has set
+# that by default: whoever did has closed the database (AWS names both for Aurora's readers).
+_IS_READER = (
+    "(pg_catalog.pg_is_in_recovery()"
+    " OR pg_catalog.current_setting('transaction_read_only') OPERATOR(pg_catalog.=) 'on'"
+    " AND pg_catalog.current_setting('default_transaction_read_only') OPERATOR(pg_catalog.=) 'off')"
+)
 _STARTED = "pg_catalog.pg_postmaster_start_time()::pg_catalog.text"
 
 
@@ -601,7 +605,7 @@ def not_writer(session: Session) -> NotWriter:
     """Return the error that the server of *session* takes no writes."""
     info = session.info
     return NotWriter(
-        f"the server at {info.host}:{info.port} is in recovery and takes no writes (25006): after "
+        f"the server at {info.host}:{info.port} is a reader and takes no writes (25006): after "
         "a failover the endpoint names the new writer in a moment"
     )
 

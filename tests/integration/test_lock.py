@@ -12,7 +12,7 @@ import pytest
 from core.errors import LockBusy
 from core.model import Result
 from core.outcome import Outcome
-from core.postgres.session import LOCK_KEY, query
+from core.postgres.session import LOCK_KEY, query, takes_writes
 from tests.equipment.site import REVISIONS, Site
 
 ADVISORY_LOCKS = "SELECT pid FROM pg_locks WHERE locktype = 'advisory'"
@@ -105,3 +105,16 @@ def test_who_holds_the_lock_is_named(site: Site) -> None:
     assert f"server process {pid} of analytics_user, which calls itself 'reports'" in str(
         caught.value
     )
+
+
+def test_a_server_that_reads_only_by_itself_is_a_reader(site: Site) -> None:
+    """What somebody set by default closes a database, and says nothing of its server."""
+    with closing(site.connect_as_runner()) as session:
+        assert takes_writes(session)
+        session.autocommit = False
+        query(session, "SET TRANSACTION READ ONLY")
+        assert not takes_writes(session)
+        session.rollback()
+        session.autocommit = True
+        query(session, "SET default_transaction_read_only = on")
+        assert takes_writes(session)

@@ -39,9 +39,9 @@ def pair(world: World) -> Iterator[Pair]:
         yield pair
 
 
-def in_recovery(answer: Any) -> bool:
+def met_a_reader(answer: Any) -> bool:
     """Say whether the run met a server that takes no writes."""
-    return "is in recovery and takes no writes (25006)" in answer.log
+    return "is a reader and takes no writes (25006)" in answer.log
 
 
 @pytest.mark.parametrize("is_cluster", [True, False])
@@ -59,7 +59,7 @@ def test_an_endpoint_that_still_names_the_old_writer_is_tried_again(
     answer = call.answer()
 
     assert (answer.outcome, answer.body["final_revision"]) == ("APPLIED", "004"), answer
-    assert in_recovery(answer)
+    assert met_a_reader(answer)
 
 
 @pytest.mark.parametrize("action", ["migrate", "adopt"])
@@ -75,7 +75,7 @@ def test_a_server_that_takes_no_writes_is_not_ready(pair: Pair, action: str) -> 
     )
 
     assert (answer.outcome, answer.response["statusCode"]) == ("NOT_READY", 503), answer
-    assert "is in recovery and takes no writes (25006)" in answer.body["message"]
+    assert "is a reader and takes no writes (25006)" in answer.body["message"]
     assert answer.body["applied_migrations"] == []
     assert pair.world.history() == []
 
@@ -121,7 +121,7 @@ def test_a_reader_that_is_still_named_after_a_failover_is_not_read_back_from(
 
     assert answer.outcome == "APPLIED", answer
     assert answer.body["applied_migrations"] == ["a1", "a2"]
-    assert in_recovery(answer)
+    assert met_a_reader(answer)
 
 
 def test_a_failover_without_a_new_writer_claims_nothing(pair: Pair, history: MakeHistory) -> None:
