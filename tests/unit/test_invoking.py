@@ -33,7 +33,7 @@ class Slow:
 
 def test_a_slow_answer_is_announced_every_few_seconds(capsys: pytest.CaptureFixture[str]) -> None:
     """On standard error, so that jq can read the answer."""
-    call = invoke.send(Slow(0.25), "day2-dispatcher", {}, say_seconds=0.05)
+    call = invoke.send(Slow(0.1), "day2-dispatcher", {}, say_seconds=0.02)
 
     said = capsys.readouterr()
     assert call.succeeded
@@ -45,9 +45,9 @@ def test_a_slow_answer_is_announced_every_few_seconds(capsys: pytest.CaptureFixt
 
 def test_a_quick_answer_is_not(capsys: pytest.CaptureFixture[str]) -> None:
     """Nor is anything said once it is there, or once it has failed."""
-    invoke.send(Slow(0), "day2-dispatcher", {}, say_seconds=0.05)
+    invoke.send(Slow(0), "day2-dispatcher", {}, say_seconds=0.02)
     with pytest.raises(ReadTimeoutError):
-        invoke.send(Slow(0, answers=False), "day2-dispatcher", {}, say_seconds=0.05)
-    time.sleep(0.1)
+        invoke.send(Slow(0, answers=False), "day2-dispatcher", {}, say_seconds=0.02)
+    time.sleep(0.05)
 
     assert capsys.readouterr().err == ""

@@ -40,11 +40,13 @@ def triggers() -> list[dict[str, Any]]:
     return [one for function in functions for one in function["Events"].values()]
 
 
+@cache
 def patterns() -> list[dict[str, Any]]:
     """Return the patterns of the rules."""
     return [one["Properties"]["Pattern"] for one in triggers() if one["Type"] == "EventBridgeRule"]
 
 
+@cache
 def inputs() -> list[Any]:
     """Return what the schedules send."""
     return [
