@@ -82,13 +82,14 @@ def invoke(aws: LocalAws, arguments: argparse.Namespace) -> int:
     """Invoke the function and print its log and its response."""
     event = _event(arguments.event, arguments.payload)
 
-    from infra.local import stack, workflow
+    from infra.local import demo, stack, workflow
 
     for kind, name in stack.missing(aws, event):
         made = workflow.SECRET if kind == "secret" else workflow.INSTANCE
+        makers = {workflow.SECRET: "make db-up makes it", demo.NAME: "make run makes it"}
         print(
             f"the event names the {kind} {name}, which this local AWS does not have: "
-            f"make it, or name {made}, which make db-up makes",
+            + makers.get(name, f"make it, or name {made}, which make db-up makes"),
             file=sys.stderr,
         )
     for named in workflow.unknown_revisions(event):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.local import stack
+from infra.local import demo, stack, workflow
 from infra.local.local_aws import LocalAws
 
 ROOT = Path(__file__).parents[2]
@@ -116,7 +116,7 @@ def test_so_does_make(tmp_path: Path, words: list[str], said: str) -> None:
 
 
 def test_a_sample_says_what_it_needs(local_aws: LocalAws) -> None:
-    """The secret or the instance that it names, and no more once that is there."""
+    """The secret that make db-up makes, or the instance that make run leaves, and no more then."""
     samples = {file.stem: json.loads(file.read_text()) for file in ROOT.glob("events/*.json")}
     named = {
         name: stack.missing(local_aws, event)
@@ -125,14 +125,14 @@ def test_a_sample_says_what_it_needs(local_aws: LocalAws) -> None:
     }
 
     for name, missing in named.items():
-        wanted = ("secret", "orders-master") if "secret_name" in samples[name] else None
-        wanted = wanted or (("instance", "orders") if "instance" in samples[name] else None)
+        wanted = ("secret", workflow.SECRET) if "secret_name" in samples[name] else None
+        wanted = wanted or (("instance", demo.NAME) if "instance" in samples[name] else None)
         assert missing == ([wanted] if wanted else []), name
-    assert ("secret", "orders-master") in named["direct_secret_only"]
+    assert ("secret", workflow.SECRET) in named["direct_secret_only"]
 
     secrets = local_aws.client("secretsmanager")
-    secrets.create_secret(Name="orders-master", SecretString="{}")
+    secrets.create_secret(Name=workflow.SECRET, SecretString="{}")
     try:
         assert stack.missing(local_aws, samples["direct_secret_only"]) == []
     finally:
-        secrets.delete_secret(SecretId="orders-master", ForceDeleteWithoutRecovery=True)
+        secrets.delete_secret(SecretId=workflow.SECRET, ForceDeleteWithoutRecovery=True)

@@ -46,9 +46,9 @@ ACCEPTED: dict[str, Asked] = {
     "fleet_parameter_updated": FleetBump(),
     "direct_instance": Request(Trigger.DIRECT, instance="orders"),
     "direct_instance_status": Request(Trigger.DIRECT, Action.STATUS, instance="orders"),
-    "direct_migrate": Request(Trigger.DIRECT, secret_name="orders-master", target="head"),
+    "direct_migrate": Request(Trigger.DIRECT, secret_name="workbench/master", target="head"),
     "direct_migrate_to_revision": Request(
-        Trigger.DIRECT, secret_name="orders-master", target="002"
+        Trigger.DIRECT, secret_name="workbench/master", target="002"
     ),
     "direct_plan": Request(Trigger.DIRECT, Action.PLAN, instance="orders", target="head"),
     "direct_raise_on_failure": Request(Trigger.DIRECT, instance="orders", target="003"),
@@ -68,8 +68,8 @@ ACCEPTED: dict[str, Asked] = {
         target="head",
         take_over=frozenset({"app_user", "app_schema"}),
     ),
-    "direct_secret_only": Request(Trigger.DIRECT, secret_name="orders-master"),
-    "direct_status": Request(Trigger.DIRECT, Action.STATUS, secret_name="orders-master"),
+    "direct_secret_only": Request(Trigger.DIRECT, secret_name="workbench/master"),
+    "direct_status": Request(Trigger.DIRECT, Action.STATUS, secret_name="workbench/master"),
     "requested": Request(Trigger.REQUEST, instance="orders"),
     "requested_status": Request(Trigger.REQUEST, Action.STATUS, instance="orders"),
     "requested_with_target": Request(Trigger.REQUEST, instance="orders", target="003"),
