@@ -1,12 +1,13 @@
 """
-Every test, on two cores side by side.
+Every test, in parts side by side.
 
     python -m tests
 
-What needs a local AWS has the mark ``local_aws``: the first core does all of that, one local AWS
-after the other. The second does all else, in parts; the first takes of them what is left when it is
-through. The first prints as it goes, the second when both have ended. The parts share nothing: each
-pytest has servers of its own. ``pytest tests/…`` runs any of them alone.
+A part is a pytest of its own, with servers of its own, and shares nothing with the others; what has
+the mark ``local_aws`` is run apart from all else. Most of its time a test waits for a server, a
+lock or a clock: so there are two lanes for each of the two cores that a machine has at least. Each
+lane takes the next part when it is through. The first prints as it goes, the others when all have
+ended. ``pytest tests/…`` runs any of them alone.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Sequence
-from contextlib import redirect_stdout
+from contextlib import ExitStack, redirect_stdout
 from io import StringIO
 from pathlib import Path
 from typing import IO
@@ -29,9 +30,11 @@ ROOT = Path(__file__).resolve().parent.parent
 
 ON_LOCAL_AWS, ALL_OTHERS = "local_aws", "not local_aws"
 
-# Those that take longest, and so are parts by themselves, the longest first; a new folder is run
-# with all else.
-LONG = [str(Path("tests", name)) for name in ("integration", "runner", "security", "chaos")]
+# Parts by themselves; a new folder is run with all else.
+LONG = ("runner", "integration")
+SHORTER = ("security", "chaos")
+
+LANES = 4
 
 
 def main() -> int:
@@ -40,39 +43,63 @@ def main() -> int:
     # has told us to ignore interrupts.
     for one in (signal.SIGINT, signal.SIGTERM):
         signal.signal(one, signal.default_int_handler)
-    with tempfile.TemporaryFile("w+", errors="replace") as output:
-        is_good = side_by_side(Core(), Core(output))
-        output.seek(0)
-        sys.stdout.write(output.read())
+    with ExitStack() as files:
+        outputs = [
+            files.enter_context(tempfile.TemporaryFile("w+", errors="replace"))
+            for _ in range(LANES - 1)
+        ]
+        is_good = side_by_side([Lane(), *map(Lane, outputs)], parts())
+        for output in outputs:
+            output.seek(0)
+            sys.stdout.write(output.read())
         sys.stdout.flush()
     return 0 if is_good else 1
 
 
-def side_by_side(first: Core, second: Core) -> bool:
-    """Run the parts on two cores; return whether all passed, having named those that did not."""
-    parts = deque([path, "-m", ALL_OTHERS] for path in LONG)
-    parts.append(["tests", "-m", ALL_OTHERS, *(f"--ignore={path}" for path in LONG)])
+def parts() -> deque[list[str]]:
+    """
+    Return the arguments of each pytest, the longest first.
+
+    Each folder with the mark ``alone`` has a local AWS to itself; all else that needs one shares
+    one: the role is held to the calls of those before it, and ``tests/security`` puts it behind
+    them.
+    """
+    found = Collected()
+    with redirect_stdout(StringIO()) as said:
+        status = pytest.main(["tests", "-m", ON_LOCAL_AWS, "--collect-only", "-q"], plugins=[found])
+    if status:
+        raise SystemExit(f"{said.getvalue()}\nno test was run on the local AWS")
+    folders = [str(Path("tests", name)) for name in LONG + SHORTER]
+    others = [[path, "-m", ALL_OTHERS] for path in folders]
+    rest = ["tests", "-m", ALL_OTHERS, *(f"--ignore={path}" for path in folders)]
+    on_local_aws = [
+        [*paths, "-m", ON_LOCAL_AWS]
+        for paths in (sorted(found.together), *([folder] for folder in sorted(found.alone)))
+    ]
+    longest = len(LONG)
+    return deque([*others[:longest], *on_local_aws, rest, *others[longest:]])
+
+
+def side_by_side(lanes: Sequence[Lane], waiting: deque[list[str]]) -> bool:
+    """Run the parts in *lanes*; return whether all passed, having named those that did not."""
     try:
-        second.begin(parts.popleft())
-        on_local_aws = deque([*paths, "-m", ON_LOCAL_AWS] for paths in sessions())
-        while on_local_aws or parts or first.is_busy or second.is_busy:
-            if not first.is_busy and (on_local_aws or parts):
-                first.begin((on_local_aws or parts).popleft())
-            if not second.is_busy and parts:
-                second.begin(parts.popleft())
+        while waiting or any(lane.is_busy for lane in lanes):
+            for lane in lanes:
+                if waiting and not lane.is_busy:
+                    lane.begin(waiting.popleft())
             time.sleep(0.1)
     finally:
-        for one in (first, second):
-            one.interrupt()
-        for one in (first, second):
-            one.wait()
-    failed = first.failed + second.failed
+        for lane in lanes:
+            lane.interrupt()
+        for lane in lanes:
+            lane.wait()
+    failed = [part for lane in lanes for part in lane.failed]
     for arguments in failed:
         sys.stderr.write(f"failed: {' '.join(arguments)}\n")
     return not failed
 
 
-class Core:
+class Lane:
     """
     One pytest after the other.
 
@@ -127,21 +154,6 @@ class Core:
         """Wait until it has cleaned up."""
         if self._process is not None:
             self._process.wait()
-
-
-def sessions() -> list[list[str]]:
-    """
-    Return what shares a local AWS, in the order to run it: paths of folders or of files.
-
-    First each folder that has one to itself, then all else together: the role is held to the
-    calls of those before it, and ``tests/security`` puts it behind them.
-    """
-    found = Collected()
-    with redirect_stdout(StringIO()) as said:
-        status = pytest.main(["tests", "-m", ON_LOCAL_AWS, "--collect-only", "-q"], plugins=[found])
-    if status:
-        raise SystemExit(f"{said.getvalue()}\nno test was run on the local AWS")
-    return [[folder] for folder in sorted(found.alone)] + [sorted(found.together)]
 
 
 class Collected:

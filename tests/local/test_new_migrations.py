@@ -56,7 +56,7 @@ def test_it_has_all_that_a_repository_begins_with(acme: Path) -> None:
     assert workflow.revisions(folder) == [("001", new_migrations.FIRST)]
     assert lint(folder) == []
     assert files.faults(files.loaded(folder)) == []
-    made = [path for path in acme.rglob("*") if path.is_file()]
+    made = [path for path in acme.rglob("*") if path.is_file() and path.suffix != ".pyc"]
     assert sorted(path.relative_to(acme).as_posix() for path in made) == [
         ".github/workflows/migrations.yml",
         ".gitignore",
