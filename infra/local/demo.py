@@ -9,7 +9,6 @@ with exit status 1.
 
 import contextlib
 import json
-import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -161,7 +160,9 @@ def _it_appears(aws: LocalAws, subject: Subject, target: str) -> None:
     aws.client("ssm").put_parameter(Name=PARAMETER, Value=target, Type="String")
     print(f"  {PARAMETER} = {target}")
     # Its own event finds no instance yet.  It passes first, or it might be the one that migrates.
-    _wait(lambda: _runs_since(aws, earlier) == 1, "the parameter's own event to find nothing")
+    _wait(
+        lambda: _runs_since(aws, earlier, {"parameter"}) == 1, "the parameter's own event to pass"
+    )
     subject.make(aws)
     print(f"  {subject.request}, tagged day2=enabled")
     host, port, found = subject.find(aws)
@@ -172,7 +173,8 @@ def _it_appears(aws: LocalAws, subject: Subject, target: str) -> None:
         raise LocalAwsError(f"{target} was applied by {trigger}")
     _seen(f"{subject.woken_by[trigger]} had it migrated to {target}")
     # The others find nothing left to do.  They pass first, or one might answer the bump.
-    _wait(lambda: _runs_since(aws, earlier) > subject.events, "the runs of the other events")
+    woken_by = set(subject.woken_by)
+    _wait(lambda: _runs_since(aws, earlier, woken_by) >= subject.events, "the runs of all events")
     _show_logins(aws, subject)
 
 
@@ -222,13 +224,13 @@ def _wait_for_revision(aws: LocalAws, revision: str) -> None:
     _wait(lambda: observed() == revision, f"{NAME} at {revision}")
 
 
-def _runs_since(aws: LocalAws, earlier: set[Path]) -> int:
-    """Return how many runs for the demonstration's name have ended, but for *earlier* ones."""
+def _runs_since(aws: LocalAws, earlier: set[Path], triggers: set[str]) -> int:
+    """Return how many runs for the demonstration's name, *triggers*' alone, have ended since."""
     logs = [call.read_text() for call in set(aws.state.calls.iterdir()) - earlier]
-    ended = re.compile(
-        rf'"run finished".*"instance": ?"{NAME}"|"instance": ?"{NAME}".*"run finished"'
-    )
-    return sum(bool(ended.search(log)) for log in logs)
+    lines = [line for log in logs for line in log.splitlines() if '"run finished"' in line]
+    # The last line of a log may still be on its way.
+    ended = [json.loads(line) for line in lines if line.endswith("}")]
+    return sum(one.get("instance") == NAME and one["trigger"] in triggers for one in ended)
 
 
 def _trigger_of(aws: LocalAws, revision: str) -> str:
