@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
@@ -23,12 +24,16 @@ EXAMPLES = Folder(ROOT / "alembic" / "examples")
 
 
 @pytest.fixture
-def at_examples(site: Site) -> Site:
+def at_examples(site: Site) -> Iterator[Site]:
     """Return an instance with all of them applied; on 17 its master may grant pg_maintain."""
-    if site.server.programs.major >= 17:
+    has_maintain = site.server.programs.major >= 17
+    if has_maintain:
         site.query("GRANT pg_maintain TO rds_superuser WITH ADMIN OPTION")
     site.run(revisions=Revisions(folder=EXAMPLES))
-    return site
+    yield site
+    # The server is other tests', too.
+    if has_maintain:
+        site.query("REVOKE pg_maintain FROM rds_superuser CASCADE")
 
 
 def test_each_goes_up_down_and_up_again(programs: Programs) -> None:
