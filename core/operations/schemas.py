@@ -35,6 +35,7 @@ def schema(name: str, *, owner: str | None = None, existing: Existing = "refuse"
         SELECT nspowner INTO holder FROM pg_namespace WHERE nspname = '{plain(name)}';
         IF holder IS NULL THEN
             CREATE SCHEMA {quoted(name)} AUTHORIZATION {to};
+            {_close_to_defaults(name)}
         ELSIF holder = {who} THEN
             NULL;
         {refusal if refuses(existing, name) else ""}
@@ -49,6 +50,19 @@ def schema(name: str, *, owner: str | None = None, existing: Existing = "refuse"
         "holder pg_catalog.oid; could boolean; thing pg_catalog.record;",
     )
     logger.info("schema %s belongs to %s", name, owner or "the master")
+
+
+def _close_to_defaults(name: str) -> str:
+    """Take from schema *name*, just made, what its owner's default privileges gave to others."""
+    return f"""
+        FOR thing IN SELECT DISTINCT rolname FROM pg_namespace
+            CROSS JOIN LATERAL aclexplode(nspacl) AS given
+            JOIN pg_roles ON pg_roles.oid = given.grantee
+            WHERE nspname = '{plain(name)}' AND given.grantee <> nspowner
+        LOOP
+            EXECUTE format('REVOKE ALL ON SCHEMA %I FROM %I', '{plain(name)}', thing.rolname);
+        END LOOP;
+    """
 
 
 def close_to_public(name: str) -> None:

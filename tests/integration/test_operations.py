@@ -379,6 +379,29 @@ def test_public_keeps_nothing_of_a_schema(site: Site, tmp_path: Path) -> None:
     assert "PUBLIC still has schema shared" in said or "permission denied" in said
 
 
+@pytest.mark.parametrize("owner", [None, "keeper"])
+def test_a_schema_is_closed_to_whom_default_privileges_would_let_in(
+    site: Site, tmp_path: Path, owner: str | None
+) -> None:
+    """Whoever owns it; one that was there keeps what it gave."""
+    site.query(
+        'CREATE ROLE "Mal%lory"; CREATE ROLE keeper; GRANT keeper TO postgres;'
+        'ALTER DEFAULT PRIVILEGES FOR ROLE postgres, keeper GRANT ALL ON SCHEMAS TO "Mal%lory";'
+        "SET ROLE postgres; CREATE SCHEMA earlier;"
+    )
+
+    apply(
+        site,
+        tmp_path,
+        f"operations.schema('shut', owner={owner!r}); operations.schema('earlier')",
+    )
+
+    assert site.query(
+        "SELECT has_schema_privilege('Mal%lory', 'shut', 'USAGE, CREATE'),"
+        " has_schema_privilege('Mal%lory', 'earlier', 'USAGE, CREATE')"
+    ) == [(False, True)]
+
+
 # Acting as another role
 
 
