@@ -89,7 +89,7 @@ def _or_namesake(
     """Return *first*, with *second* as its namesake where that could be meant just as well."""
     if first is None:
         raise NoSuchInstance(
-            f"{name} is the name of no DB instance and no DB cluster here: check its name, "
+            f"{name} names neither a DB instance nor a DB cluster here: check its name, "
             "account and region"
         )
     if second is None or second.cluster is not None or not is_postgresql(second):

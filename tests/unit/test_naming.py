@@ -163,7 +163,7 @@ def test_a_name_of_nothing(trigger: Trigger, orders_cluster: ManagedDatabase) ->
     """It is neither, or not of the kind that the event is about."""
     known = [orders_cluster] if trigger is Trigger.INSTANCE else []
 
-    with pytest.raises(NoSuchInstance, match="orders is the name of no DB instance"):
+    with pytest.raises(NoSuchInstance, match="orders names neither a DB instance"):
         find(asked(trigger), Known(known), SETTINGS)
 
 

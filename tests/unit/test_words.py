@@ -26,6 +26,7 @@ STILTED = re.compile(
     | \bholds?\ no\ \w+
     | \blets?\ \S+\ not\b
     | \bby\ no\ \w+
+    | \bthe\ name\ of\ no\b
     | \b(look\ again|seed\ tool|defaults?\ of\ the\ design)\b
     """,
     re.VERBOSE,
