@@ -8,9 +8,11 @@ reads, configure logging, or close what we print to.
 from __future__ import annotations
 
 import gc
+import locale
 import logging
 import os
 import random
+import resource
 import signal
 import socket
 import sys
@@ -29,7 +31,17 @@ def contained() -> Iterator[None]:
     """Run what is inside, and then have the process as it was before."""
     restores = [
         keep()
-        for keep in (_variables, _folder, _logging, _streams, _interpreter, _signals, _driver)
+        for keep in (
+            _variables,
+            _locale,
+            _folder,
+            _limits,
+            _logging,
+            _streams,
+            _interpreter,
+            _signals,
+            _driver,
+        )
     ]
     try:
         yield
@@ -53,6 +65,32 @@ def _variables() -> Callable[[], None]:
 def _folder() -> Callable[[], None]:
     before = os.getcwd()  # noqa: PTH109 - it is kept as it is
     return lambda: os.chdir(before)
+
+
+def _locale() -> Callable[[], None]:
+    # It decides in which encoding files are read.
+    before = locale.setlocale(locale.LC_ALL)
+
+    def restore() -> None:
+        locale.setlocale(locale.LC_ALL, before)
+
+    return restore
+
+
+def _limits() -> Callable[[], None]:
+    # Only to set the mask tells it.
+    mask = os.umask(0o077)
+    os.umask(mask)
+    wanted, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    def restore() -> None:
+        os.umask(mask)
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        # Nobody but root can raise the hard one again.
+        is_lowered = most != resource.RLIM_INFINITY and not 0 <= wanted <= most
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most if is_lowered else wanted, most))
+
+    return restore
 
 
 def _logging() -> Callable[[], None]:

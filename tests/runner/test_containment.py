@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from core.revisions.containment import contained
 from tests.equipment.world import World
 
 MakeHistory = Callable[..., Path]
@@ -29,6 +31,10 @@ LEFT_BEHIND = {
         "import psycopg2.extensions as e\n"
         "e.register_type(e.new_type((1184, 1043, 20, 16), 'X', lambda v, c: v))"
     ),
+    "another encoding": "import locale\nlocale.setlocale(locale.LC_ALL, 'C')",
+    "few files": (
+        "import resource as r\nr.setrlimit(r.RLIMIT_NOFILE, (12, r.getrlimit(r.RLIMIT_NOFILE)[1]))"
+    ),
     "no collection": "import gc\ngc.disable()",
     "a deaf process": "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)",
 }
@@ -46,3 +52,14 @@ def test_the_next_event_does_not_feel_it(world: World, history: MakeHistory, bod
     assert own.outcome == "APPLIED", own
     assert (following.outcome, following.body["applied_migrations"]) == ("APPLIED", ["a3"])
     assert "a3: applied" in following.log
+
+
+def test_new_files_may_be_read_as_before() -> None:
+    """The mask decides who may; only a function that is not root feels it."""
+    before = os.umask(0o022)
+    try:
+        with contained():
+            os.umask(0o777)
+        assert os.umask(0o022) == 0o022
+    finally:
+        os.umask(before)
