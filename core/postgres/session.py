@@ -571,7 +571,9 @@ def acquire_lock(session: Session, budget: Budget, *, wait_seconds: float) -> No
     Make *session* the only one migrating its database until it closes.
 
     Polled: a waiter blocked in ``pg_advisory_lock`` holds a snapshot, and deadlocks with
-    the holder's CREATE INDEX CONCURRENTLY.
+    the holder's CREATE INDEX CONCURRENTLY. The lock of a run that has ended is held until its
+    server process has seen that: so whoever may not wait meets it, too, and a lock that nobody
+    holds any more is tried for once again.
 
     Raises:
         NotWriter: The server takes no writes.
@@ -580,20 +582,33 @@ def acquire_lock(session: Session, budget: Budget, *, wait_seconds: float) -> No
     waited = 0.0
     limit = min(wait_seconds, budget.left())
     for pause in pauses(0.05, 1.0):
-        statement = f"{_TAKE_LOCK}, {_IS_READER}, {_STARTED}"
-        ((is_taken, is_reader, session.server_started),) = session.ask(statement)
-        if is_reader:
-            raise not_writer(session)
-        if is_taken:
+        if _try_lock(session):
             return
         if waited >= limit:
             break
         budget.sleep(pause)
         waited += pause
+    holder = lock_holder(session)
+    if not holder and _try_lock(session):
+        return
     raise LockBusy(
-        f"another run holds this database: waited {waited:.0f} s for {lock_holder(session)};"
-        " try again later"
+        f"another run holds this database: waited {waited:.0f} s for"
+        f" {holder or 'one after the other'}; try again later"
     )
+
+
+def _try_lock(session: Session) -> bool:
+    """
+    Take the lock if it is free, and say whether it was; in the same statement, look at the server.
+
+    Raises:
+        NotWriter: The server takes no writes.
+    """
+    statement = f"{_TAKE_LOCK}, {_IS_READER}, {_STARTED}"
+    ((is_taken, is_reader, session.server_started),) = session.ask(statement)
+    if is_reader:
+        raise not_writer(session)
+    return bool(is_taken)
 
 
 def takes_writes(session: Session) -> bool:
@@ -610,8 +625,8 @@ def not_writer(session: Session) -> NotWriter:
     )
 
 
-def lock_holder(session: Session) -> str:
-    """Return who holds the lock, for a sentence."""
+def lock_holder(session: Session) -> str | None:
+    """Return who holds the lock, for a sentence; None if nobody does."""
     holders = session.ask(
         "SELECT held.pid, who.usename, who.application_name"
         " FROM pg_catalog.pg_locks AS held"
@@ -624,7 +639,7 @@ def lock_holder(session: Session) -> str:
         (LOCK_KEY,),
     )
     if not holders:
-        return "a run that has just ended"
+        return None
     pid, user, application = holders[0]
     # Anybody may take an advisory lock, so it may be no run of ours.
     called = f", which calls itself {application!r}" if application else ""

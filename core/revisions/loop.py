@@ -376,8 +376,9 @@ class _One:
     def _take_lock_again(self) -> None:
         """Take the run's lock again, which a revision gave up, unless another run has it."""
         if not take_lock(self._session):
+            holder = lock_holder(self._session) or "a run that has just ended"
             raise Untrue(
-                f"it gave up the lock of the run, and {lock_holder(self._session)} has it now: "
+                f"it gave up the lock of the run, and {holder} had taken it: "
                 "leave advisory locks alone (pg_advisory_unlock_all, DISCARD ALL)"
             )
         logger.warning("%s: gave up the lock of the run: it was taken again", self._name)

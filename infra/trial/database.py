@@ -27,6 +27,8 @@ MASTER_SECRET = "orders-master"
 DATABASE = "shop"
 REQUEST_ID = "5ea1-0001"
 BUDGET_SECONDS = 60.0
+# Nobody else is at work here; but the server process of the run before may not have ended yet.
+LOCK_WAIT_SECONDS = 30
 
 
 class Unhurried:
@@ -90,7 +92,7 @@ class TrialDatabase:
         """The runner's settings: short waits, and the local CA."""
         return Settings(
             ca_file=str(self.ca_file),
-            lock_wait_seconds=0,
+            lock_wait_seconds=LOCK_WAIT_SECONDS,
             minimum_slice_seconds=1,
             relation_lock_timeout_ms=500,
         )
@@ -127,7 +129,7 @@ class TrialDatabase:
         revisions = revisions or self.revisions
         passwords = self.login_passwords
         with closing(self.connect_as_runner()) as session:
-            acquire_lock(session, Budget.of(5), wait_seconds=0)
+            acquire_lock(session, Budget.of(BUDGET_SECONDS), wait_seconds=LOCK_WAIT_SECONDS)
             revisions.run(
                 session,
                 identifiers,

@@ -146,7 +146,7 @@ class Contract(RuleBasedStateMachine):
         assert sorted(name for (name,) in tables) == list(NAMES[: self.current])
         assert self.world.current() == (NAMES[self.current - 1] if self.current else None)
         assert replayed(self.world.history()) == list(NAMES[: self.current])
-        assert self.world.lock_holders() == []
+        self.world.wait_for_lock(held=False)
 
     def check(self, asked: object, expected: tuple[str, int]) -> None:
         """Call, and compare outcome, end and report with what the model expects."""

@@ -18,6 +18,7 @@ from infra.local.postgres import Server
 from infra.trial.database import (
     DATABASE,
     INSTANCE,
+    LOCK_WAIT_SECONDS,
     MASTER_SECRET,
     REQUEST_ID,
     TrialDatabase,
@@ -65,7 +66,7 @@ class Site(TrialDatabase):
     def lock_held(self) -> Iterator[Session]:
         """Hold the lock of the database, as another run would."""
         with closing(self.connect_as_runner()) as session:
-            acquire_lock(session, Budget.of(5), wait_seconds=0)
+            acquire_lock(session, Budget.of(LOCK_WAIT_SECONDS), wait_seconds=LOCK_WAIT_SECONDS)
             yield session
 
     def wait_until_somebody_waits(self) -> None:

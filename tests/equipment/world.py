@@ -294,6 +294,8 @@ class World:
         """
         Wait until the runner's lock is *held*, or free; return the seconds that took.
 
+        A run that has ended, or was killed, holds it until its server process has seen that.
+
         Raises:
             AssertionError: It was not, in time.
         """
@@ -332,8 +334,10 @@ class World:
         unset = [name for name, one in self.aws.secrets.items() if "day2:unset" in one.tags]
         if unset:
             found.append(f"unset {unset}")
-        if self.lock_holders():
-            found.append("lock held")
+        try:
+            self.wait_for_lock(held=False)
+        except AssertionError as error:
+            found.append(str(error))
         return found
 
     def learn_golden(self) -> None:

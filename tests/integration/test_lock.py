@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
+import threading
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from multiprocessing.queues import SimpleQueue
+from typing import Any, cast
 
 import pytest
 
+from core.budget import Budget
 from core.errors import LockBusy
 from core.model import Result
 from core.outcome import Outcome
-from core.postgres.session import LOCK_KEY, query, takes_writes
+from core.postgres.session import LOCK_KEY, Session, acquire_lock, query, take_lock, takes_writes
 from tests.equipment.site import REVISIONS, Site
 
 ADVISORY_LOCKS = "SELECT pid FROM pg_locks WHERE locktype = 'advisory'"
@@ -23,6 +29,22 @@ def run_patiently(site: Site, request_id: str, results: SimpleQueue[Result]) -> 
     """Carry out a run that waits for the lock, and hand over its result."""
     settings = site.settings._replace(lock_wait_seconds=30)
     results.put(site.run(settings=settings, request_id=request_id))
+
+
+class EndsMeanwhile:
+    """A session before which an *other* run ends: when it is looked for, and not earlier."""
+
+    server_started: str
+
+    def __init__(self, session: Session, other: Session) -> None:
+        self._session = session
+        self._other = other
+
+    def ask(self, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """Ask, once the other run has ended if that is what is asked about."""
+        if "pg_locks" in statement:
+            query(self._other, "SELECT pg_advisory_unlock_all()")
+        return self._session.ask(statement, values)
 
 
 def test_two_runs_at_once_apply_each_revision_once(site: Site) -> None:
@@ -64,11 +86,34 @@ def test_run_gives_up_when_another_holds_the_lock(site: Site) -> None:
     with site.lock_held() as holder:
         pid = holder.info.backend_pid
         with pytest.raises(LockBusy) as caught:
-            site.run()
+            site.run(settings=site.settings._replace(lock_wait_seconds=0))
 
     assert caught.value.outcome.retryable
     assert f"process {pid}" in str(caught.value)
     assert site.query("SELECT to_regnamespace('day2')::text") == [(None,)]
+
+
+def test_lock_of_a_run_whose_server_process_has_not_ended_yet(site: Site) -> None:
+    """A run that has ended is in nobody's way, however long its server process takes to see it."""
+    with site.lock_held() as holder:
+        pid = holder.info.backend_pid
+        os.kill(pid, signal.SIGSTOP)
+    soon = threading.Timer(0.3, os.kill, (pid, signal.SIGCONT))
+    soon.start()
+
+    result = site.run(target="001")
+
+    soon.join()
+    assert result.outcome is Outcome.APPLIED
+
+
+def test_lock_that_is_free_by_the_time_its_holder_is_looked_for(site: Site) -> None:
+    """Who may not wait at all is not refused for a run that is nowhere to be found."""
+    with closing(site.connect_as_runner()) as session, closing(site.connect_as_runner()) as other:
+        assert take_lock(other)
+        acquire_lock(cast("Session", EndsMeanwhile(session, other)), Budget.of(5), wait_seconds=0)
+
+        assert not take_lock(other)
 
 
 def test_lock_is_gone_after_a_run(site: Site) -> None:
@@ -100,7 +145,7 @@ def test_who_holds_the_lock_is_named(site: Site) -> None:
         pid = stranger.info.backend_pid
 
         with pytest.raises(LockBusy) as caught:
-            site.run()
+            site.run(settings=site.settings._replace(lock_wait_seconds=0))
 
     assert f"server process {pid} of analytics_user, which calls itself 'reports'" in str(
         caught.value

@@ -94,7 +94,7 @@ def test_chain_ends_where_a_revision_needs_more_than_a_whole_call(
     assert [answer.outcome for answer in delivered.answers] == ["INCOMPLETE", *["FAILED"] * 3]
     assert len(delivered.failed) == 1
     assert world.history() == [("upgrade", "s1")]
-    assert world.lock_holders() == []
+    world.wait_for_lock(held=False)
 
 
 def test_request_that_no_bus_can_carry_on(world: World, history: MakeHistory) -> None:

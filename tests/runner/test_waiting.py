@@ -356,7 +356,7 @@ def test_aws_that_refuses(world: World, action: str, code: str, outcome: str) ->
     assert answer.outcome == outcome
     assert action in answer.body["message"]
     assert world.history() == []
-    assert world.lock_holders() == []
+    world.wait_for_lock(held=False)
 
 
 @contextmanager

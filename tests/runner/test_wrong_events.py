@@ -111,4 +111,4 @@ def test_thousand_events_that_nobody_should_send(
 
     assert seen >= (EVENTS + PARAMETERS) * BATCHES
     assert (world.catalogue(), world.history(), world.current()) == before
-    assert world.lock_holders() == []
+    world.wait_for_lock(held=False)
