@@ -80,7 +80,7 @@ def _do(asked: Asked, event: object, ours: Application, context: Any, ident: str
             report = Report(instance=asked.instance)
             return Result(Outcome.IGNORED, asked.message, report, asked.reason)
         case FleetBump():
-            result, found = bump_fleet(aws, ours.revisions.identifiers, ours.settings)
+            result, found = bump_fleet(aws, ours.revisions.identifiers, ours.settings, now=_now)
         case Sweep():
             result, found = sweep(
                 asked,
@@ -88,7 +88,7 @@ def _do(asked: Asked, event: object, ours: Application, context: Any, ident: str
                 ours.revisions.identifiers,
                 ours.settings,
                 budget=budget,
-                now=lambda: datetime.now(UTC),
+                now=_now,
             )
         case Request():
             return carry_out(
@@ -104,6 +104,10 @@ def _do(asked: Asked, event: object, ours: Application, context: Any, ident: str
             )
     count_fleet(asked, found)
     return result
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def _patience(asked: Asked, budget: Budget) -> Budget:

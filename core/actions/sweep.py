@@ -142,10 +142,16 @@ def _pass_over(
 
 
 def bump_fleet(
-    fleet: Fleet, identifiers: Sequence[str], settings: Settings
+    fleet: Fleet,
+    identifiers: Sequence[str],
+    settings: Settings,
+    *,
+    now: Callable[[], datetime],
 ) -> tuple[Result, Findings]:
     """
     Request a run for every managed instance that follows the fleet's parameter.
+
+    A cluster that may be asleep is not woken where its observed state says that it is there.
 
     Raises:
         Rejected: The fleet's target cannot be reached by this build: nobody is asked to run.
@@ -157,11 +163,24 @@ def bump_fleet(
         raise Rejected(f"{flaw}; no run was requested")
     found = Findings()
     known = _Known.of(fleet, settings)
+
+    def has_work(instance: ManagedDatabase) -> bool:
+        wants = need(
+            instance,
+            parameters.get(instance.identifier, Parameters(declared)),
+            identifiers=identifiers,
+            build=settings.build,
+            now=now(),
+            follow_head=settings.follow_head,
+        )
+        return wants in (Need.BEHIND, Need.BLOCKED)
+
     followers = [
         instance.identifier
         for instance in known.databases
         if _is_ours(instance, settings, found, known)
         and _follows(parameters.get(instance.identifier))
+        and (has_work(instance) or not instance.sleeps)
     ]
     _request(followers, fleet, found)
     return _result(found), found

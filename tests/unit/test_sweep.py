@@ -99,6 +99,11 @@ def run(asked: Sweep, fleet: FakeFleet, budget: Budget | None = None) -> tuple[R
     return sweep(asked, fleet, HISTORY, SETTINGS, budget=budget or Budget.of(900), now=lambda: NOW)
 
 
+def bump(fleet: FakeFleet, settings: Settings = SETTINGS) -> tuple[Result, Findings]:
+    """Carry out the bump of the fleet's target."""
+    return bump_fleet(fleet, HISTORY, settings, now=lambda: NOW)
+
+
 HOURS = timedelta(hours=1)
 
 NEEDS: list[tuple[str, Declared | None, ObservedState | None, Need]] = [
@@ -307,7 +312,7 @@ def test_a_bump_of_the_fleet_moves_those_who_follow_it(orders: ManagedDatabase) 
         },
     )
 
-    result, found = bump_fleet(fleet, HISTORY, SETTINGS)
+    result, found = bump(fleet)
 
     assert fleet.events == [
         ("Migration Requested", {"instance": "follows", "action": "migrate"}),
@@ -322,7 +327,7 @@ def test_a_sweep_counts_what_is_in_a_deployment(orders: ManagedDatabase) -> None
     fleet = FakeFleet([orders], deployed=frozenset({orders.arn}))
 
     _, swept = sweep(Sweep(), fleet, HISTORY, Settings(), budget=Budget.of(60), now=lambda: NOW)
-    _, bumped = bump_fleet(fleet, HISTORY, Settings())
+    _, bumped = bump(fleet, Settings())
 
     assert swept.skipped == bumped.skipped == {"blue-green": 1}
     assert fleet.events == []
@@ -356,7 +361,7 @@ def test_a_typing_error_in_the_fleets_target_is_refused_once(
     )
 
     with pytest.raises(Rejected) as caught:
-        bump_fleet(fleet, HISTORY, SETTINGS)
+        bump(fleet)
 
     assert flaw in str(caught.value)
     assert str(caught.value).endswith("; no run was requested")
@@ -370,7 +375,7 @@ def test_a_typing_error_in_the_fleets_target_is_refused_once(
 
 def test_a_bump_without_a_target_any_more_moves_who_follows_none(orders: ManagedDatabase) -> None:
     """Deleted before the event came: the runs decide."""
-    result, _ = bump_fleet(FakeFleet([orders]), HISTORY, SETTINGS)
+    result, _ = bump(FakeFleet([orders]))
 
     assert result.outcome is Outcome.REQUESTED
 
@@ -418,7 +423,7 @@ def test_a_full_sweep_counts_the_secrets_that_outlived_their_database(
         _, full = run(Sweep(full=True), fleet)
     _, rest = run(Sweep(full=True, after="a"), fleet)
     _, usual = run(Sweep(), fleet)
-    _, bumped = bump_fleet(fleet, HISTORY, SETTINGS)
+    _, bumped = bump(fleet)
 
     assert (full.orphaned_secrets, fleet.listings) == (1, 1)
     assert "1 login secret(s) have outlived their database: day2/gone/app_user" in caplog.text
@@ -452,7 +457,7 @@ def test_a_sweep_looks_at_clusters_and_not_at_their_members(
     fleet = FakeFleet([*members, orders, cluster], {"_fleet": Parameters(FLEET_TARGET)})
 
     _, swept = run(Sweep(), fleet)
-    _, bumped = bump_fleet(fleet, HISTORY, SETTINGS)
+    _, bumped = bump(fleet)
 
     assert swept.requested == bumped.requested == ["billing", "orders"]
     assert swept.skipped == bumped.skipped == Counter()
@@ -465,46 +470,51 @@ def test_a_sweep_leaves_copies_and_namesakes(
     copy = orders_cluster._replace(identifier="copy", arn="arn:copy", writer=None)
     fleet = FakeFleet([orders, orders_cluster, copy], secondaries=frozenset({"arn:copy"}))
 
-    for _, found in (run(Sweep(full=True), fleet), bump_fleet(fleet, HISTORY, SETTINGS)):
+    for _, found in (run(Sweep(full=True), fleet), bump(fleet)):
         assert found.requested == []
         assert found.skipped == Counter({"same-name": 1, "read-only": 1})
 
 
-ASLEEP: list[tuple[str, Declared | None, ObservedState | None, bool]] = [
-    ("at its target", declared("003"), observed(), False),
-    ("nobody declared one", None, observed("IGNORED", target=None), False),
-    ("left to others", None, observed("IGNORED", None, "head"), False),
+SWEEP, BUMP = "sweep", "bump"
+ASLEEP: list[tuple[str, Declared | None, ObservedState | None, set[str]]] = [
+    ("at its target", declared("003"), observed(), set()),
+    ("nobody declared one", None, observed("IGNORED", target=None), set()),
+    ("left to others", None, observed("IGNORED", None, "head"), set()),
     (
         "left to others, by another build",
         None,
         observed("IGNORED", None, "head", build="old"),
-        True,
+        {SWEEP, BUMP},
     ),
-    ("bumped", declared("004"), observed(), True),
-    ("never seen", declared("003"), None, True),
-    ("another database", declared("003"), observed(dbi_resource_id="cluster-X"), True),
-    ("failed, an hour ago", declared("003"), observed("FAILED", "002", age=HOURS), True),
+    ("bumped", declared("004"), observed(), {SWEEP, BUMP}),
+    ("never seen", declared("003"), None, {SWEEP, BUMP}),
+    ("another database", declared("003"), observed(dbi_resource_id="cluster-X"), {SWEEP, BUMP}),
+    ("failed, an hour ago", declared("003"), observed("FAILED", "002", age=HOURS), {SWEEP, BUMP}),
+    # Whoever writes the same target once more has mended something.
+    ("failed just now", declared("003"), observed("FAILED", "002"), {BUMP}),
 ]
 
 
-@pytest.mark.parametrize("is_full", [True, False])
-@pytest.mark.parametrize(("own", "state", "is_woken"), [one[1:] for one in ASLEEP])
-def test_a_sweep_wakes_nobody_only_to_look(
+@pytest.mark.parametrize("asked", [Sweep(), Sweep(full=True), BUMP], ids=["sweep", "full", "bump"])
+@pytest.mark.parametrize(("own", "state", "wakes"), [one[1:] for one in ASLEEP])
+def test_nobody_is_woken_only_to_look(
     own: Declared | None,
     state: ObservedState | None,
+    wakes: set[str],
+    asked: Sweep | str,
     orders_cluster: ManagedDatabase,
-    *,
-    is_woken: bool,
-    is_full: bool,
 ) -> None:
     """A cluster that may be asleep is requested where there is something to do for it."""
     if state is not None and state.dbi_resource_id == "db-ORDERS":
         state = state._replace(dbi_resource_id=orders_cluster.resource_id)
-    asleep = FakeFleet([orders_cluster._replace(sleeps=True)], {"orders": Parameters(own, state)})
+    target = own and own._replace(source=TargetSource.FLEET)
+    parameters = {"_fleet": Parameters(target), "orders": Parameters(target, state)}
+    asleep = FakeFleet([orders_cluster._replace(sleeps=True)], parameters)
 
-    _, found = run(Sweep(full=is_full), asleep)
+    _, found = run(asked, asleep) if isinstance(asked, Sweep) else bump(asleep)
 
-    assert found.requested == (["orders"] if is_woken else [])
+    expected = (BUMP if asked == BUMP else SWEEP) in wakes
+    assert found.requested == (["orders"] if expected else [])
 
 
 def test_a_cluster_that_never_sleeps_is_opened_by_a_full_sweep(
