@@ -152,4 +152,6 @@ class TrialDatabase:
 
     def connect_as_runner(self) -> Session:
         """Open a session just as the runner does."""
-        return connect(self.database(), relation_lock_timeout_ms=500, timeout_seconds=10)
+        return connect(
+            self.database(), relation_lock_timeout_ms=500, timeout_seconds=BUDGET_SECONDS
+        )

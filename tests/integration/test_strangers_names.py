@@ -124,8 +124,9 @@ def what_others_have(site: Site, _folder: Path) -> Iterator[object]:
 
 def what_is_in_the_way(site: Site, folder: Path) -> Iterator[object]:
     """Another run's lock, a server that may be a reader, a table's lock, and damaged books."""
+    impatient = site.settings._replace(lock_wait_seconds=0)
     with site.lock_held() as session:
-        yield refused(site.run)
+        yield refused(lambda: site.run(settings=impatient))
         yield door.takes_writes(session)
     revisions = history_of(
         folder / "busy", {"a1": "op.execute('ALTER TABLE public.busy ADD COLUMN note text')"}
