@@ -15,8 +15,8 @@ import subprocess
 import sys
 import time
 
-from infra.local.engine_versions import programs_of
-from infra.local.postgres_programs import OLDEST_MAJOR, Programs, ServerError
+from infra.local.postgres.engine_versions import programs_of
+from infra.local.postgres.programs import OLDEST_MAJOR, Programs, ServerError
 from tests import __main__ as everything
 
 NEWEST_MAJOR = 18

@@ -11,10 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from infra.local import postgres_programs
 from infra.local.local_aws import LocalAws, LocalAwsError
 from infra.local.parameters import ParametersError
-from infra.local.postgres_programs import ServerError
+from infra.local.postgres.programs import ServerError, available_programs
 from infra.local.state import State
 
 # What needs boto3 or Alembic is imported by the command that uses it: `down` and `env` answer at
@@ -170,7 +169,7 @@ def redrive(aws: LocalAws, arguments: argparse.Namespace) -> int:
 
 def programs(aws: LocalAws, arguments: argparse.Namespace) -> int:
     """List every PostgreSQL that the tests run on; installs the pinned one."""
-    for found in postgres_programs.available_programs():
+    for found in available_programs():
         print(f"PostgreSQL {found.version}  {found.folder}")
     return 0
 

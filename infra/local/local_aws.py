@@ -14,7 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from infra.environments import ENVIRONMENTS
-from infra.local import certificates, postgres, postgres_programs, processes
+from infra.local import processes
+from infra.local.postgres import certificates
+from infra.local.postgres.programs import find_programs
+from infra.local.postgres.server import remove_servers
 from infra.local.state import CHECKOUT, State, free_port, port_is_free
 
 REGION = "us-east-1"
@@ -145,7 +148,7 @@ class LocalAws:
         # LocalStack first, or it would replace what it misses.
         for pid_file in (self.state.pids / "localstack", *self.state.pids.glob("lambda-*")):
             processes.stop_recorded(pid_file, self.state.folder, first=signal.SIGKILL)
-        postgres.remove_servers(self.state.servers)
+        remove_servers(self.state.servers)
         for folder in ("fs", "tmp", "calls"):
             subprocess.run(["rm", "-rf", str(self.state.folder / folder)], check=True)
 
@@ -196,7 +199,7 @@ class LocalAws:
             "DAY2_LOCAL_CACHE": str(_cache()),
             "DAY2_STATE": str(State.of_checkout().folder),
             "DAY2_LAMBDA_PYTHON": str(interpreter("lambda")),
-            "PG_BIN": str(postgres_programs.find_programs().folder),
+            "PG_BIN": str(find_programs().folder),
         }
 
 

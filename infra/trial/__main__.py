@@ -14,8 +14,8 @@ import time
 
 from core.errors import RunFailed
 from infra import migrations
-from infra.local.engine_versions import programs_of
-from infra.local.postgres_programs import Programs, ServerError, available_programs
+from infra.local.postgres.engine_versions import programs_of
+from infra.local.postgres.programs import Programs, ServerError, available_programs
 from infra.trial import files, golden
 from infra.trial.servers import indented, tried
 

@@ -11,7 +11,7 @@ from contextlib import closing
 from typing import Any
 
 from core.postgres.session import query
-from infra.local.postgres import Server
+from infra.local.postgres.server import Server
 
 # A predefined role is PostgreSQL's own business, unless somebody of ours is a member of it.
 _OF_OURS = "NOT LIKE 'pg\\_%%'"

@@ -19,7 +19,7 @@ from core.postgres.session import Session, acquire_lock, connect
 from core.revisions.history import Recorder
 from core.revisions.runner import Revisions
 from core.settings import Settings
-from infra.local.postgres import Server
+from infra.local.postgres.server import Server
 from infra.trial.cloud import MemoryCloud
 
 INSTANCE = "orders"

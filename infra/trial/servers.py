@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 from core.revisions.folder import Folder
 from core.revisions.runner import Revisions
-from infra.local.certificates import Authority
-from infra.local.postgres import Server
-from infra.local.postgres_programs import Programs
+from infra.local.postgres.certificates import Authority
+from infra.local.postgres.programs import Programs
+from infra.local.postgres.server import Server
 from infra.local.state import State
 from infra.trial.database import DATABASE, TrialDatabase
 from infra.trial.proofs import Proofs

@@ -10,8 +10,8 @@ from typing import Any
 
 import psycopg2
 
-from infra.local.certificates import Authority
-from infra.local.postgres import Server
+from infra.local.postgres.certificates import Authority
+from infra.local.postgres.server import Server
 
 MASTER, PASSWORD = "postgres", "benchmark"
 # As on a real instance: a commit waits for its disk.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.postgres.session import query
-from infra.local.postgres import Server
+from infra.local.postgres.server import Server
 from tests.equipment.proxy import Proxy
 from tests.equipment.world import DATABASE, World
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from contextlib import closing
 
 from core.postgres.session import query
-from infra.local.postgres import Server
+from infra.local.postgres.server import Server
 
 STRANGER = "mallory"
 TEMPLATE = "shadowed"

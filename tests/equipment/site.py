@@ -14,7 +14,7 @@ from psycopg2 import sql
 from core.budget import Budget
 from core.postgres.session import Session, acquire_lock, query
 from core.revisions.runner import Revisions
-from infra.local.postgres import Server
+from infra.local.postgres.server import Server
 from infra.trial.database import (
     DATABASE,
     INSTANCE,

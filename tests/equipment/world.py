@@ -16,9 +16,9 @@ from typing import Any, Self
 import psycopg2
 
 from core.postgres.session import LOCK_KEY, query
-from infra.local.certificates import Authority
-from infra.local.postgres import Server
-from infra.local.postgres_programs import Programs, find_programs
+from infra.local.postgres.certificates import Authority
+from infra.local.postgres.programs import Programs, find_programs
+from infra.local.postgres.server import Server
 from infra.local.state import State
 from tests.equipment.container import Answer, Call, Container
 from tests.equipment.histories import OURS, copy_of_ours

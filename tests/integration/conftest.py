@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from infra.local.certificates import Authority
-from infra.local.postgres import Server
-from infra.local.postgres_programs import Programs, available_programs
+from infra.local.postgres.certificates import Authority
+from infra.local.postgres.programs import Programs, available_programs
+from infra.local.postgres.server import Server
 from tests.equipment.site import Site, make_empty
 
 # What the tests look into afterwards: the log of every statement, and transaction numbers.

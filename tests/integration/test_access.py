@@ -24,10 +24,10 @@ from core.errors import (
 )
 from core.model import Action
 from core.postgres.session import query
-from infra.local import tls_front
-from infra.local.certificates import Authority, Certificate
-from infra.local.postgres import Server
-from infra.local.postgres_programs import Programs
+from infra.local.postgres import tls_front
+from infra.local.postgres.certificates import Authority, Certificate
+from infra.local.postgres.programs import Programs
+from infra.local.postgres.server import Server
 from infra.local.state import free_port, port_is_free
 from tests.equipment.site import DATABASE, INSTANCE, MASTER_SECRET, Site, make_empty
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.local.postgres_programs import OLDEST_MAJOR
+from infra.local.postgres.programs import OLDEST_MAJOR
 from infra.trial.catalogue import catalogue
 from tests.equipment.site import DATABASE, REVISIONS, Site, after_going_back
 

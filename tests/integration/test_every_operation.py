@@ -16,7 +16,7 @@ from alembic.config import Config
 
 from core.outcome import Outcome
 from core.revisions.runner import Revisions
-from infra.local.postgres import Server
+from infra.local.postgres.server import Server
 from tests.equipment.histories import copy_of_ours
 from tests.equipment.site import DATABASE, Site, make_empty
 from tests.integration.every_operation import EVERY_OPERATION, HEAD

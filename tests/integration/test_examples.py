@@ -13,7 +13,7 @@ from core.postgres.session import query
 from core.revisions.folder import Folder
 from core.revisions.runner import Revisions
 from infra import package
-from infra.local.postgres_programs import Programs
+from infra.local.postgres.programs import Programs
 from infra.trial import files
 from infra.trial.servers import tried
 from tests.conftest import ROOT

@@ -11,7 +11,7 @@ from psycopg2 import errors
 
 from core.errors import RevisionFailed
 from core.postgres.session import query
-from infra.local.postgres_programs import pip_programs
+from infra.local.postgres.programs import pip_programs
 from tests.equipment.site import DATABASE, HEAD_LOGINS, INSTANCE, Site
 
 FORBIDDEN = errors.InsufficientPrivilege

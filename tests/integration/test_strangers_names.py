@@ -33,7 +33,7 @@ from core.postgres.session import Session, query
 from core.postgres.transactions import Account, Watched
 from core.revisions.marks import MADE, mark_role
 from core.settings import ROOT
-from infra.local.postgres import Server
+from infra.local.postgres.server import Server
 from tests.equipment import shadows
 from tests.equipment.histories import history_of
 from tests.equipment.site import DATABASE, INSTANCE, MASTER_SECRET, RDS_ROLES, Site, make_empty

@@ -15,8 +15,8 @@ import pytest
 from core.errors import RunFailed
 from core.revisions.folder import Folder
 from core.revisions.runner import Revisions
-from infra.local.postgres import Server
-from infra.local.postgres_programs import Programs, find_programs
+from infra.local.postgres.programs import Programs, find_programs
+from infra.local.postgres.server import Server
 from infra.trial import files, golden
 from infra.trial.database import TrialDatabase
 from infra.trial.proofs import Proofs

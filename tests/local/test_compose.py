@@ -12,7 +12,7 @@ import compose_spec
 import pytest
 import yaml
 
-from infra.local import postgres_programs
+from infra.local.postgres.programs import OLDEST_MAJOR
 from tests.conftest import ROOT
 
 TEXT = (ROOT / "docker-compose.yml").read_text()
@@ -94,7 +94,7 @@ def test_image_has_the_programs_that_are_looked_for() -> None:
     """Its PostgreSQL is one that `make up` takes, at the place where Debian has it."""
     major = int(re.findall(r"postgresql-(\d+)", IMAGE)[0])
 
-    assert major >= postgres_programs.OLDEST_MAJOR
+    assert major >= OLDEST_MAJOR
     assert {"make", "python3", "python3-venv"} <= set(IMAGE.split())
 
 

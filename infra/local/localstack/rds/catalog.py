@@ -9,7 +9,7 @@ that is the number of what has been told.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from infra.local.rds_rules import CLASSES, ENGINE, STORAGE
+from infra.local.localstack.rds.rules import CLASSES, ENGINE, STORAGE
 
 LICENSE = "postgresql-license"
 PAGE = 100

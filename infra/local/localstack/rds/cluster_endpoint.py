@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
-from infra.local.tls_front import copy
+from infra.local.postgres.tls_front import copy
 
 
 @dataclass

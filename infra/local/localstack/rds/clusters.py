@@ -29,10 +29,9 @@ from moto.rds.exceptions import (
     RDSClientError,
 )
 
-from infra.local.engine_versions import usual_version
-from infra.local.localstack import rds_events
-from infra.local.localstack.cluster_endpoint import Endpoint
-from infra.local.localstack.instances import (
+from infra.local.localstack.rds import rds_events
+from infra.local.localstack.rds.cluster_endpoint import Endpoint
+from infra.local.localstack.rds.instances import (
     NEW,
     SERVERS,
     Origin,
@@ -46,7 +45,8 @@ from infra.local.localstack.instances import (
     set_master_password,
     version_for,
 )
-from infra.local.postgres import Server
+from infra.local.postgres.engine_versions import usual_version
+from infra.local.postgres.server import Server
 from infra.local.state import free_port
 
 # Seconds for which the endpoint still names the old writer once a failover is through.

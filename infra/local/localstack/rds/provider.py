@@ -12,8 +12,8 @@ from localstack.aws.spec import load_service
 from localstack.services.moto import call_moto
 from localstack.services.plugins import Service, aws_provider
 
-from infra.local import engine_versions, rds_catalog, rds_rules
-from infra.local.localstack import clusters, deployments, instances
+from infra.local.localstack.rds import catalog, clusters, deployments, instances, rules
+from infra.local.postgres import engine_versions
 
 
 class RdsProvider:
@@ -33,22 +33,22 @@ def rds() -> Service:
     def dispatch_table(_provider: RdsProvider) -> dict[str, Any]:
         def answer(context: RequestContext, request: Any) -> Any:
             try:
-                rds_rules.check(context.operation.name, request)
-            except rds_rules.RefusedError as error:
+                rules.check(context.operation.name, request)
+            except rules.RefusedError as error:
                 raise CommonServiceException(error.code, str(error), 400, True) from error
             return call_moto(context)
 
         def engine_versions_of(context: RequestContext, request: Any) -> Any:
-            if request.get("Engine", rds_rules.ENGINE) != rds_rules.ENGINE:
+            if request.get("Engine", rules.ENGINE) != rules.ENGINE:
                 return call_moto(context)
             versions = [offer.version for offer in engine_versions.offers()]
-            return rds_catalog.engine_versions(request, versions, engine_versions.usual_version())
+            return catalog.engine_versions(request, versions, engine_versions.usual_version())
 
         def orderable_options(context: RequestContext, request: Any) -> Any:
-            if request["Engine"] != rds_rules.ENGINE:
+            if request["Engine"] != rules.ENGINE:
                 return call_moto(context)
             versions = [offer.version for offer in engine_versions.offers()]
-            return rds_catalog.orderable_options(request, versions, context.region)
+            return catalog.orderable_options(request, versions, context.region)
 
         return dict.fromkeys(load_service("rds").operation_names, answer) | {
             "DescribeDBEngineVersions": engine_versions_of,

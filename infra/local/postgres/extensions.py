@@ -16,7 +16,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from infra.local.postgres_programs import Programs, run
+from infra.local.postgres.programs import Programs, run
 from infra.local.state import shared_folder
 
 # RDS User Guide, "Extension versions for RDS for PostgreSQL"; what is missing here is not trusted
