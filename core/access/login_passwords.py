@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -61,6 +61,7 @@ class LoginPasswords:
         address: What goes into each secret beside its password.
         resource_id: The instance's ``DbiResourceId``, where that is known. A later instance
             of the same name has another one, and the passwords of another time.
+        user_of: Which database of ours has a resource id, and so is in use beside this one.
     """
 
     def __init__(
@@ -71,8 +72,10 @@ class LoginPasswords:
         address: Mapping[str, object],
         *,
         resource_id: str | None = None,
+        user_of: Callable[[str], str | None] = lambda _: None,
     ) -> None:
         self._store = store
+        self._user_of = user_of
         self._folder = folder
         self._unset = f"{prefix}:unset"
         self._retired = f"{prefix}:retired"
@@ -90,7 +93,8 @@ class LoginPasswords:
 
         Raises:
             NotReady: The secret would have to be changed while a rotation is half-way.
-            Rejected: The secret is scheduled for deletion, or contains no password of *login*.
+            Rejected: The secret is scheduled for deletion, contains no password of *login*, or is
+                in use by another database.
         """
         name = self._name(login)
         try:
@@ -104,6 +108,7 @@ class LoginPasswords:
         has_moved = self._has_moved(fields)
         if must_be_set:
             self._check_maker(name, tags)
+            self._check_user(name, tags)
         if must_be_set or has_moved:
             self._check_rotation(name, current)
         self._given.add(login)
@@ -200,6 +205,23 @@ class LoginPasswords:
             raise Rejected(
                 f"secret {name} was there before, and its value would become a password: delete "
                 f"it, or tag it {self._unset}=true to have that value taken"
+            )
+
+    def _check_user(self, name: str, tags: Mapping[str, str]) -> None:
+        """
+        Refuse a secret that lets applications into another database, which had this name before.
+
+        The two would write it in turn, and lead the applications of one into the other.
+
+        Raises:
+            Rejected: That database is there still, and is ours.
+        """
+        set_on = tags.get(self._set_on)
+        user = None if set_on in (None, self._resource_id) else self._user_of(str(set_on))
+        if user is not None:
+            raise Rejected(
+                f"secret {name} is in use by {user}, which had this name before and keeps its "
+                "secrets: give this one another name, or untag the other or delete it"
             )
 
     def _check_rotation(self, name: str, current: Secret | None) -> None:

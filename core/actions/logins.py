@@ -6,12 +6,15 @@ import logging
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
+from itertools import chain
 
 from core.access.locate import Place
 from core.access.login_passwords import LoginPasswords, Passwords
 from core.actions.entry import connect_to
 from core.actions.run import Run
 from core.actions.takeover import is_of_our_making
+from core.decisions.eligibility import Verdict, eligibility
 from core.errors import (
     AccessDenied,
     InvalidField,
@@ -43,7 +46,22 @@ def passwords_of(run: Run, place: Place) -> Passwords:
         run.settings.prefix,
         place.address,
         resource_id=resource_id,
+        user_of=partial(_user_of, run),
     )
+
+
+def _user_of(run: Run, resource_id: str) -> str | None:
+    """
+    Return which instance or cluster has *resource_id*, if there is one that this stack migrates.
+
+    One that was untagged, stopped or replaced by a switchover leaves its secrets to who took its
+    name.
+    """
+    for one in chain(run.cloud.instances(), run.cloud.clusters()):
+        if one.resource_id == resource_id:
+            is_left = eligibility(one, run.settings).verdict is Verdict.SKIP
+            return None if is_left else f"{one.kind} {one.identifier}"
+    return None
 
 
 def settle(passwords: Passwords) -> None:
@@ -139,13 +157,12 @@ def reconcile_logins(run: Run, place: Place, session: Session) -> None:
     applied = run.revisions.up_to(run.report.final_revision)
     passwords = passwords_of(run, place)
     settled: list[str] = []
-    # A new name makes a new endpoint, and a restart may be the sign of one.
-    may_have_moved = run.has_new_name(place.name) or run.request.trigger is Trigger.INSTANCE
+    may_have_moved = _may_have_moved(run, place)
     with translating(place.database):
         for login in run.promises.up_to(applied).password_logins:
             if not passwords.needs_setting(login.name):
-                if may_have_moved and passwords.move(login.name):
-                    logger.info("the secret of login %s has the new address now", login.name)
+                if may_have_moved:
+                    _move(passwords, login.name)
                 continue
             if not role_exists(session, login.name):
                 continue
@@ -159,6 +176,33 @@ def reconcile_logins(run: Run, place: Place, session: Session) -> None:
         passwords.settle()
     if settled:
         run.report.details["settled_logins"] = settled
+
+
+def lead_to(run: Run, place: Place) -> None:
+    """
+    Write into the secrets of the logins where their database is now, which is else left alone.
+
+    A new name has no declared target at first, and applications are to find the database by it.
+    """
+    if run.book is None or run.is_copy or not _may_have_moved(run, place):
+        return
+    applied = run.revisions.up_to(run.report.final_revision)
+    passwords = passwords_of(run, place)
+    for login in run.promises.up_to(applied).password_logins:
+        if not passwords.needs_setting(login.name):
+            _move(passwords, login.name)
+
+
+def _may_have_moved(run: Run, place: Place) -> bool:
+    """Say whether the database may have a new address: by its name, or by what woke the run."""
+    # A new name makes a new endpoint, and a restart may be the sign of one.
+    woken_by = (Trigger.INSTANCE, Trigger.CLUSTER)
+    return run.has_new_name(place.name) or run.request.trigger in woken_by
+
+
+def _move(passwords: Passwords, login: str) -> None:
+    if passwords.move(login):
+        logger.info("the secret of login %s has the new address now", login)
 
 
 def _leave_alone(run: Run, login: str) -> None:

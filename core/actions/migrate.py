@@ -12,7 +12,7 @@ from core.actions.check import check_copy
 from core.actions.entry import entered
 from core.actions.goal import choose_or_leave, plan_to, refuse_beyond_declared
 from core.actions.keeping import keep, refuse_anothers
-from core.actions.logins import reconcile_logins
+from core.actions.logins import lead_to, reconcile_logins
 from core.actions.recorded import recorded
 from core.actions.run import Run
 from core.actions.takeover import strangers
@@ -70,7 +70,11 @@ def _bring_to_target(run: Run, ended: NotReady | None) -> Result:
         at = history.position(session)
         _begin(run, at)
         refuse_anothers(run, place, session, at)
-        choice = run.choice = run.choice or choose_or_leave(run, place, at.current)
+        try:
+            choice = run.choice = run.choice or choose_or_leave(run, place, at.current)
+        except LeftAlone:
+            lead_to(run, place)
+            raise
         if run.request.trigger is Trigger.REQUEST and run.request.target is not None:
             refuse_beyond_declared(run, session, at)
         todo = plan_to(run, place, at.current, choice)

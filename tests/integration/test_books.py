@@ -15,7 +15,7 @@ from core.errors import (
     MigrationError,
     Rejected,
 )
-from core.model import Action, Declared, Parameters, Request, Result, TargetSource, Trigger
+from core.model import Action, Declared, Kind, Parameters, Request, Result, TargetSource, Trigger
 from core.outcome import Outcome
 from core.postgres.session import query
 from core.revisions import books
@@ -39,11 +39,9 @@ def passwords(site: Site) -> list[tuple[object, ...]]:
     )
 
 
-def told_names(site: Site) -> set[object]:
-    """Return which instances the secrets of the logins name."""
-    return {
-        site.cloud.secrets[f"day2/orders/{login}"]["dbInstanceIdentifier"] for login in HEAD_LOGINS
-    }
+def told_names(site: Site, field: str = "dbInstanceIdentifier") -> set[object]:
+    """Return which instances or clusters the secrets of the logins name."""
+    return {site.cloud.secrets[f"day2/orders/{login}"][field] for login in HEAD_LOGINS}
 
 
 def rename(site: Site, name: str, **changes: object) -> None:
@@ -96,20 +94,50 @@ def test_a_renamed_instance_keeps_its_secrets(site: Site) -> None:
     assert told_names(site) == {"orders2"}
 
 
+@pytest.mark.parametrize(
+    ("trigger", "is_declared"),
+    [(Trigger.INSTANCE, True), (Trigger.INSTANCE, False), (Trigger.CLUSTER, True)],
+)
 def test_an_instance_that_gets_its_old_name_back_has_its_address_in_the_secrets(
+    site: Site, trigger: Trigger, *, is_declared: bool
+) -> None:
+    """The event behind a new name is what tells, whether that name has a target or none yet."""
+    site.run()
+    kind = Kind.CLUSTER if trigger is Trigger.CLUSTER else Kind.INSTANCE
+    field = "dbClusterIdentifier" if trigger is Trigger.CLUSTER else "dbInstanceIdentifier"
+    site.cloud.known[INSTANCE] = site.cloud.known[INSTANCE]._replace(kind=kind, writer="orders-1")
+    for login in HEAD_LOGINS:
+        site.cloud.secrets[f"day2/orders/{login}"][field] = "orders2"
+    if is_declared:
+        site.cloud.declared[INSTANCE] = Parameters(
+            Declared("004", TargetSource.PARAMETER, "/day2/orders/target-revision")
+        )
+
+    result = site.run(request=Request(trigger, instance=INSTANCE))
+
+    assert result.reason == (None if is_declared else "no-declared-target")
+    assert told_names(site, field) == {INSTANCE}
+
+
+def test_the_secrets_of_a_renamed_instance_are_not_taken_by_who_has_its_name_now(
     site: Site,
 ) -> None:
-    """The restart behind a new name is what tells."""
+    """The two would lead the applications of one into the other, until one is left to itself."""
     site.run()
-    for login in HEAD_LOGINS:
-        site.cloud.secrets[f"day2/orders/{login}"]["dbInstanceIdentifier"] = "orders2"
-    site.cloud.declared[INSTANCE] = Parameters(
-        Declared("004", TargetSource.PARAMETER, "/day2/orders/target-revision")
-    )
+    before = {name: dict(text) for name, text in site.cloud.secrets.items()}
+    renamed = site.cloud.known[INSTANCE]._replace(identifier="orders2")
+    site.cloud.known["orders2"] = renamed
+    site.cloud.known[INSTANCE] = site.cloud.known[INSTANCE]._replace(resource_id="db-NEXT")
 
-    site.run(request=Request(Trigger.INSTANCE, instance=INSTANCE))
+    with pytest.raises(Rejected, match=r"orders/app_user is in use by instance orders2"):
+        site.run()
 
-    assert told_names(site) == {INSTANCE}
+    assert site.cloud.secrets == before
+    for left in (renamed._replace(tags={}), renamed._replace(status="stopped")):
+        site.cloud.known["orders2"] = left
+        site.cloud.tags = {name: {"day2:dbi-resource-id": "db-ORDERS"} for name in before}
+        site.cloud.known[INSTANCE] = site.cloud.known[INSTANCE]._replace(resource_id=left.status)
+        assert site.run().report.details["settled_logins"] == list(HEAD_LOGINS)
 
 
 def test_a_restored_copy_gets_passwords_of_its_own(site: Site) -> None:
