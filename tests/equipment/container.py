@@ -11,6 +11,7 @@ a test, ``Container`` starts that program and hands it events.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import logging
 import os
@@ -31,6 +32,17 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICES = ("rds", "ssm", "secretsmanager", "events", "sqs", "sns")
+
+# What a run imports, as after the first one of a container: it costs more than the run itself.
+OF_A_RUN = (
+    "alembic.command",
+    "alembic.config",
+    "core.operations",
+    "core.revisions.dialect",
+    "core.revisions.loop",
+    "psycopg2.extras",
+    "sqlalchemy.dialects.postgresql.psycopg2",
+)
 
 NEVER_SECONDS = 120.0
 
@@ -274,6 +286,8 @@ class Container:
 
 def main() -> None:
     """Load the function, then fork for each order on standard input."""
+    for name in OF_A_RUN:
+        importlib.import_module(name)
     from core.revisions.runner import Revisions
     from handlers.application import application
     from handlers.dispatcher import handler

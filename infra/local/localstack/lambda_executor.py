@@ -387,6 +387,8 @@ def _runtime_api(process: FunctionProcess) -> type[BaseHTTPRequestHandler]:
 
     class RuntimeApi(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        # Sent at once: for the body behind the head, the other end would wait 40 ms.
+        wbufsize = -1
 
         def log_message(self, format: str, *args: Any) -> None:
             """Log nothing."""
