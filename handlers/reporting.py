@@ -229,7 +229,7 @@ class _Ended(NamedTuple):
     def keep_state(self) -> None:
         """Write the instance's observed state where this run says something new of it."""
         report = self.answer.report
-        if report is None or report.instance is None:
+        if report is None or report.instance is None or self._goes_on_later:
             return
         name = report.instance
         if report.resource_id is None and self._failed and not self.request.is_direct:
@@ -272,6 +272,11 @@ class _Ended(NamedTuple):
     @property
     def _failed(self) -> bool:
         return isinstance(self.answer, MigrationError)
+
+    @property
+    def _goes_on_later(self) -> bool:
+        """Whether it was put off: its end is the news, and the sweep counts failures till then."""
+        return isinstance(self.answer, Result) and self.answer.reason == PUT_OFF
 
 
 def as_subject(text: str) -> str:

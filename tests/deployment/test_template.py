@@ -584,6 +584,23 @@ def test_endpoints_are_for_us_alone(all_resources: dict[str, Any]) -> None:
         assert done.stdout.split() == [f"https://{name}.DnsEntries", "eu-west-1"]
 
 
+@pytest.mark.parametrize(
+    ("partition", "other_names"), [("aws-cn", {"rds", "sqs"}), ("aws-us-gov", set())]
+)
+def test_endpoints_have_the_names_of_their_partition(partition: str, other_names: set[str]) -> None:
+    """China has other ones for some services (aws/aws-cdk, pull requests 16139 and 25333)."""
+    resources = cloudformation.resolve(EVERYTHING | {"AWS::Partition": partition})
+    names = [
+        resource["Properties"]["ServiceName"]
+        for resource in resources.values()
+        if resource["Type"] == "AWS::EC2::VPCEndpoint"
+    ]
+
+    found = {name.rpartition(".")[2] for name in names if name.startswith("cn.com.amazonaws.us-")}
+    assert found == other_names
+    assert sum(name.startswith("com.amazonaws.us-") for name in names) == 6 - len(found)
+
+
 def test_the_topic_needs_its_endpoint_only_where_there_is_a_topic() -> None:
     """Else nothing says where one would be."""
     resources = cloudformation.resolve(EVERYTHING | {"ResultTopic": ""})

@@ -187,9 +187,11 @@ class FakeAws:
         self.published.append((topic_arn, subject, text))
 
 
-def tell(answer: Result | MigrationError, aws: FakeAws, topic: str = "") -> bool:
+def tell(
+    answer: Result | MigrationError, aws: FakeAws, topic: str = "", *, request_id: str = "7f2c"
+) -> bool:
     """Report *answer* to *aws*."""
-    body = render(answer, duration_ms=1234, request_id="7f2c")["body"]
+    body = render(answer, duration_ms=1234, request_id=request_id)["body"]
     settings = Settings(build="build-1", result_topic_arn=topic)
     return report_run(REQUEST, answer, body, aws, settings)  # type: ignore[arg-type]
 
@@ -244,6 +246,23 @@ def test_what_was_left_alone_is_no_result() -> None:
     assert tell(succeeded(Outcome.INCOMPLETE, "001", "002"), aws, TOPIC)
 
     assert (aws.events, aws.published) == ([], [])
+
+
+def test_what_is_put_off_again_and_again_is_still_counted() -> None:
+    """The sweep's patience goes by failures in a row, with a put-off run before each of them."""
+    aws = FakeAws()
+    for number in range(4):
+        put_off = succeeded(Outcome.INCOMPLETE, None)._replace(reason=PUT_OFF)
+        for answer in (put_off, failed(NotReady("no answer"), None)):
+            assert tell(answer, aws, request_id=f"{number}")
+            aws.last = aws.written[-1] if aws.written else None
+
+    assert [(one.outcome, one.attempts) for one in aws.written] == [
+        ("NOT_READY", 1),
+        ("NOT_READY", 2),
+        ("NOT_READY", 3),
+        ("NOT_READY", 4),
+    ]
 
 
 def test_a_run_without_a_known_instance_keeps_no_state() -> None:
