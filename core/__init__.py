@@ -86,6 +86,7 @@ A module imports only from what stands below it; ``tests/unit/test_architecture.
         need           what an instance needs, without a connection
         observed       what is kept of a run for the next sweep
         keeper         who keeps a database
+        refusals       what it means that AWS refuses a call
 
     settings           what the function was given in its environment
     budget             how long a run may still take

@@ -6,10 +6,9 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
-from http import HTTPStatus
 from typing import Any, TypeVar
 
 import botocore.session
@@ -17,14 +16,19 @@ from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
     HTTPClientError,
     NoCredentialsError,
     ParamValidationError,
+    ProxyConnectionError,
+    SSLError,
 )
-from botocore.exceptions import ConnectionError as CannotConnect
+from botocore.parsers import ResponseParserError
 
 from core.budget import Budget, pauses
 from core.decisions import observed
+from core.decisions.refusals import is_busy, meaning_of
 from core.errors import (
     AccessDenied,
     InvalidField,
@@ -33,6 +37,7 @@ from core.errors import (
     NotFound,
     NotReady,
     NoValue,
+    OutOfReach,
     Rejected,
     RunFailed,
 )
@@ -58,31 +63,12 @@ PUT_EVENTS_BATCH = 10
 # How often a call is tried where no budget says how long.
 TRIES_WITHOUT_BUDGET = 5
 
+# How often where nothing answers at all: for less than a minute, and then a person has to know.
+TRIES_OUT_OF_REACH = 10
+
 # One try a call: we try again ourselves, as long as the run may still spend time.
 _CLIENT_CONFIG = Config(
     connect_timeout=3, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 1}
-)
-# The last one is Secrets Manager's: the key may be disabled, or not ours to use.
-_ACCESS_CODES = (
-    "AccessDenied",
-    "AccessDeniedException",
-    "UnauthorizedOperation",
-    "DecryptionFailure",
-)
-_MISSING_CODES = ("ResourceNotFoundException", "ParameterNotFound", "DBInstanceNotFound")
-_BUSY_CODES = (
-    "Throttling",
-    "ThrottlingException",
-    "TooManyUpdates",
-    "RequestLimitExceeded",
-    "InternalServiceError",
-    "InternalServerError",
-    "InternalFailure",
-    "InternalError",
-    "InternalException",
-    "Throttled",
-    "ThrottledException",
-    "ServiceUnavailable",
 )
 
 
@@ -133,7 +119,8 @@ class Aws:
                 with _calling(action, thing, missing):
                     return call()
             except NotReady as error:
-                if not self._may_ask_again(tried, pause):
+                is_in_reach = not isinstance(error, OutOfReach) or tried < TRIES_OUT_OF_REACH
+                if not (is_in_reach and self._may_ask_again(tried, pause)):
                     raise
                 logger.info("asking again in %.1f s: %s", pause, error)
                 self._pause(pause)
@@ -163,6 +150,13 @@ class Aws:
                 return
             more = {given: page[sent]}
 
+    def _all(
+        self, action: str, field: str, ask: Callable[..., dict[str, Any]]
+    ) -> Iterator[dict[str, Any]]:
+        """Yield each of *field* that a list of RDS has, page by page."""
+        for page in self._pages(action, f"all {field}", ask, ("Marker", "Marker")):
+            yield from page[field]
+
     # Instances
 
     def instance(self, identifier: str) -> ManagedDatabase:
@@ -182,13 +176,12 @@ class Aws:
 
     def instances(self) -> Iterator[ManagedDatabase]:
         """Yield every instance of the account and region, page by page."""
-        for page in self._pages(
+        every = self._all(
             "rds:DescribeDBInstances",
-            "all instances",
+            "DBInstances",
             lambda **more: self._client("rds").describe_db_instances(**more),
-            ("Marker", "Marker"),
-        ):
-            yield from map(_instance, page["DBInstances"])
+        )
+        yield from map(_instance, every)
 
     def cluster(self, identifier: str) -> ManagedDatabase:
         """
@@ -207,13 +200,12 @@ class Aws:
 
     def clusters(self) -> Iterator[ManagedDatabase]:
         """Yield every cluster of the account and region, page by page."""
-        for page in self._pages(
+        every = self._all(
             "rds:DescribeDBClusters",
-            "all clusters",
+            "DBClusters",
             lambda **more: self._client("rds").describe_db_clusters(**more),
-            ("Marker", "Marker"),
-        ):
-            yield from map(self._cluster, page["DBClusters"])
+        )
+        yield from map(self._cluster, every)
 
     def _cluster(self, found: Mapping[str, Any]) -> ManagedDatabase:
         """Return a cluster with its VPC, which only its subnet group tells."""
@@ -237,15 +229,14 @@ class Aws:
         They answer by their own endpoints, and take no writes (Aurora User Guide, "Using Amazon
         Aurora Global Database"); ``DescribeDBClusters`` does not tell.
         """
+        every = self._all(
+            "rds:DescribeGlobalClusters",
+            "GlobalClusters",
+            lambda **more: self._client("rds").describe_global_clusters(**more),
+        )
         return frozenset(
             member["DBClusterArn"]
-            for page in self._pages(
-                "rds:DescribeGlobalClusters",
-                "all global clusters",
-                lambda **more: self._client("rds").describe_global_clusters(**more),
-                ("Marker", "Marker"),
-            )
-            for one in page["GlobalClusters"]
+            for one in every
             for member in one.get("GlobalClusterMembers", [])
             if not member.get("IsWriter")
         )
@@ -257,17 +248,17 @@ class Aws:
         One that was switched over has ended, whether it is deleted or not (RDS API,
         BlueGreenDeployment, "Status").
         """
-        found: set[str] = set()
-        for page in self._pages(
+        every = self._all(
             "rds:DescribeBlueGreenDeployments",
-            "all deployments",
+            "BlueGreenDeployments",
             lambda **more: self._client("rds").describe_blue_green_deployments(**more),
-            ("Marker", "Marker"),
-        ):
-            for deployment in page["BlueGreenDeployments"]:
-                if deployment.get("Status") != "SWITCHOVER_COMPLETED":
-                    found.update(_sides(deployment))
-        return frozenset(found)
+        )
+        return frozenset(
+            side
+            for deployment in every
+            if deployment.get("Status") != "SWITCHOVER_COMPLETED"
+            for side in _sides(deployment)
+        )
 
     # Parameters
 
@@ -470,7 +461,7 @@ class Aws:
             entries = [entry for entry, _ in refused]
             if not entries:
                 return
-            for_good = sorted({code for _, code in refused} - set(_BUSY_CODES))
+            for_good = sorted({code for _, code in refused if not is_busy(code)})
             if for_good:
                 raise RunFailed(
                     f"the event bus refused {len(entries)} event(s): {', '.join(for_good)}"
@@ -535,43 +526,37 @@ def _calling(action: str, thing: str, missing: type[MigrationError] = RunFailed)
     try:
         yield
     except ClientError as error:
-        code = str(error.response["Error"].get("Code", ""))
-        text = str(error.response["Error"].get("Message", ""))
-        if code in _ACCESS_CODES:
-            raise AccessDenied(
-                f"{action} is denied for {thing}: check its name, or allow it to the "
-                f"function's role, and kms:Decrypt where a customer key is used ({text})"
-            ) from error
-        if code in _MISSING_CODES or code.endswith("NotFoundFault"):
-            absent = "does not exist"
-            if action == "secretsmanager:GetSecretValue":
-                # The same code for both, and the text is not a contract.
-                absent += ", or has no value yet"
-            raise missing(f"{thing} {absent} ({action}): check its name") from error
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        if code in _BUSY_CODES or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            raise NotReady(f"{action} is busy ({code}): try again later") from error
-        if code == "InvalidRequestException" and thing.startswith("secret "):
-            raise Rejected(
-                f"{thing} cannot be used ({text}): restore it if it is scheduled for deletion"
-            ) from error
-        if code in ("ValidationException", "InvalidParameterValue", "InvalidParameterException"):
-            raise Rejected(f"{thing} is not a valid name for {action} ({code})") from error
-        raise RunFailed(f"{action} for {thing} failed: {code}") from error
+        told = error.response["Error"]
+        raise meaning_of(
+            str(told.get("Code", "")),
+            str(told.get("Message", "")),
+            error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0),
+            action=action,
+            thing=thing,
+            missing=missing,
+        ) from error
     except ParamValidationError as error:
         raise Rejected(f"{thing} is not a valid name for {action}") from error
     except NoCredentialsError as error:
         raise AccessDenied(f"{action}: there are no AWS credentials") from error
-    except (CannotConnect, HTTPClientError) as error:
-        raise NotReady(
+    except SSLError as error:
+        raise OutOfReach(
+            f"{action}: TLS with {error.kwargs.get('endpoint_url')} failed: check its name and "
+            "its certificate"
+        ) from error
+    except (EndpointConnectionError, ConnectTimeoutError, ProxyConnectionError) as error:
+        raise OutOfReach(
             f"{action} cannot be reached: in a VPC without NAT, add the interface endpoint"
         ) from error
+    except (HTTPClientError, ResponseParserError) as error:
+        # A connection that was cut, or an answer that never came or was half of one.
+        raise NotReady(f"{action} did not answer ({type(error).__name__}): try again") from error
     except BotoCoreError as error:
         raise RunFailed(f"{action} for {thing} failed: {type(error).__name__}") from error
 
 
 def _tags_of(secret: Mapping[str, Any]) -> dict[str, str]:
-    return {tag["Key"]: tag["Value"] for tag in secret.get("Tags", [])}
+    return _by_key(secret.get("Tags", []))
 
 
 def _tag_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
@@ -663,7 +648,12 @@ def _security_groups(found: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _tags(found: Mapping[str, Any]) -> dict[str, str]:
-    return {tag["Key"]: tag["Value"] for tag in found.get("TagList", [])}
+    return _by_key(found.get("TagList", []))
+
+
+def _by_key(tags: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """Return *tags* by their keys; a tag may be without a value (RDS API, "Tag")."""
+    return {tag["Key"]: tag.get("Value", "") for tag in tags}
 
 
 def _sides(deployment: Mapping[str, Any]) -> Iterator[str]:

@@ -22,7 +22,8 @@ MigrationError
     ├── InstanceNotReady                      … by itself, once RDS has made the instance
     ├── AwaitsPerson                          … once somebody does what the message says
     ├── NotWriter                             … by itself, once the endpoint names the new writer
-    └── Unreachable                           … once routes and security groups let us through
+    ├── Unreachable                           … once routes and security groups let us through
+    └── OutOfReach                            … once a NAT gateway or an endpoint leads to AWS
 
 LeftAlone stands outside the tree: a database that we were not asked to touch has not failed.
 """
@@ -222,6 +223,10 @@ class NotWriter(NotReady):
 
 class Unreachable(NotReady):
     """Nothing answers at the server's address."""
+
+
+class OutOfReach(NotReady):
+    """Nothing answers where a service of AWS should."""
 
 
 class LeftAlone(Exception):

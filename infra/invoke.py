@@ -23,7 +23,12 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, ReadTimeoutError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionClosedError,
+    ReadTimeoutError,
+)
 
 from infra import account, story
 
@@ -113,10 +118,12 @@ def once(
     config = Config(retries={"total_max_attempts": 1}, read_timeout=seconds, tcp_keepalive=True)
     try:
         return send(client("lambda", config=config), function, event)
-    except ReadTimeoutError as error:
+    except (ReadTimeoutError, ConnectionClosedError, KeyboardInterrupt) as error:
+        silent = isinstance(error, ReadTimeoutError)
+        what = f"did not answer within {seconds} s" if silent else "was left before it answered"
         raise NotAnsweredError(
-            f"{function} did not answer within {seconds} s and may still run: ask for the status "
-            f"before you send anything again, and read the log group {outputs['LogGroupName']}"
+            f"{function} {what} and may still run: ask for the status before you send anything "
+            f"again, and read the log group {outputs['LogGroupName']}"
         ) from error
 
 
@@ -154,6 +161,11 @@ def show_log(call: Call) -> None:
     sys.stderr.flush()
 
 
+def changes_nothing(event: Any) -> bool:
+    """Say whether *event* is a direct request that only looks; an event says that in its detail."""
+    return isinstance(event, dict) and "detail-type" not in event and event.get("action") in READING
+
+
 def _event(arguments: argparse.Namespace) -> Any:
     """
     Return what is to be sent.
@@ -185,7 +197,7 @@ def main(words: list[str]) -> int:
         print(error, file=sys.stderr)
         return 2
     session = boto3.session.Session()
-    reads = isinstance(event, dict) and event.get("action") in READING
+    reads = changes_nothing(event)
     try:
         account.confirm(session, arguments.stack, "invoke it", yes=arguments.yes or reads)
         return show(once(session.client, arguments.stack, event))

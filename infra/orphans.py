@@ -69,7 +69,7 @@ def live_ones(
 
 def orphaned_secret(secret: Mapping[str, Any], prefix: str, live: Live) -> Orphan | None:
     """Return a secret of ``ListSecrets`` as an orphan, or ``None`` where it is not one."""
-    tags = {tag["Key"]: tag["Value"] for tag in secret.get("Tags", [])}
+    tags = {tag["Key"]: tag.get("Value", "") for tag in secret.get("Tags", [])}
     found = gone(secret["Name"], tags, prefix, live)
     if found is None:
         return None
@@ -173,14 +173,24 @@ def main(words: list[str]) -> int:
         account.confirm(session, arguments.stack, what, yes=arguments.yes)
         # An instance may have come back while somebody thought about it.
         still = {orphan.identifier for orphan in leftovers.orphans()}
-        deleted = [orphan for orphan in ours if orphan.identifier in still]
-        for orphan in deleted:
-            leftovers.delete(orphan)
-        print(f"{len(deleted)} deleted; secrets can be restored for {RECOVERY_DAYS} days")
+        return delete_all(leftovers, [orphan for orphan in ours if orphan.identifier in still])
     except (account.NoConsentError, BotoCoreError, ClientError) as error:
         print(error, file=sys.stderr)
         return 1
-    return 0
+
+
+def delete_all(leftovers: Leftovers, orphans: list[Orphan]) -> int:
+    """Delete each of *orphans*, whatever becomes of the others; return 1 where one is left."""
+    left = 0
+    for orphan in orphans:
+        try:
+            leftovers.delete(orphan)
+        except (BotoCoreError, ClientError) as error:
+            left += 1
+            print(f"not deleted: {orphan.name}: {error}", file=sys.stderr)
+    kept = f", {left} left" if left else ""
+    print(f"{len(orphans) - left} deleted{kept}; secrets can be restored for {RECOVERY_DAYS} days")
+    return 1 if left else 0
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from core.errors import (
     MigrationError,
     NoSuchInstance,
     NotReady,
+    OutOfReach,
     Unreachable,
     WrongPassword,
 )
@@ -71,7 +72,7 @@ def _enter(run: Run, *, alone: bool) -> tuple[Place, Session]:
             if place.managed is not None:
                 run.report.resource_id = place.managed.resource_id
             return place, _connect(place, run, alone=alone)
-        except AwaitsPerson:
+        except (AwaitsPerson, OutOfReach):
             raise
         except NotReady as error:
             silent = None if isinstance(error, InstanceNotReady) else place

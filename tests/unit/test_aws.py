@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -13,11 +14,16 @@ import pytest
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConnectionClosedError,
     ConnectTimeoutError,
     EndpointConnectionError,
     NoCredentialsError,
     NoRegionError,
+    ReadTimeoutError,
+    SSLError,
 )
+from botocore.parsers import ResponseParserError
+from botocore.retries.standard import ThrottledRetryableChecker, TransientRetryableChecker
 from botocore.stub import ANY, Stubber
 
 from core.aws import Aws, _calling
@@ -30,6 +36,7 @@ from core.errors import (
     NotFound,
     NotReady,
     NoValue,
+    OutOfReach,
     Rejected,
     RunFailed,
 )
@@ -149,11 +156,14 @@ def test_an_instance_is_read(aws: Aws, stub: Stub, orders: ManagedDatabase) -> N
 
 
 def test_an_instance_that_is_being_made_has_little(aws: Aws, stub: Stub) -> None:
-    """No endpoint, no secret, no tags: what RDS does not say yet is None or empty."""
+    """No endpoint, no secret, a tag without a value: what RDS does not say is None or empty."""
     young = {"DBInstanceIdentifier": "orders", "Engine": "postgres", "DBInstanceStatus": "creating"}
-    stub("rds").add_response("describe_db_instances", {"DBInstances": [young]})
+    tagged = young | {"TagList": [{"Key": "team"}]}
+    stub("rds").add_response("describe_db_instances", {"DBInstances": [tagged]})
 
-    assert aws.instance("orders") == ManagedDatabase("orders", "", "", "postgres", "creating")
+    assert aws.instance("orders") == ManagedDatabase(
+        "orders", "", "", "postgres", "creating", tags={"team": ""}
+    )
 
 
 def test_a_cluster_member_and_a_replica_are_told(aws: Aws, stub: Stub) -> None:
@@ -592,6 +602,22 @@ def test_patience_ends_with_the_budget(aws: Aws, stub: Stub) -> None:
     vars(stub("ssm"))["_queue"].clear()
 
 
+def test_what_is_out_of_reach_is_told_within_a_minute(aws: Aws) -> None:
+    """A network that leads nowhere is not mended by waiting for as long as a function may run."""
+    pauses: list[float] = []
+    limited = aws.within(patient(pauses, seconds=900))
+
+    def nothing() -> None:
+        raise EndpointConnectionError(endpoint_url="https://rds.us-east-1.amazonaws.com")
+
+    with pytest.raises(OutOfReach):
+        limited._call("rds:DescribeDBInstances", "all instances", nothing)
+
+    # Each try may take three seconds more.
+    assert len(pauses) == 9
+    assert sum(pauses) < 30
+
+
 def test_a_page_that_is_busy_is_asked_again_alone(aws: Aws, stub: Stub) -> None:
     """Who reads a large fleet does not begin anew."""
     rds = stub("rds")
@@ -717,12 +743,12 @@ def test_entries_refused_for_good_are_an_error(aws: Aws, stub: Stub) -> None:
 
 
 def test_no_call_is_without_patience() -> None:
-    """Each use of a client stands in what ``_call`` or ``_pages`` may ask again."""
+    """Each use of a client stands in what ``_call`` and its like may ask again."""
     tree = parsed(ROOT / "core" / "aws.py")
     patient_ones = {
         inner
         for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("self._call", "self._pages")
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ASKING
         for argument in node.args
         if isinstance(argument, ast.Lambda)
         for inner in ast.walk(argument)
@@ -740,6 +766,7 @@ def test_no_call_is_without_patience() -> None:
     assert len(patient_ones) > len(WITHOUT_A_CALL)
 
 
+ASKING = ("self._call", "self._pages", "self._all")
 # They make clients and keep them; a token is signed here, and nothing is sent.
 WITHOUT_A_CALL = {"__init__", "_client", "auth_token"}
 
@@ -805,6 +832,79 @@ def test_what_aws_refuses_is_translated(
     assert (type(caught.value), str(caught.value)) == (kind, message)
 
 
+# Each error that AWS's own description of a call of ours names, by what it means to a run.
+KNOWN: dict[type[MigrationError], str] = {
+    NotReady: """InternalError InternalException InternalServerError InternalServiceError
+        KMSThrottling KmsThrottled RequestThrottled TooManyUpdates""",
+    AccessDenied: """AuthorizationError DecryptionFailure EncryptionFailure KMSAccessDenied
+        KMSDisabled KMSInvalidState KMSNotFound KMSOptInRequired KmsAccessDenied KmsDisabled
+        KmsInvalidKeyUsage KmsInvalidState KmsNotFound KmsOptInRequired""",
+    NotFound: """BlueGreenDeploymentNotFoundFault DBClusterNotFoundFault DBInstanceNotFound
+        DBSubnetGroupNotFoundFault GlobalClusterNotFoundFault NotFound QueueDoesNotExist
+        ResourceNotFoundException""",
+    Rejected: """InvalidParameter InvalidParameterException InvalidRequestException
+        ParameterValueInvalid ValidationException""",
+    # A limit of the account, an endpoint of a phone, or a mistake of ours.
+    RunFailed: """EndpointDisabled HierarchyLevelLimitExceededException
+        HierarchyTypeMismatchException IncompatiblePolicyException InvalidAddress
+        InvalidAllowedPatternException InvalidFilterKey
+        InvalidFilterOption InvalidFilterValue InvalidKeyId InvalidMessageContents InvalidNextToken
+        InvalidNextTokenException InvalidPolicyAttributeException InvalidPolicyTypeException
+        InvalidSecurity LimitExceededException MalformedPolicyDocumentException
+        ParameterAlreadyExists ParameterLimitExceeded ParameterMaxVersionLimitExceeded
+        ParameterPatternMismatchException PlatformApplicationDisabled PoliciesLimitExceededException
+        PreconditionNotMetException ResourceExistsException UnsupportedOperation
+        UnsupportedParameterType""",
+}
+
+
+def meant_by(code: str, status: int = 400) -> type[MigrationError]:
+    """Return what it means that a call on a secret is refused with *code*."""
+    refused = ClientError(
+        {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}},  # type: ignore[typeddict-item]
+        "Any",
+    )
+    with pytest.raises(MigrationError) as caught, _calling("x:Any", "secret orders", NotFound):
+        raise refused
+    return type(caught.value)
+
+
+def test_each_error_that_aws_describes_is_known(shared: Aws) -> None:
+    """Whoever adds a call, or takes a newer botocore, sees what else it may be refused with."""
+    described = {
+        shape.metadata.get("error", {}).get("code", shape.name)
+        for service, operation in asked_for()
+        for shape in shared._client(service)
+        .meta.service_model.operation_model(
+            shared._client(service).meta.method_to_api_mapping[operation]
+        )
+        .error_shapes
+    }
+
+    expected = {code: kind for kind, codes in KNOWN.items() for code in codes.split()}
+    assert {code: meant_by(code) for code in described} == expected
+
+
+def test_all_that_botocore_would_ask_again_is_asked_again() -> None:
+    """We do that in its place, for as long as a run has time; a quota of secrets is no throttle."""
+    codes = {
+        *ThrottledRetryableChecker._THROTTLED_ERROR_CODES,
+        *TransientRetryableChecker._TRANSIENT_ERROR_CODES,
+    } - {"LimitExceededException"}
+    statuses = (429, *TransientRetryableChecker._TRANSIENT_STATUS_CODES)
+
+    assert {meant_by(code) for code in codes} == {NotReady}
+    assert {meant_by("Unheard", status) for status in statuses} == {NotReady}
+    assert {meant_by(code) for code in ("ExpiredToken", "InvalidClientTokenId")} == {AccessDenied}
+
+
+def asked_for() -> set[tuple[str, str]]:
+    """Return service and method of each call that is made in ``core/aws.py``."""
+    made = re.findall(r'self\._client\("(\w+)"\)\.(\w+)\(', (ROOT / "core" / "aws.py").read_text())
+    # It is signed here, and nothing is sent.
+    return set(made) - {("rds", "generate_db_auth_token")}
+
+
 @pytest.mark.parametrize("code", ["DBInstanceNotFound", "DBInstanceNotFoundFault"])
 def test_an_unknown_instance_is_its_own_error(code: str, aws: Aws, stub: Stub) -> None:
     """An event for it is left alone; a direct request is told."""
@@ -844,20 +944,40 @@ def test_a_name_that_botocore_itself_refuses_is_rejected(aws: Aws) -> None:
     [
         (
             EndpointConnectionError(endpoint_url="https://rds.us-east-1.amazonaws.com"),
-            NotReady,
+            OutOfReach,
             "rds:X cannot be reached: in a VPC without NAT, add the interface endpoint",
         ),
         (
             ConnectTimeoutError(endpoint_url="https://rds.us-east-1.amazonaws.com"),
-            NotReady,
+            OutOfReach,
             "rds:X cannot be reached: in a VPC without NAT, add the interface endpoint",
+        ),
+        (
+            SSLError(endpoint_url="https://vpce-1.rds.example", error="said OpenSSL"),
+            OutOfReach,
+            "rds:X: TLS with https://vpce-1.rds.example failed: check its name and its certificate",
+        ),
+        (
+            ConnectionClosedError(endpoint_url="https://rds.us-east-1.amazonaws.com"),
+            NotReady,
+            "rds:X did not answer (ConnectionClosedError): try again",
+        ),
+        (
+            ReadTimeoutError(endpoint_url="https://rds.us-east-1.amazonaws.com"),
+            NotReady,
+            "rds:X did not answer (ReadTimeoutError): try again",
+        ),
+        (
+            ResponseParserError("half of an answer"),
+            NotReady,
+            "rds:X did not answer (ResponseParserError): try again",
         ),
         (NoCredentialsError(), AccessDenied, "rds:X: there are no AWS credentials"),
         (NoRegionError(), RunFailed, "rds:X for orders failed: NoRegionError"),
     ],
 )
 def test_what_botocore_cannot_do_is_translated(
-    error: BotoCoreError, kind: type[MigrationError], message: str
+    error: BotoCoreError | ResponseParserError, kind: type[MigrationError], message: str
 ) -> None:
     """No network, no credentials, no region: each says what to set up."""
     with pytest.raises(kind) as caught, _calling("rds:X", "orders"):

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from botocore.exceptions import ReadTimeoutError
+from botocore.exceptions import ConnectionClosedError, ReadTimeoutError
 
 from infra import invoke
+
+SILENT = ReadTimeoutError(endpoint_url="https://lambda.example")
+CUT = ConnectionClosedError(endpoint_url="https://lambda.example")
 
 
 @dataclass
@@ -18,13 +21,15 @@ class Slow:
     """Lambda, whose function takes its time, or never answers."""
 
     seconds: float
-    answers: bool = True
+    fails: BaseException | None = None
+    times: int = 0
 
     def invoke(self, **_: Any) -> dict[str, Any]:
         """Answer after a while."""
+        self.times += 1
         time.sleep(self.seconds)
-        if not self.answers:
-            raise ReadTimeoutError(endpoint_url="https://lambda.example")
+        if self.fails is not None:
+            raise self.fails
         return {
             "Payload": io.BytesIO(b'{"body": {"success": true}}'),
             "ResponseMetadata": {"RequestId": "7f2c"},
@@ -47,7 +52,54 @@ def test_a_quick_answer_is_not(capsys: pytest.CaptureFixture[str]) -> None:
     """Nor is anything said once it is there, or once it has failed."""
     invoke.send(Slow(0), "day2-dispatcher", {}, say_seconds=0.02)
     with pytest.raises(ReadTimeoutError):
-        invoke.send(Slow(0, answers=False), "day2-dispatcher", {}, say_seconds=0.02)
+        invoke.send(Slow(0, SILENT), "day2-dispatcher", {}, say_seconds=0.02)
     time.sleep(0.05)
 
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("fails", "told"),
+    [
+        (SILENT, "did not answer within 915 s and may still run"),
+        (CUT, "was left before it answered and may still run"),
+        (KeyboardInterrupt(), "was left before it answered and may still run"),
+    ],
+    ids=["silent", "cut off", "interrupted"],
+)
+def test_whoever_gets_no_answer_is_told_not_to_send_again(fails: BaseException, told: str) -> None:
+    """It is sent once, and may have changed something."""
+    function = Slow(0, fails)
+
+    class Found:
+        def describe_stacks(self, **_: Any) -> Any:
+            names = {"FunctionName": "day2-dispatcher", "LogGroupName": "/aws/lambda/x"}
+            outputs = [{"OutputKey": key, "OutputValue": text} for key, text in names.items()]
+            return {"Stacks": [{"Outputs": outputs}]}
+
+        def get_function_configuration(self, **_: Any) -> Any:
+            return {"Timeout": 900}
+
+    def client(service: str, **options: Any) -> Any:
+        return function if options else Found() if service else None
+
+    with pytest.raises(invoke.NotAnsweredError, match=told):
+        invoke.once(client, "day2", {})
+
+    assert function.times == 1
+
+
+@pytest.mark.parametrize(
+    ("event", "expected"),
+    [
+        ({"instance": "orders", "action": "plan"}, True),
+        ({"instance": "orders", "action": "rollback"}, False),
+        ({"instance": "orders"}, False),
+        ({"action": "status", "source": "day2", "detail-type": "Migration Requested"}, False),
+        ([{"action": "status"}], False),
+        ({"action": ["status"]}, False),
+    ],
+)
+def test_only_who_looks_is_not_asked(event: Any, *, expected: bool) -> None:
+    """An event says in its detail what it asks for, whatever stands beside that."""
+    assert invoke.changes_nothing(event) is expected

@@ -7,9 +7,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from core.decisions.orphans import Live
-from infra.orphans import live_ones, orphaned_parameter, orphaned_secret
+from infra.orphans import (
+    Leftovers,
+    Orphan,
+    delete_all,
+    live_ones,
+    orphaned_parameter,
+    orphaned_secret,
+)
 
 WRITTEN = datetime(2026, 1, 1, tzinfo=UTC)
 LIVE = Live({"orders", "renamed"}, {"db-ORDERS", "db-RENAMED"})
@@ -120,3 +128,28 @@ def test_states_are_ours_and_targets_their_owners() -> None:
 def test_any_other_parameter_is_left_alone(name: str, value: str) -> None:
     """It is in use, or not known to be one of day2's."""
     assert orphaned_parameter(parameter(name, value), "day2", LIVE) is None
+
+
+def test_one_that_cannot_be_deleted_keeps_no_other(capsys: pytest.CaptureFixture[str]) -> None:
+    """Such as a secret that is replicated to another region; it is named, and the status is 1."""
+
+    class Account(Leftovers):
+        def __init__(self) -> None:
+            self.deleted: list[str] = []
+
+        def delete(self, orphan: Orphan) -> None:
+            if orphan.name == "replicated":
+                refused = {"Code": "InvalidRequestException", "Message": "it has replicas"}
+                raise ClientError({"Error": refused}, "DeleteSecret")
+            self.deleted.append(orphan.name)
+
+    there = Account()
+    every = [Orphan("secret", name, name, "gone", WRITTEN) for name in ("replicated", "other")]
+
+    assert delete_all(there, every) == 1
+
+    said = capsys.readouterr()
+    assert there.deleted == ["other"]
+    assert said.out == "1 deleted, 1 left; secrets can be restored for 30 days\n"
+    assert "not deleted: replicated: " in said.err
+    assert "it has replicas" in said.err
