@@ -27,7 +27,7 @@ from core.budget import Budget
 from core.errors import MigrationError, RunFailed
 from core.postgres.lending import lend
 from core.postgres.session import Session, acquire_lock, query, session_settings, start_options
-from core.revisions import books, history, loop, rendering, scripts
+from core.revisions import alembic_door, books, history, loop, rendering, scripts
 from core.revisions.folder import Folder
 from core.revisions.history import Recorder
 from core.revisions.manifest import Revision
@@ -162,7 +162,7 @@ def run(session: Session) -> None:
     # Before anything is read: what somebody else made there would run as us.
     books.is_there(session)
     with lend(session) as connection:
-        loop.configure(environment, connection=connection)
+        alembic_door.configure(environment, connection=connection)
         migration = context.get_context()
         if migration.opts.get("dont_mutate"):
             list(migration.opts["fn"](migration.get_current_heads(), migration))
@@ -171,7 +171,7 @@ def run(session: Session) -> None:
     books.bring_up(session)
     start = history.position(session).current
     with lend(session) as connection:
-        loop.configure(environment, connection=connection)
+        alembic_door.configure(environment, connection=connection)
         migration = context.get_context()
         heads = (start,) if start and not migration.opts.get("purge") else ()
         steps = [step.info for step in migration.opts["fn"](heads, migration)]
@@ -230,7 +230,7 @@ if config.config_file_name and getattr(config, "cmd_opts", None) is not None:
 if context.is_offline_mode():
     paper = config.attributes.get(rendering.PAPER) or rendering.Paper()
     scripts.lay(context.script, build(), paper)
-    loop.configure(
+    alembic_door.configure(
         environment,
         dialect_name="postgresql",
         transaction_per_migration=True,

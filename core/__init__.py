@@ -50,8 +50,13 @@ A module imports only from what stands below it; ``tests/unit/test_architecture.
     revisions/         the build's revisions
         runner         the build, and the way into the loop
         loop           carrying them out, for the function and the command
+        supervisor     who has them carried out, as the loop knows it
+        one_revision   one of them, from its transaction's opening to its record
+        truth          whether it would be true to record it
+        failure        what it failed at, and the way out
+        interruption   its Python, when its session is cut
+        alembic_door   Alembic, on the connection that is lent
         containment    the process as it was before them
-        failure        what one failed at
         scripts        reading and loading them
         sql_files      the SQL files that they run
         folder         where a team keeps them, and what is beside them

@@ -1,15 +1,23 @@
-"""What a revision failed at: the line of its file, the statement, and all that the server said."""
+"""What a revision failed at: the line of its file, the statement, the reason, the way out."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from core.errors import MigrationError
 from core.model import cut
+from core.postgres import names
 from core.postgres.masking import masked
+from core.postgres.session import DriverError, Session, query, sqlstate_of
 from core.revisions.scripts import line_of
+from core.revisions.truth import Untrue
 
 _CHARACTERS = 4000
+
+# PostgreSQL documentation, Appendix A.
+QUERY_CANCELED = "57014"
+_ADMIN_SHUTDOWN = "57P01"
 
 
 class Details(NamedTuple):
@@ -60,3 +68,50 @@ def failure_details(error: BaseException, file: Path) -> Details:
         detail=field("message_detail"),
         where=field("context"),
     )
+
+
+def misses_schema(error: BaseException, code: str | None, *, path: str) -> bool:
+    """Say whether *error* may come of a schema that the path was not trusted with."""
+    return path == names.OURS and (
+        code in names.NOT_FOUND or (code == names.NOT_ALLOWED and "pg_catalog" in str(error))
+    )
+
+
+def why_off_path(session: Session, schema: str) -> str:
+    """Say why the revision did not find the names of its schema, and the way out."""
+    try:
+        # Not with the time that is left, which may be none.
+        query(session, "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL")
+        found = ", ".join(one for (one,) in query(session, names.reasons(schema)))
+    except DriverError as error:
+        found = f"why, cannot be seen: {sqlstate_of(error) or 'the connection broke'}"
+    return (
+        f"schema {schema} is not searched, because its names cannot be trusted"
+        f" ({found}): write {schema}. before the name, or take that away"
+        f" (REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC, or from the login)"
+    )
+
+
+def reason_of(error: BaseException, code: str | None, *, is_broken: bool) -> str:
+    """Return why a revision failed: the server's code and first line, or the error's."""
+    origin = getattr(error, "orig", error)
+    lines = str(origin).strip().splitlines()
+    first = lines[0] if lines else type(origin).__name__
+    if isinstance(error, Untrue | MigrationError):
+        return str(error)
+    if code == QUERY_CANCELED:
+        return (
+            f"{code} {first}: the run had time left, so somebody cancelled it, or a timeout that "
+            "the revision set itself"
+        )
+    if code == _ADMIN_SHUTDOWN:
+        return f"{code} {first}: somebody ended the session, or the server is shutting down"
+    if code is not None:
+        return f"{code} {first}"
+    if is_broken and isinstance(origin, DriverError):
+        # Over TLS the driver loses what the server says as it ends a session.
+        return (
+            f"the connection broke ({first}): somebody ended the session, or the server or the "
+            "network went away"
+        )
+    return f"{type(origin).__name__}: {first}"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from alembic.script import ScriptDirectory
 
-    from core.revisions.loop import Supervisor
+    from core.revisions.supervisor import Supervisor
 
 
 class Revisions:

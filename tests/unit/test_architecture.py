@@ -19,8 +19,10 @@ from tests.equipment.sources import nodes, parsed
 DOORS = {
     "alembic": {
         "core/operations/sending.py",
+        "core/revisions/alembic_door.py",
         "core/revisions/dialect.py",
         "core/revisions/loop.py",
+        "core/revisions/one_revision.py",
         "core/revisions/rendering.py",
         "core/revisions/runner.py",
         "core/revisions/scripts.py",
@@ -37,7 +39,7 @@ DOORS = {
     "sqlalchemy": {
         "core/postgres/acting.py",
         "core/postgres/lending.py",
-        "core/revisions/loop.py",
+        "core/revisions/alembic_door.py",
         "core/revisions/dialect.py",
     },
 }

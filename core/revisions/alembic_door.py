@@ -1,0 +1,66 @@
+"""Alembic, on the connection that is lent to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from alembic.runtime.environment import EnvironmentContext
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import MetaData
+
+from core.postgres.lending import Loan
+from core.postgres.transactions import Account
+from core.revisions import dialect
+from core.revisions.books import SCHEMA
+
+
+def configure(environment: EnvironmentContext, **options: Any) -> None:
+    """Configure Alembic's *environment* the one way that every run of ours shares."""
+    if "connection" in options:
+        dialect.refuse_unbound_in(options["connection"])
+    environment.configure(
+        # Day-2 operations have no models: autogenerate is to find nothing, ever.
+        target_metadata=MetaData(),
+        include_object=lambda *_: False,
+        version_table_schema=SCHEMA,
+        **options,
+    )
+
+
+class Door:
+    """Alembic, on the connection that is lent: made anew where a revision has used that up."""
+
+    def __init__(self, environment: EnvironmentContext, loan: Loan) -> None:
+        self._environment = environment
+        self._loan = loan
+        self._bind: object = None
+        self._account: Account | None = None
+
+    def migration(self, account: Account) -> MigrationContext:
+        """Return Alembic's context, whose autocommit block tells *account* that it is one."""
+        self._account = account
+        bind = self._loan.bind()
+        if bind is not self._bind:
+            self._bind = bind
+            configure(self._environment, connection=bind)
+            self._tell_of_blocks(self._environment.get_context())
+        return self._environment.get_context()
+
+    def _tell_of_blocks(self, migration: MigrationContext) -> None:
+        block = migration.autocommit_block
+
+        @contextmanager
+        def declared() -> Iterator[None]:
+            account = self._account
+            if account is not None:
+                account.is_declared = True
+            try:
+                with block():
+                    yield
+            finally:
+                if account is not None:
+                    account.is_declared = False
+
+        migration.autocommit_block = declared  # type: ignore[method-assign]
