@@ -138,7 +138,7 @@ new-migration: ## Write the skeleton of the next revision: NAME="what it does"
 .PHONY: lint-migrations
 lint-migrations: ## Read the SQL of every revision for what is dangerous on a live database
 	$(call needs,dev)
-	@$(DEV) -m infra.lint_migrations
+	@$(DEV) -m infra.lint
 
 .PHONY: test-migrations
 test-migrations: ## Try a folder of migrations: [MIGRATIONS=…] [POSTGRES="15 17"] [GOLDEN=write]

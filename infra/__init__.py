@@ -18,7 +18,15 @@ Those of the first group are operators' commands: ``python -m infra.invoke --hel
 
     migrations         which folder of migrations a command was given
     new_migrations     such a folder, for a repository of a team's own
-    lint_migrations    their SQL, read for what is dangerous on a live database
+    lint/              their SQL, read for what is dangerous on a live database
+        revisions      each of them, up and down, less what it allows
+        allowances     what a comment in it allows
+        reading        statement by statement, also inside DO blocks
+        statements     one of them, held against every rule
+        rules          every rule, and what is found by one
+        memberships    who is a member of whom by then
+        table_locks    what keeps everybody else from a table for long
+        text           statements as a report shows them
     trial/             they are tried on real servers
         files          what the files say, before any server is asked
         proofs         what must hold of each revision, and of all of them, on one server

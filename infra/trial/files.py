@@ -12,7 +12,7 @@ from core.revisions.folder import Folder
 from core.revisions.manifest import Revision
 from core.revisions.promises import Promises
 from core.revisions.runner import Revisions
-from infra.lint_migrations import lint
+from infra.lint.revisions import lint
 
 _LEFT_BEHIND = re.compile(r"#\s*test:\s*leaves\s+(?:until\s+(\d+):\s*)?(\S.*)")
 

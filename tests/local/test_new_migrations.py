@@ -15,7 +15,7 @@ import yaml
 
 from core.revisions.folder import Folder
 from infra import migrations, new_migrations
-from infra.lint_migrations import lint
+from infra.lint.revisions import lint
 from infra.local import demo, workflow
 from infra.local.local_aws import LocalAwsError
 from infra.new_migrations import WrongPlaceError

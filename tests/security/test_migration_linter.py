@@ -11,7 +11,9 @@ import pytest
 from core.postgres.acting import as_role
 from core.revisions.folder import Folder
 from infra import migrations
-from infra.lint_migrations import RULES, lint, main
+from infra.lint.__main__ import main
+from infra.lint.revisions import lint
+from infra.lint.rules import RULES
 
 Lint = Callable[..., list[tuple[str, str]]]
 
