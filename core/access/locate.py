@@ -139,6 +139,21 @@ def with_password_at(place: Place, directory: Directory, stage: str) -> Place | 
     return place._replace(database=database, secret=secret)
 
 
+def with_secret(place: Place, directory: Directory, settings: Settings) -> Place | None:
+    """Return *place*, which took no token, with its master secret; ``None`` if it has none."""
+    instance = place.managed
+    name = master_secret_name(instance, settings) if instance else None
+    if instance is None or name is None:
+        return None
+    try:
+        secret = directory.secret(name)
+    except NotFound:
+        return None
+    credentials = master_credentials(secret)
+    _check_owner(secret, credentials, instance)
+    return _place(instance, secret, credentials, settings)
+
+
 def master_secret_name(instance: ManagedDatabase, settings: Settings) -> str | None:
     """Return where the master secret of *instance* is, by tag, then pattern, then RDS itself."""
     tagged = instance.tags.get(f"{settings.prefix}:secret")

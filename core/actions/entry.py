@@ -6,13 +6,14 @@ import logging
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
-from core.access.locate import Place, locate, refuse_secondary, with_password_at
+from core.access.locate import Place, locate, refuse_secondary, with_password_at, with_secret
 from core.access.naming import find
 from core.actions.run import Run
 from core.budget import pauses
 from core.decisions.eligibility import BEING_MADE
 from core.decisions.patience import inside_seconds, is_rds_at_it
 from core.errors import (
+    AccessDenied,
     AwaitsPerson,
     InstanceNotReady,
     MigrationError,
@@ -164,7 +165,11 @@ def connect_to_writer(place: Place, run: Run) -> Session:
 
 
 def connect_to(place: Place, run: Run) -> Session:
-    """Connect; with a password that was just rotated away, try the current and the next one."""
+    """
+    Connect; with a password that was just rotated away, try the current and the next one.
+
+    A master that takes no token is entered by its secret: tokens are preferred, no more.
+    """
 
     def attempt(there: Place) -> Session:
         return connect(
@@ -175,7 +180,9 @@ def connect_to(place: Place, run: Run) -> Session:
 
     try:
         return attempt(place)
-    except WrongPassword:
+    except WrongPassword as error:
+        if place.secret is None:
+            return attempt(_by_secret(place, run, error))
         for stage in ("AWSCURRENT", "AWSPENDING"):
             other = with_password_at(place, run.cloud, stage)
             if other is None:
@@ -185,3 +192,28 @@ def connect_to(place: Place, run: Run) -> Session:
             except WrongPassword:
                 continue
         raise
+
+
+def _by_secret(place: Place, run: Run, refused: WrongPassword) -> Place:
+    """
+    Return *place* by its master secret, since its master is one of those who enter with a password.
+
+    Raises:
+        AccessDenied: It has none.
+    """
+    user = place.database.user
+    other = with_secret(place, run.cloud, run.settings)
+    if other is None:
+        raise AccessDenied(
+            f"{place.name} takes passwords only from {user} (28P01), and a token was given: GRANT "
+            f"rds_iam TO {user}, or name its master secret: let RDS manage it, tag the instance "
+            f"{run.settings.prefix}:secret, or set the parameter MasterSecretName"
+        ) from refused
+    logger.warning(
+        "%s took no token from %s and is entered by its master secret: GRANT rds_iam TO %s, or "
+        "set the parameter IamAuthentication to false",
+        place.name,
+        user,
+        user,
+    )
+    return other

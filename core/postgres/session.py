@@ -432,7 +432,24 @@ def _refused(database: Database, timeout_seconds: float) -> MigrationError:
     )
     if isinstance(reason, MigrationError):
         return reason
-    return meaning_of(reason, database)
+    return _closed_door(reason, database) or meaning_of(reason, database)
+
+
+def _closed_door(sqlstate: str | None, database: Database) -> MigrationError | None:
+    """Return what *sqlstate* means where it means something else than inside a session."""
+    where = f"database {database.name} at {database.host}:{database.port}"
+    match sqlstate:
+        case "55000":
+            return AccessDenied(
+                f"{where} takes no connections (55000): ALTER DATABASE {database.name} "
+                "ALLOW_CONNECTIONS true; one whose DROP DATABASE was cut off has to be dropped"
+            )
+        case "42501":
+            return AccessDenied(
+                f"{where} does not let {database.user} in (42501): "
+                f"GRANT CONNECT ON DATABASE {database.name} TO {database.user}"
+            )
+    return None
 
 
 def meaning_of(sqlstate: str | None, database: Database) -> MigrationError:
@@ -457,10 +474,15 @@ def meaning_of(sqlstate: str | None, database: Database) -> MigrationError:
                 "check the role's LOGIN and rds_iam, and pg_hba rules"
             )
         case "3D000":
-            return NotFound(f"{where} does not exist (3D000): create it, or name another database")
+            return NotFound(
+                f"{where} does not exist (3D000): create it, or correct what names it: the tag "
+                "of the instance, or dbname in the master secret"
+            )
         case "42501":
             return AccessDenied(
-                f"{where}: {database.user} lacks a privilege (42501): connect as the master user"
+                f"{where}: {database.user} lacks a privilege (42501): connect as the master user, "
+                "and let it own the database, or "
+                f"GRANT CREATE ON DATABASE {database.name} TO {database.user}"
             )
         case "25006":
             return RunFailed(
@@ -468,7 +490,16 @@ def meaning_of(sqlstate: str | None, database: Database) -> MigrationError:
                 "set; nothing was changed"
             )
         case "53300":
-            return NotReady(f"{where} has no free connection (53300): try again later")
+            return NotReady(
+                f"{where} has no free connection (53300): try again later; end idle sessions, or "
+                "raise max_connections, or the CONNECTION LIMIT of the database or of "
+                f"{database.user}"
+            )
+        case "57P03":
+            return NotReady(
+                f"the server of {where} is starting, stopping or in recovery (57P03): "
+                "try again later"
+            )
         case "57014":
             return NotReady(f"{where} did not answer in time (57014): try again later")
         case None:

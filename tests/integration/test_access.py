@@ -29,6 +29,7 @@ from infra.local.postgres.certificates import Authority, Certificate
 from infra.local.postgres.programs import Programs
 from infra.local.postgres.server import Server
 from infra.local.state import free_port, port_is_free
+from tests.equipment.fakes import FakeCloud
 from tests.equipment.site import DATABASE, INSTANCE, MASTER_SECRET, Site, make_empty
 
 
@@ -115,6 +116,33 @@ def test_user_who_may_not_log_in_is_denied(site: Site) -> None:
         denied.run()
 
 
+class SigningCloud(FakeCloud):
+    """AWS with IAM authentication."""
+
+    def auth_token(self, host: str, port: int, user: str) -> str:
+        """Return a token."""
+        return f"{host}:{port}/?Action=connect&DBUser={user}"
+
+
+def test_master_who_takes_no_token_is_entered_by_his_secret(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    """IAM is on for applications, and not granted to the master: tokens are only preferred."""
+    instance = at(site, takes_tokens=True, master_username="postgres").cloud.known[INSTANCE]
+    site.cloud = SigningCloud(site.cloud.known, secrets=site.cloud.secrets)
+    settings = site.settings._replace(iam_authentication=True)
+
+    assert site.run(settings=settings, target="001").report.applied == ["001"]
+    assert "took no token from postgres and is entered by its master secret" in caplog.text
+
+    for tags in ({"day2": "enabled"}, {"day2:secret": "mistyped"}):
+        site.cloud.known[INSTANCE] = instance._replace(tags=tags)
+        with pytest.raises(
+            AccessDenied, match=r"GRANT rds_iam TO postgres, or name its master sec"
+        ):
+            site.run(settings=settings)
+
+
 def test_missing_database_is_not_found(site: Site) -> None:
     """A database that is not there is named, with the code of the server."""
     with pytest.raises(NotFound) as caught:
@@ -122,16 +150,21 @@ def test_missing_database_is_not_found(site: Site) -> None:
 
     assert str(caught.value) == (
         f"database nowhere at localhost:{site.server.port} does not exist (3D000): "
-        "create it, or name another database"
+        "create it, or correct what names it: the tag of the instance, or dbname in the master "
+        "secret"
     )
 
 
 def test_master_who_does_not_own_the_database_is_denied(site: Site) -> None:
-    """Where we may not make our schema, the message asks for the instance's master."""
+    """Where we may not make our schema, the message says what would let us."""
     site.query(f"ALTER DATABASE {DATABASE} OWNER TO rdsadmin")
 
-    with pytest.raises(AccessDenied, match=r"postgres lacks a privilege \(42501\)"):
+    with pytest.raises(AccessDenied, match=r"postgres lacks a privilege \(42501\)") as caught:
         site.run()
+
+    assert str(caught.value).endswith(
+        f"let it own the database, or GRANT CREATE ON DATABASE {DATABASE} TO postgres"
+    )
 
 
 def test_read_only_database_is_a_failure_that_touched_nothing(site: Site) -> None:

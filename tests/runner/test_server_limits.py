@@ -10,6 +10,7 @@ from pathlib import Path
 import psycopg2
 import pytest
 
+from core.postgres.session import query
 from tests.equipment.world import DATABASE, MASTER_SECRET, World
 
 MakeHistory = Callable[..., Path]
@@ -115,6 +116,32 @@ def test_wrong_way_in(world: World, change: dict[str, str], outcome: str, code: 
     assert code in answer.body["message"]
     assert world.server.master_password not in answer.log
     assert world.history() == []
+
+
+@pytest.mark.parametrize(
+    ("statement", "told"),
+    [
+        (
+            f"ALTER DATABASE {DATABASE} ALLOW_CONNECTIONS false",
+            f"takes no connections (55000): ALTER DATABASE {DATABASE} ALLOW_CONNECTIONS true",
+        ),
+        (
+            f"REVOKE CONNECT ON DATABASE {DATABASE} FROM PUBLIC, postgres",
+            f"(42501): GRANT CONNECT ON DATABASE {DATABASE} TO postgres",
+        ),
+    ],
+    ids=["closed", "without CONNECT"],
+)
+def test_closed_door_is_told_with_its_key(world: World, statement: str, told: str) -> None:
+    """What somebody has to open is named with the statement that opens it, and nothing is done."""
+    with closing(world.server.superuser()) as session:
+        query(session, statement)
+
+    answer = world.call()
+
+    assert (answer.outcome, answer.error) == ("ACCESS_DENIED", None)
+    assert told in answer.body["message"]
+    assert "trying again" not in answer.log
 
 
 def test_schema_of_somebody_else(world: World) -> None:
