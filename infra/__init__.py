@@ -43,6 +43,7 @@ Those of the first group are operators' commands: ``python -m infra.invoke --hel
         parameters     the template's parameters, as make up is given them
         clusters       DB clusters, as a client of RDS asks for them
         local_aws      LocalStack as a whole: started, found again, stopped; clients for it
+        shell          what of the shell leads to another AWS, left behind
         processes      what outlives a command, stopped by pid files and by nothing broader
         state          the one folder that all of it lives in
         localstack/    inside LocalStack's own process

@@ -78,9 +78,13 @@ def main(names: list[str]) -> int:
         return 1
     if all(is_current(name) for name in names):
         return 0
-    with alone():
-        # Another command may have made them meanwhile.
-        return make_all([name for name in names if not is_current(name)])
+    try:
+        with alone():
+            # Another command may have made them meanwhile.
+            return make_all([name for name in names if not is_current(name)])
+    except OSError as error:
+        print(f"{error}: set DAY2_MADE to a folder that you can write to", file=sys.stderr)
+        return 1
 
 
 def make_all(stale: list[str]) -> int:
@@ -92,9 +96,16 @@ def make_all(stale: list[str]) -> int:
         made = {workers.submit(make, name): name for name in stale}
         for future in concurrent.futures.as_completed(made):
             if error := future.exception():
-                print(f"  .venvs/{made[future]} failed: {error}", file=sys.stderr)
+                print(f"  .venvs/{made[future]} was not made: {_reason(error)}", file=sys.stderr)
                 return 1
     return 0
+
+
+def _reason(error: BaseException) -> str:
+    """Say in one line why an environment was not made."""
+    if isinstance(error, subprocess.CalledProcessError):
+        return f"python {error.cmd[1]} {error.cmd[2]} ended with {error.returncode}"
+    return str(error)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from infra import migrations
+from infra.local import shell
 from tests.equipment.histories import OURS
 
 pytest_plugins = ["tests.equipment.local_aws"]
@@ -20,6 +21,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # What any command of ours is about in a test: the history of the tests, whoever deploys what.
 os.environ[migrations.VARIABLE] = str(OURS.path)
+# Nor does a test go to whatever AWS or database the shell is for.
+shell.forget()
 
 
 def pytest_collection_finish() -> None:

@@ -4,6 +4,7 @@
 
 import argparse
 import json
+import os
 import shlex
 import sys
 import time
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from infra.local import shell
 from infra.local.local_aws import LocalAws, LocalAwsError
 from infra.local.parameters import ParametersError
 from infra.local.postgres.programs import ServerError, available_programs
@@ -56,7 +58,10 @@ def env(aws: LocalAws, arguments: argparse.Namespace) -> int:
     """Print what a shell needs to use it; when it is down, what makes the shell's eval fail."""
     if aws.port is None:
         print("false")
-    for name, value in aws.environment().items():
+    variables = aws.environment()
+    leading_elsewhere = {*arguments.leading_elsewhere, *shell.ALWAYS_UNSET} - {*variables}
+    print("unset", *sorted(leading_elsewhere))
+    for name, value in {**variables, **shell.without_proxy(os.environ)}.items():
         print(f"export {name}={shlex.quote(value)}")
     return 0
 
@@ -66,6 +71,7 @@ def status(aws: LocalAws, arguments: argparse.Namespace) -> int:
     if aws.port is None:
         print("down; make up starts it")
         return 1
+    aws.check()
     print(f"up at {aws.endpoint_url}, log {aws.state.log}")
     for instance in aws.client("rds").describe_db_instances()["DBInstances"]:
         endpoint = instance.get("Endpoint", {})
@@ -80,6 +86,7 @@ def status(aws: LocalAws, arguments: argparse.Namespace) -> int:
 def invoke(aws: LocalAws, arguments: argparse.Namespace) -> int:
     """Invoke the function and print its log and its response."""
     event = _event(arguments.event, arguments.payload)
+    aws.check()
 
     from infra.local import demo, stack, workflow
 
@@ -107,6 +114,7 @@ def plan(aws: LocalAws, arguments: argparse.Namespace) -> int:
     event = {"instance": arguments.instance, "action": "plan"}
     if arguments.target:
         event["target_revision"] = arguments.target
+    aws.check()
 
     from infra.invoke import show_sql
     from infra.local import stack, workflow
@@ -118,6 +126,7 @@ def plan(aws: LocalAws, arguments: argparse.Namespace) -> int:
 
 def database_up(aws: LocalAws, arguments: argparse.Namespace) -> int:
     """Make the workbench database and its secret."""
+    aws.check()
     from infra.local import workflow
 
     _show_database(workflow.database_up(aws))
@@ -126,6 +135,7 @@ def database_up(aws: LocalAws, arguments: argparse.Namespace) -> int:
 
 def database_reset(aws: LocalAws, arguments: argparse.Namespace) -> int:
     """Make the workbench database anew, empty."""
+    aws.check()
     from infra.local import workflow
 
     _show_database(workflow.database_reset(aws))
@@ -134,6 +144,7 @@ def database_reset(aws: LocalAws, arguments: argparse.Namespace) -> int:
 
 def migrate(aws: LocalAws, arguments: argparse.Namespace) -> int:
     """Have the function migrate the workbench database."""
+    aws.check()
     from infra.local import workflow
 
     workflow.database_up(aws)
@@ -216,6 +227,8 @@ def main(words: list[str]) -> int:
     command("demo", demo).add_argument("--cluster", action="store_true", help="on a DB cluster")
 
     arguments = parser.parse_args(words)
+    arguments.leading_elsewhere = shell.leading_elsewhere(os.environ)
+    shell.forget()
     try:
         return int(arguments.run(LocalAws(State.of_checkout()), arguments))
     except (WrongUseError, ParametersError) as error:
@@ -265,6 +278,7 @@ def _show(call: Any) -> int:
 
 def _redrive(aws: LocalAws, *, send: bool) -> int:
     """Use the local AWS's own clients: those of the shell's credentials may reach another AWS."""
+    aws.check()
     from infra import redrive
     from infra.local import stack
 

@@ -25,6 +25,7 @@ REGION = "us-east-1"
 # Where AWS's tools and LocalStack's own look when nobody says otherwise.
 USUAL_PORT = 4566
 START_SECONDS = 60
+ANSWER_SECONDS = 5
 
 PLUGINS = Path(__file__).parent / "localstack" / "plugins"
 
@@ -104,6 +105,7 @@ class LocalAws:
         """
         with self.state.locked():
             if self.port is not None:
+                self.check()
                 return False
             self._sweep()
             self.state.make()
@@ -122,6 +124,19 @@ class LocalAws:
             (self.state.pids / "localstack").write_text(str(process.pid))
             self._wait_until_it_answers(process, f"http://127.0.0.1:{port}/_localstack/health")
         return True
+
+    def check(self) -> None:
+        """
+        Ask whether it is up and answers, at once.
+
+        Raises:
+            LocalAwsError: It is not up, or does not answer: it may still start, or hang.
+        """
+        url = self.endpoint_url
+        if not _answers(f"{url}/_localstack/health"):
+            raise LocalAwsError(
+                f"the local AWS at {url} does not answer, see {self.state.log}: make down, make up"
+            )
 
     def down(self) -> None:
         """Stop LocalStack and all that it started, however it ended before."""
@@ -157,13 +172,9 @@ class LocalAws:
         while time.monotonic() < deadline:
             if process.poll() is not None:
                 break
-            try:
-                # Without a proxy: one from the shell would be asked for 127.0.0.1 too.
-                opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-                with opener.open(url, timeout=5):
-                    return
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.05)
+            if _answers(url):
+                return
+            time.sleep(0.05)
         raise LocalAwsError(f"LocalStack did not start, see {self.state.log}")
 
     def _localstack_environment(self, port: int) -> dict[str, str]:
@@ -201,6 +212,17 @@ class LocalAws:
             "DAY2_LAMBDA_PYTHON": str(interpreter("lambda")),
             "PG_BIN": str(find_programs().folder),
         }
+
+
+def _answers(url: str) -> bool:
+    """Tell whether somebody answers at *url*."""
+    # Without a proxy: one from the shell would be asked for 127.0.0.1 too.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=ANSWER_SECONDS):
+            return True
+    except (urllib.error.URLError, OSError, ValueError):
+        return False
 
 
 def _cache() -> Path:

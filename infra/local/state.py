@@ -57,7 +57,12 @@ def shared_folder() -> Path:
     name = f"day2-{os.getuid()}-{hashlib.sha256(str(CHECKOUT).encode()).hexdigest()[:8]}"
     usual = Path("/tmp") / name  # noqa: S108 - it is checked below
     folder = Path(os.environ.get("DAY2_STATE") or usual).absolute()
-    folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+    except OSError as error:
+        raise PermissionError(
+            f"{folder} cannot be made ({error.strerror}): set DAY2_STATE to another folder"
+        ) from error
     # Names in /tmp can be guessed: never write into a folder or through a link of another user.
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():

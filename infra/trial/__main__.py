@@ -14,6 +14,7 @@ import time
 
 from core.errors import RunFailed
 from infra import migrations
+from infra.local import shell
 from infra.local.postgres.engine_versions import programs_of
 from infra.local.postgres.programs import Programs, ServerError, available_programs
 from infra.trial import files, golden
@@ -28,6 +29,7 @@ def main() -> int:
     """Try all, print what came of it, and return 0 if all holds."""
     # What a run logs, its failure says as well.
     logging.getLogger().addHandler(logging.NullHandler())
+    shell.forget()
     begin = time.monotonic()
     try:
         folder = migrations.chosen()

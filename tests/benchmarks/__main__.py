@@ -24,6 +24,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 
 from infra.environments import MADE
+from infra.local import shell
 from infra.local.local_aws import LocalAws
 from infra.local.state import State
 from tests.benchmarks.rows import Bench, Row
@@ -36,6 +37,7 @@ LIBRARIES = ("alembic", "SQLAlchemy", "psycopg2-binary", "aws-lambda-powertools"
 
 def main() -> int:
     """Run what is asked for, or all; return the exit status."""
+    shell.forget()
     begin = time.monotonic()
     OUTPUT.mkdir(parents=True, exist_ok=True)
     wanted = sys.argv[1:]

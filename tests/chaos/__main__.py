@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from infra.local import shell
 from tests.chaos.cases import CASES, SILENT_CASES, Case, Row
 from tests.equipment.world import World
 
@@ -36,6 +37,7 @@ def run(cases: Sequence[Case], *, short: bool, begun: float) -> list[Row]:
 
 def run_all(*, short: bool) -> list[Row]:
     """Try every case; those that wait for silence beside the others."""
+    shell.forget()
     begun = time.monotonic()
     with ThreadPoolExecutor(2) as pool:
         found = [

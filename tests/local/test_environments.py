@@ -10,6 +10,30 @@ from pathlib import Path
 from tests.conftest import ROOT
 
 
+def test_what_stands_in_the_way_is_one_line(tmp_path: Path) -> None:
+    """A checkout that nobody may write to, or a library that is not to be had."""
+    requirements = tmp_path / "infra" / "requirements"
+    requirements.mkdir(parents=True)
+    (requirements / "nothing.txt").write_text("./no-such-folder\n")
+    program = shutil.copy(ROOT / "infra" / "environments.py", tmp_path / "infra")
+    (tmp_path / "file").touch()
+
+    for made, said in (
+        (tmp_path / "file", "set DAY2_MADE to a folder that you can write to"),
+        (tmp_path / "made", ".venvs/nothing was not made: python -m pip ended with 1"),
+    ):
+        ran = subprocess.run(
+            [sys.executable, program, "nothing"],
+            env={"DAY2_MADE": str(made)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ran.returncode == 1
+        assert ran.stderr.splitlines()[-1].endswith(said)
+        assert "Traceback" not in ran.stderr
+
+
 def test_commands_side_by_side_make_an_environment_once(tmp_path: Path) -> None:
     """Each begins by removing what is there: the other's, half made."""
     requirements = tmp_path / "infra" / "requirements"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.server
 import os
+import shlex
+import signal
 import subprocess
 import sys
 import threading
@@ -14,6 +16,8 @@ import pytest
 
 from infra import account
 from infra.local import __main__ as command_line
+from infra.local import processes
+from infra.local.local_aws import LocalAws
 
 ROOT = Path(__file__).parents[2]
 NOT_UP = "the local AWS is not up: make up"
@@ -54,27 +58,40 @@ def elsewhere() -> Iterator[tuple[str, list[str]]]:
 
 
 @pytest.fixture
-def shell(elsewhere: tuple[str, list[str]], tmp_path: Path) -> dict[str, str]:
-    """Return a shell whose credentials are for elsewhere, and whose local AWS is down."""
+def production(elsewhere: tuple[str, list[str]], tmp_path: Path) -> dict[str, str]:
+    """Return a shell whose variables are for elsewhere, and whose local AWS is down."""
+    configuration = tmp_path / "config"
+    configuration.write_text(f"[default]\nretry_mode = bogus\nendpoint_url = {elsewhere[0]}\n")
     return os.environ | {
         "AWS_ENDPOINT_URL": elsewhere[0],
+        "AWS_ENDPOINT_URL_SQS": elsewhere[0],
         "AWS_ACCESS_KEY_ID": "production",
         "AWS_SECRET_ACCESS_KEY": "production",
+        "AWS_SESSION_TOKEN": "production",
+        "AWS_PROFILE": "production",
+        "AWS_CONFIG_FILE": str(configuration),
         "AWS_DEFAULT_REGION": "eu-central-1",
-        "AWS_MAX_ATTEMPTS": "1",
+        "AWS_MAX_ATTEMPTS": "many",
+        "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true",
+        "AWS_PAGER": "less",
+        "HTTP_PROXY": elsewhere[0],
+        "http_proxy": elsewhere[0],
+        "no_proxy": "intra.example",
+        "PGSERVICE": "production",
+        "PGOPTIONS": "-c search_path=production",
         "DAY2_STATE": str(tmp_path / "state"),
     }
 
 
 @pytest.mark.parametrize("command", NEED_IT, ids=lambda words: words[0])
 def test_no_local_command_reaches_another_account(
-    command: list[str], shell: dict[str, str], elsewhere: tuple[str, list[str]]
+    command: list[str], production: dict[str, str], elsewhere: tuple[str, list[str]]
 ) -> None:
     """It ends with one line and what to type."""
     ran = subprocess.run(
         [sys.executable, "-m", "infra.local", *command],
         cwd=ROOT,
-        env=shell,
+        env=production,
         capture_output=True,
         text=True,
         check=False,
@@ -87,16 +104,75 @@ def test_no_local_command_reaches_another_account(
 
 @pytest.mark.parametrize("target", ["failures", "redrive"])
 def test_nor_does_a_target_of_make(
-    target: str, shell: dict[str, str], elsewhere: tuple[str, list[str]]
+    target: str, production: dict[str, str], elsewhere: tuple[str, list[str]]
 ) -> None:
     """A recipe may go on after what failed in it."""
     ran = subprocess.run(
-        ["make", "-s", target], cwd=ROOT, env=shell, capture_output=True, text=True, check=False
+        ["make", "-s", target],
+        cwd=ROOT,
+        env=production,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
     assert ran.returncode == 2
     assert ran.stderr.splitlines()[0] == NOT_UP
     assert elsewhere[1] == []
+
+
+def test_a_shell_of_another_aws_is_no_hindrance(
+    local_aws: LocalAws, production: dict[str, str], elsewhere: tuple[str, list[str]]
+) -> None:
+    """Of what it has, nothing counts; after make env, neither for its own clients."""
+    production["DAY2_STATE"] = str(local_aws.state.folder)
+    listed = subprocess.run(
+        [sys.executable, "-m", "infra.local", "status"],
+        cwd=ROOT,
+        env=production,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (listed.returncode, listed.stderr) == (0, "")
+
+    client = "import boto3; print(*boto3.client('sqs').list_queues().get('QueueUrls', ['none']))"
+    python = shlex.quote(sys.executable)
+    evaluated = f'eval "$({python} -m infra.local env)"'
+    asked = subprocess.run(
+        ["sh", "-c", f"{evaluated} && {python} -c {shlex.quote(client)} && env"],
+        cwd=ROOT,
+        env=production | {"AWS_CONFIG_FILE": os.devnull},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert asked.returncode == 0, asked.stderr
+    kept = dict(line.split("=", 1) for line in asked.stdout.splitlines()[1:] if "=" in line)
+    assert {name for name in kept if name.startswith(("AWS_", "PG"))} == {
+        *local_aws.environment(),
+        "AWS_PAGER",
+    }
+    assert kept["no_proxy"] == "intra.example,127.0.0.1,localhost"
+    assert elsewhere[1] == []
+
+
+def test_one_that_hangs_is_told_at_once(
+    local_aws: LocalAws, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever asks does not wait for as long as a migration may take."""
+    monkeypatch.setattr("infra.local.local_aws.ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(command_line.State, "of_checkout", lambda: local_aws.state)
+    pid = processes.read_pid(local_aws.state.pids / "localstack")
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        for words in (["up"], ["status"], *NEED_IT):
+            if words != ["env"]:
+                assert command_line.main(words) == 1, words
+                assert "does not answer" in capsys.readouterr().err
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 def test_every_command_is_tried() -> None:

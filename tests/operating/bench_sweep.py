@@ -13,7 +13,7 @@ import statistics
 import sys
 import time
 
-from infra.local import stack
+from infra.local import shell, stack
 from infra.local.local_aws import LocalAws
 from infra.local.state import State, free_port
 from tests.operating.fleet import Fleet, fleet
@@ -38,6 +38,7 @@ def measure(made: Fleet, what: str, *, full: bool = False) -> None:
 
 def main(words: list[str]) -> int:
     """Start a local AWS of its own, and measure."""
+    shell.forget()
     count = int(words[0]) if words else 200
     aws = LocalAws(State.of_process("sweep"))
     aws.up(port=free_port())

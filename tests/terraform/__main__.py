@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from infra.local import stack
+from infra.local import shell, stack
 from infra.local.local_aws import LocalAws, LocalAwsError
 from infra.local.postgres import engine_versions
 from infra.local.state import State, free_port
@@ -48,8 +48,6 @@ class Terraform:
                 "TF_CLI_CONFIG_FILE": os.devnull,
                 "TF_IN_AUTOMATION": "1",
                 "CHECKPOINT_DISABLE": "1",
-                "AWS_CONFIG_FILE": os.devnull,
-                "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
             }
         )
 
@@ -91,6 +89,7 @@ class Terraform:
 
 def main() -> int:
     """Play it; return 0 if every step did what it should."""
+    shell.forget()
     plugins = os.environ.get(VARIABLE)
     if shutil.which("terraform") is None:
         sys.stderr.write("there is no terraform on this machine's PATH: install it\n")

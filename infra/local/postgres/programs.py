@@ -21,6 +21,8 @@ from typing import Any
 from infra.local.state import CHECKOUT, shared_folder
 
 OLDEST_MAJOR = 14
+# The variable that names the folder of a server's programs.
+GIVEN = "PG_BIN"
 LOCK_FILE = CHECKOUT / "infra" / "requirements" / "postgres.txt"
 
 
@@ -124,12 +126,12 @@ def pip_programs() -> Programs:
 
 def given_programs() -> list[Programs]:
     """Return the programs in ``PG_BIN``, if it is set."""
-    given = os.environ.get("PG_BIN")
+    given = os.environ.get(GIVEN)
     if not given:
         return []
     programs = Programs.in_folder(Path(given))
     if programs is None:
-        raise ServerError(f"PG_BIN={given} has no PostgreSQL {OLDEST_MAJOR} or newer")
+        raise ServerError(f"{GIVEN}={given} has no PostgreSQL {OLDEST_MAJOR} or newer")
     return [programs]
 
 
