@@ -38,17 +38,21 @@ def find(request: Request, register: Register, settings: Settings) -> ManagedDat
         LeftAlone: A target was declared for a member, which has none of its own.
     """
     name = str(request.instance)
-    instance, cluster = _known(register.instance, name), _known(register.cluster, name)
     if request.trigger is Trigger.CLUSTER:
-        return _or_namesake(cluster, instance, name, request, settings)
+        cluster = _known(register.cluster, name)
+        rival = _rival(cluster, register.instance, settings)
+        return _or_namesake(cluster, rival, name, request, settings)
+    instance = _known(register.instance, name)
+    if request.trigger is Trigger.INSTANCE:
+        if instance is not None and instance.cluster is not None:
+            return _cluster_of(instance, register, request, settings)
+        rival = _rival(instance, register.cluster, settings)
+        return _or_namesake(instance, rival, name, request, settings)
+    cluster = _known(register.cluster, name)
     if instance is None or instance.cluster is None:
-        first, second = instance, cluster
-        if request.trigger is not Trigger.INSTANCE:
-            first, second = _likelier(instance, cluster, settings)
+        first, second = _likelier(instance, cluster, settings)
         return _or_namesake(first, second, name, request, settings)
-    if request.trigger is Trigger.INSTANCE or cluster is None:
-        return _cluster_of(instance, cluster, register, request, settings)
-    return cluster
+    return cluster or _cluster_of(instance, register, request, settings)
 
 
 def fleet(register: Register, settings: Settings) -> list[ManagedDatabase]:
@@ -77,6 +81,22 @@ def _known(look_up: Callable[[str], ManagedDatabase], name: str) -> ManagedDatab
         return look_up(name)
     except NoSuchInstance:
         return None
+
+
+def _rival(
+    found: ManagedDatabase | None,
+    look_up: Callable[[str], ManagedDatabase],
+    settings: Settings,
+) -> ManagedDatabase | None:
+    """
+    Return what else has the name of *found*, which an event was about, where that counts.
+
+    An account has many databases that are not ours, and each event of theirs comes here: RDS is
+    asked once about them.
+    """
+    if found is None or not _is_candidate(found, settings):
+        return None
+    return _known(look_up, found.identifier)
 
 
 def _or_namesake(
@@ -117,23 +137,16 @@ def _is_candidate(database: ManagedDatabase, settings: Settings) -> bool:
 
 
 def _cluster_of(
-    member: ManagedDatabase,
-    namesake: ManagedDatabase | None,
-    register: Register,
-    request: Request,
-    settings: Settings,
+    member: ManagedDatabase, register: Register, request: Request, settings: Settings
 ) -> ManagedDatabase:
-    """Return the cluster that *member* is of; *namesake* is the cluster of the member's name."""
+    """Return the cluster that *member* is of."""
     if request.trigger is Trigger.PARAMETER:
         raise LeftAlone(
             "cluster-member",
             f"{member.identifier} is a member of the cluster {member.cluster}, whose database it "
             "serves: declare the target for the cluster",
         )
-    if namesake is not None and namesake.identifier == member.cluster:
-        cluster = namesake
-    else:
-        cluster = register.cluster(str(member.cluster))
+    cluster = register.cluster(str(member.cluster))
     logger.info("%s is a member of the cluster %s", member.identifier, cluster.identifier)
     _tell_of_tag(member, cluster, settings)
     return cluster

@@ -68,7 +68,8 @@ def _put_off(run: Run, error: MigrationError) -> Result:
     Have the event of *run* come again later, where *error* mends itself by then.
 
     Raises:
-        MigrationError: That error: it does not, has not for too long, or a person reads it.
+        MigrationError: That error: it does not, has not for too long, a person reads it, or the
+            queue does not take the event.
     """
     if run.event is None or not run.settings.waiting_queue_url:
         raise error
@@ -78,7 +79,12 @@ def _put_off(run: Run, error: MigrationError) -> Result:
     if waiting is None:
         raise error
     seconds = pause_seconds(waiting, now=now)
-    later.ask_later(run.cloud, run.event, waiting, delay_seconds=seconds)
+    try:
+        later.ask_later(run.cloud, run.event, waiting, delay_seconds=seconds)
+    except MigrationError as refused:
+        # What it met is what has to be told, and Lambda tries it again.
+        logger.error("it could not be put off: %s", refused)  # noqa: TRY400 - that is all of it
+        raise error from refused
     until = waiting.until.isoformat(timespec="seconds")
     message = f"{error}; it is tried again in {seconds} s, and until {until}"
     logger.info("put off: %s", message, extra={"times": waiting.times})

@@ -274,15 +274,18 @@ def test_failure_after_the_waiting_is_raised(world: World) -> None:
 
 
 def test_queue_that_refuses_leaves_the_event_to_lambda(world: World) -> None:
-    """What cannot be put off is raised, so that it is tried again and kept."""
+    """What cannot be put off is raised as what it is, so that it is tried again and kept."""
     world.declare_instance(DBInstanceStatus="creating", Endpoint=None)
     world.aws.faults["sqs:SendMessage"] = Fault("AccessDenied")
 
     answer = world.call(event("instance_created"), seconds=SHORT_SECONDS)
 
     assert answer.error is not None
-    assert answer.outcome == "ACCESS_DENIED"
-    assert "sqs:SendMessage" in answer.error.text
+    assert answer.outcome == "NOT_READY"
+    assert "orders is creating" in answer.error.text
+    assert "could not be put off: sqs:SendMessage is denied" in answer.log
+    (told,) = world.aws.of_type("Migration Failed")
+    assert (told["instance"], told["outcome"]) == (INSTANCE, "NOT_READY")
 
 
 @pytest.mark.parametrize("action", ["status", "plan", "check"])

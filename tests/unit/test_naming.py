@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 
@@ -25,9 +26,11 @@ class Known(FakeRegister):
     """What RDS has."""
 
     known: Sequence[ManagedDatabase] = ()
+    times: int = 0
 
     def databases(self) -> Sequence[ManagedDatabase]:
-        """Return it."""
+        """Return it, and count how often it was looked at."""
+        self.times += 1
         return self.known
 
 
@@ -156,6 +159,25 @@ def test_an_event_is_about_its_own_kind(
 
     assert find(asked(Trigger.INSTANCE), register, SETTINGS) == untagged(orders)
     assert find(asked(Trigger.CLUSTER), register, SETTINGS) == orders_cluster
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_an_event_of_what_is_not_ours_is_one_call(
+    orders: ManagedDatabase, orders_cluster: ManagedDatabase, *, is_ours: bool
+) -> None:
+    """An account has many of them, and RDS tells nobody how often it may be asked."""
+    member = orders._replace(identifier="orders-1", cluster="orders")
+    known = [orders, orders_cluster, member] if is_ours else [untagged(orders), member]
+    for trigger, name, calls in (
+        (Trigger.INSTANCE, "orders", 2 if is_ours else 1),
+        (Trigger.CLUSTER, "orders", 2 if is_ours else 1),
+        (Trigger.INSTANCE, "gone", 1),
+        (Trigger.INSTANCE, "orders-1", 2),
+    ):
+        register = Known(known)
+        with suppress(NoSuchInstance):
+            find(asked(trigger, name), register, SETTINGS)
+        assert register.times == calls
 
 
 @pytest.mark.parametrize("trigger", [one for one in Trigger if one is not Trigger.SWEEP])
