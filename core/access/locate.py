@@ -209,6 +209,7 @@ def _check(
             instance,
             settings,
             is_direct=request.is_direct,
+            only_looks=request.is_direct and request.action in READING,
             uses_managed_secret=uses_managed_secret,
             is_in_deployment=is_in_deployment,
             is_secondary=is_secondary,

@@ -112,6 +112,7 @@ def eligibility(
     settings: Settings,
     *,
     is_direct: bool = False,
+    only_looks: bool = False,
     uses_managed_secret: bool = False,
     is_in_deployment: bool = False,
     is_secondary: bool = False,
@@ -119,7 +120,8 @@ def eligibility(
     """
     Decide whether *instance* can be migrated now, must be waited for, or is not ours.
 
-    A direct request needs no tag: whoever sends it names the instance.
+    A direct request needs no tag: whoever sends it names the instance. One that *only_looks* may
+    see what nobody may change, too: a read replica, and what is or was a side of a deployment.
     *uses_managed_secret* says that the master's password comes from RDS's own secret, so
     that the secret's state counts too. *is_in_deployment* says that it is a side of a blue/green
     deployment that has not ended, *is_secondary* that it is the copy of a global cluster.
@@ -129,6 +131,7 @@ def eligibility(
         instance,
         settings,
         is_direct=is_direct,
+        only_looks=only_looks,
         is_in_deployment=is_in_deployment,
         is_secondary=is_secondary,
     )
@@ -153,10 +156,12 @@ def _why_not(
     settings: Settings,
     *,
     is_direct: bool,
+    only_looks: bool,
     is_in_deployment: bool,
     is_secondary: bool,
 ) -> _Reasons:
     """Return each reason to leave *instance* alone."""
+    changes = not only_looks
     is_replica = instance.replica_of is not None
     return (
         (
@@ -192,21 +197,21 @@ def _why_not(
         ),
         # By logical replication a green copy has no source that RDS would tell.
         (
-            _GREEN.fullmatch(instance.identifier),
+            changes and _GREEN.fullmatch(instance.identifier),
             "green-copy",
             "is named as the green copy of a blue/green deployment",
         ),
         (
-            _OLD_BLUE.fullmatch(instance.identifier),
+            changes and _OLD_BLUE.fullmatch(instance.identifier),
             "old-blue",
             "is named as what a blue/green deployment replaced",
         ),
         (
-            is_replica and not instance.is_cluster,
+            changes and is_replica and not instance.is_cluster,
             "read-replica",
             f"is a read replica of {instance.replica_of}",
         ),
-        (is_secondary or is_replica, "read-only", _READ_ONLY),
+        (is_secondary or (is_replica and instance.is_cluster), "read-only", _READ_ONLY),
         # RDS User Guide, "Switchover guardrails": DDL on blue degrades the replication.
         (
             is_in_deployment,
@@ -282,6 +287,11 @@ def refusal(found: Eligibility) -> MigrationError | None:
         case Verdict.SKIP if found.reason == "blue-green":
             return AwaitsPerson(
                 f"{found.message} ({found.reason}): switch over, or delete the deployment"
+            )
+        case Verdict.SKIP if found.reason in ("green-copy", "old-blue"):
+            return Rejected(
+                f"instance: {found.message} ({found.reason}): name another one, or rename this "
+                "one if no deployment made it"
             )
         case Verdict.SKIP if found.reason == "same-name":
             return Rejected(f"instance: {found.message} ({found.reason})")

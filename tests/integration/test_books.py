@@ -199,6 +199,10 @@ def test_a_database_in_a_deployment_is_read_and_not_changed(site: Site) -> None:
 
     assert (left.outcome, left.reason) == (Outcome.IGNORED, "blue-green")
     assert site.run(Action.STATUS).outcome is Outcome.STATUS
+    rename(site, "orders-green-ab12cd", replica_of=INSTANCE)
+    for action in (Action.STATUS, Action.PLAN, Action.CHECK):
+        looked = site.run(request=Request(Trigger.DIRECT, action, instance="orders-green-ab12cd"))
+        assert looked.outcome.success
     assert site.query("SELECT to_regnamespace('day2')") == [(None,)]
 
 

@@ -179,6 +179,27 @@ def test_a_side_of_a_deployment_is_left_until_that_ends(
     assert (found.verdict, found.reason) == (SKIP, "blue-green")
 
 
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"identifier": "orders-green-ab12cd"}, "eligible"),
+        ({"identifier": "orders-green-ab12cd", "replica_of": SOURCE}, "eligible"),
+        ({"identifier": "orders-old1"}, "eligible"),
+        ({"replica_of": SOURCE}, "eligible"),
+        ({"replica_of": SOURCE, "status": "stopped"}, "stopped"),
+        ({"replica_of": SOURCE, "host": None}, "being-made"),
+        ({"identifier": "orders-old1", "engine_version": "13.9"}, "old-version"),
+    ],
+)
+def test_who_only_looks_sees_what_nobody_may_change(
+    changes: dict[str, Any], reason: str, orders: ManagedDatabase
+) -> None:
+    """Both sides of a deployment are worth a look before and after the switchover."""
+    found = eligibility(orders._replace(**changes), SETTINGS, is_direct=True, only_looks=True)
+
+    assert found.reason == reason
+
+
 def test_all_instances_can_be_opted_in(orders: ManagedDatabase) -> None:
     """With ManageAll an instance needs no tag."""
     untagged = orders._replace(tags={})
@@ -225,6 +246,14 @@ def test_an_old_server_that_no_instance_is_known_of_is_refused(
             Eligibility(SKIP, "blue-green", "it is deployed"),
             AwaitsPerson,
             "it is deployed (blue-green): switch over, or delete the deployment",
+        ),
+        (
+            Eligibility(SKIP, "old-blue", "it is named so"),
+            Rejected,
+            (
+                "instance: it is named so (old-blue): name another one, or rename this one if no "
+                "deployment made it"
+            ),
         ),
         (
             Eligibility(SKIP, "old-version", "it runs PostgreSQL 13"),
