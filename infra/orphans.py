@@ -167,6 +167,8 @@ def main(words: list[str]) -> int:
             print(orphan.line(datetime.now(UTC)))
         ours = [orphan for orphan in found if orphan.is_ours]
         if not arguments.delete or not ours:
+            # Nothing is left over in most accounts: say which one that is.
+            print(account.place(session, arguments.stack), file=sys.stderr)
             print(f"{len(found)} left over, {len(ours)} of them ours")
             return 0
         what = f"delete {len(ours)} of them"

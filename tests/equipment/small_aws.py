@@ -394,7 +394,12 @@ def _requests_of(aws: SmallAws) -> type[BaseHTTPRequestHandler]:
         wbufsize = -1
 
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+            length = int(self.headers["Content-Length"])
+            read = self.rfile.read(length)
+            if len(read) < length:
+                # Whoever asked was killed in the middle of it.
+                return
+            body = read.decode()
             target = self.headers.get("X-Amz-Target")
             status, kind, text = _by_json(aws, target, body) if target else _by_query(aws, body)
             data = text.encode()

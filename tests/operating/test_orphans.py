@@ -56,7 +56,9 @@ def test_what_is_left_is_listed_and_deleted_on_a_word(
 ) -> None:
     """Nothing while its instance is there; then secrets and state, and never what is in use."""
     assert orphans.main(["--stack", STACK]) == 0
-    assert capsys.readouterr().out == "0 left over, 0 of them ours\n"
+    said = capsys.readouterr()
+    assert said.out == "0 left over, 0 of them ours\n"
+    assert said.err.startswith(f"account 000000000000, region us-east-1, stack {STACK} at ")
 
     workflow.remove_instance(aws, "passing")
     assert orphans.main(["--stack", STACK]) == 0
