@@ -38,7 +38,7 @@ OUTPUT = MADE / "build"
 # Ours: what the function needs at run time, and no more.
 FUNCTION_SOURCES = ("handlers", "core", "alembic", "alembic.ini")
 EXAMPLES_TO_COPY = Path("alembic") / "examples"
-NOT_DEPLOYED = (".mako", ".md", ".txt", ".pyc", ".orig", ".rej")
+NOT_DEPLOYED = (".mako", ".md", ".txt", ".pyc", ".orig", ".rej", ".bak", "~", "#")
 
 # Libraries with parts in C that we need. Everything else comes as a pure Python wheel: SQLAlchemy's
 # compiled parts fetch many rows faster, which no migration does, and weigh 9 MB.
@@ -255,13 +255,20 @@ def migrations_files(folder: Folder) -> Iterator[Path]:
         if source.name == "tests":
             continue
         for file in sorted(source.rglob("*")) if source.is_dir() else [source]:
-            if _is_deployed(name := file.relative_to(folder.path)) and file.is_file():
+            if not _is_deployed(name := file.relative_to(folder.path)):
+                continue
+            if file.is_symlink() and not file.is_file():
+                raise PackageError(
+                    f"{folder.path}: {name} is a link to nothing, or to a folder: put the files "
+                    "themselves there"
+                )
+            if file.is_file():
                 yield name
 
 
 def _is_deployed(name: Path) -> bool:
     hidden = any(part.startswith(".") or part == "__pycache__" for part in name.parts)
-    return not hidden and not name.name.endswith((*NOT_DEPLOYED, "~"))
+    return not hidden and not name.name.endswith(NOT_DEPLOYED)
 
 
 def _named_by_content(root: Path, names: Iterable[Path]) -> str:
@@ -473,8 +480,10 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=OUTPUT)
     arguments = parser.parse_args()
     try:
+        # What was asked for is looked at before what is installed here.
+        folder = chosen()
         target = on_lambda(arguments.python, arguments.architecture, os.environ)
-        package = build(arguments.output, target, chosen())
+        package = build(arguments.output, target, folder)
     except (PackageError, RunFailed) as error:
         raise SystemExit(f"make package: {error}") from None
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from core.errors import RunFailed
+from core.errors import MigrationError, RunFailed
 from core.revisions import scripts
 from core.revisions.manifest import Revision
 
@@ -72,7 +72,8 @@ class Paper:
                 rest = f"{at} looks at the database: what follows depends on it, and is not shown"
             else:
                 lines = str(error).splitlines() or [""]
-                rest = f"{at}: what follows cannot be shown ({type(error).__name__}: {lines[0]})"
+                kind = "" if isinstance(error, MigrationError) else f"{type(error).__name__}: "
+                rest = f"{at}: what follows cannot be shown ({kind}{lines[0]})"
             notes.append(rest)
             impl.static_output(f"-- note: {rest}")
         finally:

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 # What Alembic asks of a script, by the names that it has there.
 _SAID = ("revision", "down_revision", "branch_labels", "depends_on")
 
+_SAID_BY_LINE = re.compile(rb"^(revision|down_revision)\b[^=\n]*=", re.MULTILINE)
+
 _UNREAD = (
     "operations.sql_file takes the name of the file in plain text: the file belongs to the "
     "checksum of the revision"
@@ -73,6 +75,7 @@ def read(folder: Path) -> tuple[Revision, ...]:
     if not folder.is_dir():
         raise _broken(f"there is no folder {folder}", "make it, or correct script_location")
     scripts = [_read(file) for file in sorted(folder.iterdir()) if is_script(file.name)]
+    _check_no_deeper(folder)
     _check_identifiers(scripts)
     return tuple(
         Revision(
@@ -107,8 +110,21 @@ def load(revision: Revision) -> Any:
 
 
 def carry_out(revision: Revision, direction: str) -> None:
-    """Load the script of *revision* and call its ``upgrade`` or ``downgrade``."""
-    getattr(load(revision), direction)()
+    """
+    Load the script of *revision* and call its ``upgrade`` or ``downgrade``.
+
+    Raises:
+        RunFailed: It has no such function.
+    """
+    step = getattr(load(revision), direction, None)
+    if step is None:
+        raise RunFailed(
+            f"{revision.file.name} has no function {direction}(): write it; where there is no way "
+            "back, let it raise NotImplementedError"
+            if direction == "downgrade"
+            else f"{revision.file.name} has no function {direction}(): write it"
+        )
+    step()
 
 
 def lay(directory: ScriptDirectory, build: Sequence[Revision], step: Step = carry_out) -> None:
@@ -224,7 +240,17 @@ def _read(file: Path) -> _Script:
     try:
         # As Python reads it: by its byte order mark or its coding line.
         with tokenize.open(file) as opened:
-            tree = ast.parse(opened.read(), str(file))
+            text = opened.read()
+    except FileNotFoundError as error:
+        raise _broken(f"{file.name} is a link to nothing", "bring back what it names") from error
+    except (SyntaxError, UnicodeDecodeError) as error:
+        raise _broken(
+            f"{file.name} is not in UTF-8, or in the encoding that it names", "save it so"
+        ) from error
+    except OSError as error:
+        raise _broken(f"{file.name} cannot be read: {error.strerror}") from error
+    try:
+        tree = ast.parse(text, str(file))
         sql_files = _sql_files(tree, file)
         said = _literals(tree)
         doc = ast.get_docstring(tree, clean=False) or ""
@@ -286,6 +312,20 @@ def _bound(node: ast.AST) -> Iterator[str]:
             case ast.alias(name=name, asname=asname):
                 yield asname or name
         yield from _bound(child)
+
+
+def _check_no_deeper(folder: Path) -> None:
+    """Refuse a revision in a folder below: it would never be applied, and nobody would know."""
+    for file in sorted(folder.glob("*/**/*.py")):
+        name = file.relative_to(folder)
+        if any(part.startswith((".", "__")) for part in name.parts) or not file.is_file():
+            continue
+        said = set(_SAID_BY_LINE.findall(file.read_bytes()))
+        if {b"revision", b"down_revision"} <= said:
+            raise _broken(
+                f"{name} is a revision in a folder of its own, where none is looked for",
+                f"move it to {folder.name}/ itself",
+            )
 
 
 def _check_identifiers(scripts: Sequence[_Script]) -> None:

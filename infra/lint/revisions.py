@@ -67,6 +67,8 @@ def _run(revision: Revision, direction: str, *, has_note: bool) -> Iterator[tupl
     for statement in statements:
         # What a helper's own block puts together is proven by the helper's tests.
         reader.is_ours = statement in paper.ours
+        # On the way up a helper drops only what it has just given back to its role.
+        reader.known.has_note = has_note or (reader.is_ours and direction == "upgrade")
         reader.read(statement)
     yield from reader.known.found
 

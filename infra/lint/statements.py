@@ -265,7 +265,9 @@ class Statement(Visitor):
         self._drop()
 
     def _drop(self) -> None:
-        if not self._known.has_note:
+        # One note is enough for all that is dropped.
+        is_told = any(rule == "drop-without-note" for rule, _ in self._known.found)
+        if not (self._known.has_note or is_told):
             self._tell("drop-without-note")
 
 

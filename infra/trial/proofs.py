@@ -52,9 +52,15 @@ class Proofs:
 
     database: TrialDatabase
     made: list[str] = field(default_factory=list)
+    _stuck: list[str] = field(default_factory=list)
 
     def each(self) -> Iterator[Told]:
-        """Prove each revision, oldest first; after one that cannot be applied there is no next."""
+        """
+        Prove each revision, oldest first.
+
+        After one that cannot be applied there is no next; nor a way of all together, after one
+        that cannot be taken back.
+        """
         self._empty = now = self._catalogue()
         for revision in self.database.revisions.history:
             told, after = self._one(revision, now)
@@ -63,6 +69,10 @@ class Proofs:
                 return
             now = after
         self.made = differences(self._empty, now)
+        if self._stuck:
+            names = ", ".join(self._stuck)
+            yield Told("all", f"not taken back together: see {names}", [])
+            return
         yield from self._all_the_way(now)
 
     def _one(self, revision: Revision, before: Catalogue) -> tuple[Told, Catalogue | None]:
@@ -84,11 +94,12 @@ class Proofs:
         else:
             said.append("as planned")
         faults += [*self._unpromised(name, before, after), *self._drift()]
-        back, problems = self._taken_back(revision, before, after)
+        back, problems, is_there = self._taken_back(revision, before, after)
         said.append(back)
         faults += problems
         seconds = time.monotonic() - begin
-        return Told(name, f"{', '.join(said)} ({seconds:.1f} s)", faults), after
+        told = Told(name, f"{', '.join(said)} ({seconds:.1f} s)", faults)
+        return told, after if is_there else None
 
     def _planned(self, revision: Revision) -> tuple[Catalogue | None, str, str]:
         """Return what the plan of *revision* makes, tried and taken back; or why not or a fault."""
@@ -153,16 +164,21 @@ class Proofs:
 
     def _taken_back(
         self, revision: Revision, before: Catalogue, after: Catalogue
-    ) -> tuple[str, list[str]]:
-        """Take *revision* back, apply it again, and return a few words and what is wrong."""
+    ) -> tuple[str, list[str], bool]:
+        """
+        Take *revision* back, and apply it again.
+
+        Return a few words, what is wrong, and whether the database has the revision then.
+        """
         name = revision.identifier
         if files.has_no_way_back(revision):
-            return "no way back, as it says", []
+            return "no way back, as it says", [], True
         try:
             self.database.downgrade(name)
         except MigrationError as error:
             at = getattr(error, "at", None)
-            return "not taken back", [f"downgrade: {f'{at}: ' if at else ''}{error}"]
+            self._stuck.append(name)
+            return "not taken back", [f"downgrade: {f'{at}: ' if at else ''}{error}"], True
         faults = []
         back, reason = self._catalogue(), files.leaves(revision, self._major)
         if back != before and reason is None:
@@ -172,11 +188,11 @@ class Proofs:
                 + _shown(before, back)
             )
         if problem := self._applied(name):
-            return "taken back, not applied again", [*faults, f"the second time: {problem}"]
+            return "taken back, not applied again", [*faults, f"the second time: {problem}"], False
         again = self._catalogue()
         if again != after:
             faults.append("applied again, it makes something else; beside " + _shown(after, again))
-        return "taken back and applied again", faults
+        return "taken back and applied again", faults, True
 
     def _all_the_way(self, at_head: Catalogue) -> Iterator[Told]:
         """Prove that the whole history can be taken back at once, and applied in one run."""

@@ -74,6 +74,8 @@ def test_the_layer_holds_what_runs_and_its_byte_code(folder: Folder) -> None:
         ".env": "PASSWORD=x",
         "versions/.hidden.py": "",
         "versions/notes.md": "",
+        "versions/a1.py.bak": "",
+        "versions/#a1.py#": "",
         "versions/__pycache__/a1.cpython-36.pyc": "another Python's",
         "README.md": "",
         "Makefile": "",
@@ -113,17 +115,28 @@ def test_the_same_folder_gives_the_same_layer(folder: Folder, tmp_path: Path) ->
         ({"versions/b.py": "revision = 'b"}, "b.py:1: SyntaxError"),
         ({"naming.py": "def"}, "naming.py"),
         ({"promises.toml": "[[rule]]\nname = 'x'"}, "[[rule]] promises nothing"),
+        ({"versions/b.py": Path("nowhere")}, "versions/b.py is a link to nothing, or to a folder"),
+        ({"naming.py": Path("nowhere")}, "naming.py is a link to nothing"),
+        ({"versions/sql": Path("/tmp")}, "versions/sql is a link to nothing, or to a folder"),  # noqa: S108
+        (
+            {"versions/2026/b.py": "revision = 'b'\ndown_revision: str | None = 'a1'"},
+            "2026/b.py is a revision in a folder of its own, where none is looked for: move it to",
+        ),
     ],
 )
 def test_migrations_that_cannot_be_run_are_not_packaged(
-    folder: Folder, files: dict[str, str | None], problem: str
+    folder: Folder, files: dict[str, str | Path | None], problem: str
 ) -> None:
     """Neither none nor broken ones; the message names folder and file."""
     for name, text in files.items():
+        file = folder.path / name
+        file.parent.mkdir(exist_ok=True)
         if text is None:
-            (folder.path / name).unlink()
+            file.unlink()
+        elif isinstance(text, Path):
+            file.symlink_to(text)
         else:
-            (folder.path / name).write_text(text)
+            file.write_text(text)
 
     with pytest.raises(PackageError, match=re.escape(problem)) as caught:
         packaged(folder)

@@ -151,7 +151,11 @@ WRONG = {
         'downgrade: a2.py:20: revision a2 failed: 42P01 table "place" does not exist',
     ),
     "what cannot be applied twice": (
-        {"a1": MADE, "a2": (TABLE[0], "pass  # test: leaves the table, for its rows")},
+        {
+            "a1": MADE,
+            "a2": (TABLE[0], "pass  # test: leaves the table, for its rows"),
+            "a3": ('op.execute("SELECT 1")', "pass"),
+        },
         SCHEMA,
         "a2",
         'the second time: a2.py:16: revision a2 failed: 42P07 relation "places" already exists',
@@ -195,7 +199,7 @@ WRONG = {
         {"a1": ('op.execute("SELECT 1")', "pass\n\n\ndel downgrade")},
         "",
         "a1",
-        "downgrade: a1.py",
+        "downgrade: a1.py: revision a1 failed: a1.py has no function downgrade(): write it; where",
     ),
     "an index of a column that is not there": (
         {
@@ -223,6 +227,8 @@ def test_a_fault_is_told_in_the_words_of_the_revision(
     assert words in told[where]
     assert "Traceback" not in told[where]
     assert [one for one, text in told.items() if text and one not in (where, "all")] == []
+    # Nor do all of them together fail at what one has failed at.
+    assert "failed" not in told.get("all", "")
     # What is wrong fails at once, and does not wait for a time to run out.
     assert time.monotonic() - begin < 20
 

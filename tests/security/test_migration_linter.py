@@ -178,6 +178,23 @@ def test_a_drop_needs_a_note(lint_revision: Lint, statement: str) -> None:
     assert lint_revision(statement, note="Nothing.") == [("upgrade", "drop-without-note")]
 
 
+def test_one_note_is_asked_for_once_and_not_for_what_a_helper_gives_back(
+    lint_revision: Lint, tmp_path: Path
+) -> None:
+    """``operations.role`` drops on the way up what had kept its things."""
+    helpers = "from core import operations\n    operations.{}('r1')\n    op"
+    lint_revision("SELECT 1", note="Nothing.")
+    file = tmp_path / "alembic" / "versions" / "001_x.py"
+    up, down = file.read_text().split("def downgrade")
+    up = up.replace("    op", f"    {helpers.format('role')}", 1)
+    down = down.replace("    op", f"    {helpers.format('drop_role')}", 1)
+    file.write_text(f"{up}def downgrade{down}")
+
+    (only,) = lint(Folder(tmp_path / "alembic"))
+
+    assert (only.direction, only.rule) == ("downgrade", "drop-without-note")
+
+
 @pytest.mark.parametrize("statement", DROPPING)
 def test_a_drop_with_a_note_is_quiet(lint_revision: Lint, statement: str) -> None:
     """A docstring that says what going back means is enough."""

@@ -336,7 +336,7 @@ def test_a_script_that_cannot_be_read_is_run(text: str, tmp_path: Path) -> None:
         ("revision = str(1)\n\nundefined\n", "001.py:4: NameError: name 'undefined'"),
         ("revision = 1\n", "revision 1 (001.py) is not a text"),
         ("down_revision = None\n", "001.py does not name its revision"),
-        ("# \udcff", "001.py: UnicodeDecodeError: 'utf-8' codec can't decode byte 0xff"),
+        ("# \udcff", "001.py is not in UTF-8, or in the encoding that it names: save it so"),
         ("revision = '\0'", "001.py: SyntaxError: source code"),
     ],
 )
