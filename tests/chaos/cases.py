@@ -20,6 +20,7 @@ from tests.equipment.mixtures import try_many
 from tests.equipment.pair import followed
 from tests.equipment.proxy import Proxy
 from tests.equipment.site import Site
+from tests.equipment.waiting import wait_for
 from tests.equipment.world import World, event, make_history
 
 # The server looks every second whether its client is still there.
@@ -373,16 +374,13 @@ def _whole_run_seconds(world: World) -> float:
     return min(measured)
 
 
-def _wait_for_statement(world: World, text: str, timeout_seconds: float = 20.0) -> None:
+def _wait_for_statement(world: World, text: str) -> None:
     """Wait until a statement with *text* is running for the runner."""
-    deadline = time.monotonic() + timeout_seconds
-    while not world.query(
+    running = (
         "SELECT 1 FROM pg_stat_activity WHERE application_name = 'day2' AND state = 'active'"
-        " AND query LIKE %s",
-        (f"%{text}%",),
-    ):
-        assert time.monotonic() < deadline, f"{text} never ran"
-        time.sleep(0.02)
+        " AND query LIKE %s"
+    )
+    wait_for(lambda: world.query(running, (f"%{text}%",)), f"a statement with {text}")
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,7 @@ class Contract(RuleBasedStateMachine):
         call = self.world.begin(self.world.request(target=NAMES[goal - 1]), ini=self.ini)
         time.sleep(moment)
         call.kill()
-        self.world.wait_for_lock(held=False, timeout_seconds=3)
+        self.world.wait_for_lock(held=False)
         self.arrived_within(goal)
 
     @rule(goal=st.integers(1, 4), moment=st.floats(0, 0.4))

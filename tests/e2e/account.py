@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -17,11 +16,11 @@ from localstack_client.session import Session
 from infra.invoke import Call
 from infra.local import stack, workflow
 from infra.local.local_aws import LocalAws
+from tests.equipment.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 FLEET = "_fleet"
 LISTENER = "e2e"
-WAIT_SECONDS = 60.0
 LATEST_LINE_MS = 10_000
 
 # What the samples in events/ are about.
@@ -30,15 +29,6 @@ SAMPLE_ACCOUNT = "123456789012"
 LOCAL_ACCOUNT = "000000000000"
 
 Matches = Callable[[dict[str, Any]], bool]
-
-
-def wait_for(condition: Callable[[], Any], what: str) -> Any:
-    """Return what *condition* returns, once that is true."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"{what}: not seen within {WAIT_SECONDS:.0f} s"
-        time.sleep(0.1)
-    return found
 
 
 def sample(name: str, instance: str) -> Any:

@@ -11,7 +11,8 @@ import psycopg2
 import pytest
 
 from infra.local import clusters, demo
-from tests.e2e.account import Account, sample, wait_for
+from tests.e2e.account import Account, sample
+from tests.equipment.waiting import wait_for
 
 NAME = "shoal"
 WRITER, READER = f"{NAME}-1", f"{NAME}-2"

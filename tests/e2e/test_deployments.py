@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from infra.local import clusters
-from tests.e2e.account import Account, wait_for
+from tests.e2e.account import Account
+from tests.equipment.waiting import wait_for
 
 NAME = "painted"
 OLD = f"{NAME}-old1"

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from infra.local import stack
-from tests.e2e.account import Account, wait_for
+from tests.e2e.account import Account
 from tests.equipment.histories import folder_of, table
+from tests.equipment.waiting import wait_for
 from tests.operating.conftest import put_to_sleep
 
 STACK, NAME = "acme", "acme-orders"

@@ -10,7 +10,8 @@ import pytest
 
 from core.postgres.session import LOCK_KEY, query
 from infra import redrive
-from tests.e2e.account import Account, wait_for
+from tests.e2e.account import Account
+from tests.equipment.waiting import wait_for
 
 NAME = "busy"
 FUNCTION = "day2-dispatcher"

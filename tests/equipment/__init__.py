@@ -12,6 +12,7 @@ What the folders of tests share: a module for each thing that a test works with.
 ``small_aws``  AWS on a port: the calls that the function makes, and no more
 ``container``  The function, warm: forked for each call, so that it can be killed
 ``pair``       Two servers of one database, of which the second follows the first
+``waiting``    Until what another process does is seen
 ``proxy``      An endpoint that leads to another server, hangs, or loses what is sent
 ``documents``  The project's documents, read as those read them who follow them
 ``sources``    Our own modules, parsed once for all tests that look at them

@@ -27,6 +27,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Self
 
+from tests.equipment.waiting import PATIENCE_SECONDS
+
 if TYPE_CHECKING:
     from handlers.application import Application
 
@@ -159,7 +161,7 @@ class Call:
         """Say whether its log has *text*."""
         return text in self.log
 
-    def wait_for_log(self, text: str, timeout_seconds: float = 20) -> None:
+    def wait_for_log(self, text: str, timeout_seconds: float = PATIENCE_SECONDS) -> None:
         """
         Wait until its log has *text*.
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,22 +11,15 @@ from pathlib import Path
 from core.postgres.session import query
 from infra.local.postgres.server import Server
 from tests.equipment.proxy import Proxy
+from tests.equipment.waiting import wait_for
 from tests.equipment.world import DATABASE, World
 
 _ASLEEP = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
 
 
-def wait_for(condition: Callable[[], object], otherwise: str) -> None:
-    """Return when *condition* holds; fail, and say *otherwise*, where it does not."""
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, otherwise
-        time.sleep(0.05)
-
-
 def wait_for_sleep(world: World) -> None:
     """Return when a statement of a revision sleeps."""
-    wait_for(lambda: world.query(_ASLEEP), "nobody sleeps")
+    wait_for(lambda: world.query(_ASLEEP), "a statement that sleeps")
 
 
 @dataclass
@@ -61,7 +53,7 @@ class Pair:
         with closing(self.reader.superuser(DATABASE)) as session:
             wait_for(
                 lambda: query(session, "SELECT pg_last_wal_replay_lsn() >= %s", (there,))[0][0],
-                "the reader does not follow",
+                "the reader at the writer's place",
             )
 
     def fall_behind(self) -> None:
@@ -72,7 +64,7 @@ class Pair:
         with closing(self.writer.superuser()) as session:
             wait_for(
                 lambda: query(session, "SELECT count(*) = 0 FROM pg_stat_replication")[0][0],
-                "the reader follows still",
+                "the end of the following",
             )
 
     def fail_over(self, mode: str = "fast", *, promote: bool = True) -> None:

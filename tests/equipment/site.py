@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from infra.trial.database import (
     TrialDatabase,
 )
 from tests.equipment.histories import OURS
+from tests.equipment.waiting import wait_for
 
 __all__ = ["DATABASE", "INSTANCE", "MASTER_SECRET", "REQUEST_ID"]
 
@@ -71,11 +71,8 @@ class Site(TrialDatabase):
 
     def wait_until_somebody_waits(self) -> None:
         """Return once a session of the server waits for another one's lock."""
-        for _ in range(200):
-            if self.query("SELECT 1 FROM pg_locks WHERE NOT granted"):
-                return
-            time.sleep(0.02)
-        raise AssertionError("nobody waits")
+        waiting = "SELECT 1 FROM pg_locks WHERE NOT granted"
+        wait_for(lambda: self.query(waiting), "a session that waits")
 
     def next_transaction(self) -> int:
         """Return the number that the server's next writing transaction will get."""

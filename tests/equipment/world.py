@@ -24,6 +24,7 @@ from tests.equipment.container import Answer, Call, Container
 from tests.equipment.histories import OURS, copy_of_ours
 from tests.equipment.site import make_empty
 from tests.equipment.small_aws import ACCOUNT, SmallAws, arn
+from tests.equipment.waiting import PATIENCE_SECONDS, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 INSTANCE = "orders"
@@ -290,7 +291,7 @@ class World:
         """Return the server processes that hold the runner's lock."""
         return [pid for (pid,) in self.query(_LOCK_HOLDERS)]
 
-    def wait_for_lock(self, *, held: bool, timeout_seconds: float = 20.0) -> float:
+    def wait_for_lock(self, *, held: bool, timeout_seconds: float = PATIENCE_SECONDS) -> float:
         """
         Wait until the runner's lock is *held*, or free; return the seconds that took.
 
@@ -301,10 +302,11 @@ class World:
         """
         begun = time.monotonic()
         with closing(self.server.superuser(DATABASE)) as session:
-            while bool(query(session, _LOCK_HOLDERS)) is not held:
-                waited = time.monotonic() - begun
-                assert waited < timeout_seconds, f"lock held={not held} after {waited:.1f} s"
-                time.sleep(0.01)
+            wait_for(
+                lambda: bool(query(session, _LOCK_HOLDERS)) is held,
+                f"lock held={held}",
+                seconds=timeout_seconds,
+            )
         return time.monotonic() - begun
 
     # What must hold after every run, whatever happened

@@ -18,9 +18,9 @@ from infra.local import __main__ as commands
 from infra.local import clusters, stack, workflow
 from infra.local.local_aws import LocalAws
 from tests.equipment.local_aws import Bus
+from tests.equipment.waiting import wait_for
 from tests.local.entering import PASSWORD, ask, connect, managed_login
 
-WAIT_SECONDS = 20.0
 FAILOVERS = 5
 
 
@@ -71,14 +71,6 @@ def told(events: Bus, number: int) -> list[tuple[str, str, str]]:
     # They were put in it; LocalStack's bus does not keep it.
     details = sorted((events.next()["detail"] for _ in range(number)), key=lambda one: one["Date"])
     return [(one["EventID"], one["SourceType"], one["SourceIdentifier"]) for one in details]
-
-
-def eventually(condition: Callable[[], object], what: str) -> None:
-    """Wait for *condition*."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, f"{what}: not within {WAIT_SECONDS:.0f} s"
-        time.sleep(0.05)
 
 
 def test_created_event_comes_before_any_member(
@@ -185,7 +177,7 @@ def test_reader_shows_what_the_writer_wrote_and_takes_nothing(
     def reader() -> Any:
         return enter(local_aws, orders, endpoint="ReaderEndpoint")
 
-    eventually(
+    wait_for(
         lambda: ask(reader(), f"SELECT pg_last_wal_replay_lsn() >= '{position}'")[0], "streaming"
     )
 
@@ -245,7 +237,7 @@ def test_failovers_lose_nothing_that_was_acknowledged(local_aws: LocalAws, order
                 before = len(kept)
                 local_aws.client("rds").failover_db_cluster(DBClusterIdentifier=orders)
                 clusters.wait_for(local_aws, orders)
-                eventually(lambda before=before: len(kept) > before + 3, "writes after a failover")
+                wait_for(lambda before=before: len(kept) > before + 3, "writes after a failover")
         finally:
             done.set()
         writing.result()
@@ -269,7 +261,7 @@ def test_endpoint_can_name_the_old_writer_for_a_while(local_aws: LocalAws, order
     with pytest.raises(psycopg2.errors.ReadOnlySqlTransaction):
         ask(enter(local_aws, orders), "CREATE TABLE late ()")
     query = "SELECT pg_is_in_recovery()"
-    eventually(lambda: ask(enter(local_aws, orders), query) == (False,), "the new writer")
+    wait_for(lambda: ask(enter(local_aws, orders), query) == (False,), "the new writer")
     rds.remove_tags_from_resource(ResourceName=arn, TagKeys=[lag[0]["Key"]])
 
 
@@ -373,11 +365,11 @@ def test_cluster_keeps_its_data_while_members_go(local_aws: LocalAws, orders: st
     first = writer(local_aws, orders)
 
     workflow.remove_instance(local_aws, first)
-    eventually(lambda: writer(local_aws, orders) != first, "another writer")
-    eventually(lambda: answers(local_aws, orders), "an answer of it")
+    wait_for(lambda: writer(local_aws, orders) != first, "another writer")
+    wait_for(lambda: answers(local_aws, orders), "an answer of it")
     assert ask(enter(local_aws, orders), "SELECT answer FROM outlived") == (42,)
     workflow.remove_instance(local_aws, writer(local_aws, orders))
-    eventually(lambda: not answers(local_aws, orders), "no answer")
+    wait_for(lambda: not answers(local_aws, orders), "no answer")
     for number in (1, 2):
         clusters.add_member(local_aws, orders, f"{orders}-{number}")
     clusters.wait_for(local_aws, orders)
@@ -409,7 +401,7 @@ def test_sleeping_cluster_is_woken_by_who_connects(local_aws: LocalAws) -> None:
     def is_asleep() -> bool:
         return clusters.is_asleep(local_aws, "sleepy")
 
-    eventually(is_asleep, "its sleep")
+    wait_for(is_asleep, "its sleep")
     asleep = clusters.describe(local_aws, "sleepy")
     begin = time.monotonic()
     held = enter(local_aws, "sleepy")
@@ -422,7 +414,7 @@ def test_sleeping_cluster_is_woken_by_who_connects(local_aws: LocalAws) -> None:
     assert asleep["Status"] == "available"
     assert waited >= 1
     assert stays_awake
-    eventually(is_asleep, "its sleep again")
+    wait_for(is_asleep, "its sleep again")
     clusters.remove(local_aws, "sleepy")
 
 
@@ -449,7 +441,7 @@ def test_multi_az_cluster_makes_its_members_itself(
     assert ("RDS-EVENT-0170", "CLUSTER", "spread") in told(events, 4)
     followers = "SELECT count(*) FROM pg_stat_replication"
     # Only a member of pg_monitor, as the master is, sees all of them.
-    eventually(lambda: ask(enter(local_aws, "spread"), followers) == (2,), "two readers")
+    wait_for(lambda: ask(enter(local_aws, "spread"), followers) == (2,), "two readers")
 
     clusters.remove(local_aws, "spread")
     assert {(event, source) for event, _, source in told(events, 4)} == {

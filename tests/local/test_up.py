@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from infra import template
 from infra.local import stack
 from infra.local.local_aws import LocalAws, LocalAwsError
 from infra.local.parameters import ParametersError, read
+from tests.equipment.waiting import wait_for
 
 DECLARED = template.load()["Parameters"]
 
@@ -85,17 +85,16 @@ def test_a_parameter_that_is_written_right_after_it_is_heard(deployed: LocalAws)
         stack.up(deployed, f"AllowRollback={value}")
         ssm.put_parameter(Name=f"/day2/first-{number}/target-revision", Type="String", Value="002")
 
-    deadline = time.monotonic() + 20
     wanted = {f"first-{number}" for number in range(len(values))}
-    heard: set[str] = set()
-    while heard != wanted and time.monotonic() < deadline:
+
+    def all_are_heard() -> bool:
         logs = " ".join(file.read_text() for file in deployed.state.calls.glob("*.log"))
-        heard = {name for name in wanted if name in logs}
-        time.sleep(0.1)
+        return all(name in logs for name in wanted)
+
+    wait_for(all_are_heard, "a call of each")
     for name in wanted:
         ssm.delete_parameter(Name=f"/day2/{name}/target-revision")
 
-    assert heard == wanted
     assert [one["Name"] for one in ssm.describe_parameters()["Parameters"]] == []
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,26 +11,17 @@ from botocore.exceptions import ClientError
 
 from infra.local import stack, workflow
 from infra.local.local_aws import LocalAws
+from tests.equipment.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 INSTANCE = "orders"
 TARGET = f"/day2/{INSTANCE}/target-revision"
 OBSERVED = f"/day2/{INSTANCE}/observed-state"
-WAIT_SECONDS = 60.0
 
 
 def samples() -> dict[str, Any]:
     """Return every sample event by its name."""
     return {file.stem: json.loads(file.read_text()) for file in sorted(ROOT.glob("events/*.json"))}
-
-
-def wait_for(condition: Callable[[], Any], what: str) -> Any:
-    """Return what *condition* returns, once that is true."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"{what}: not seen within {WAIT_SECONDS:.0f} s"
-        time.sleep(0.1)
-    return found
 
 
 @dataclass

@@ -11,7 +11,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from infra import redrive
-from tests.operating.story import TARGET, Story, samples, wait_for
+from tests.equipment.waiting import wait_for
+from tests.operating.story import TARGET, Story, samples
 
 
 @pytest.fixture

@@ -89,7 +89,8 @@ def test_chain_ends_where_a_revision_needs_more_than_a_whole_call(
     ini = history({"s1": "pass", "s2": 'op.execute("SELECT pg_sleep(30)")', "s3": "pass"})
     world.declare("s3")
 
-    delivered = deliver(world, event("requested"), ini=ini, seconds=5.0)
+    # Half of its budget, 2 s, is what a run may take here until it begins with the revision.
+    delivered = deliver(world, event("requested"), ini=ini, seconds=7.0)
 
     assert [answer.outcome for answer in delivered.answers] == ["INCOMPLETE", *["FAILED"] * 3]
     assert len(delivered.failed) == 1

@@ -15,6 +15,7 @@ from core.revisions.folder import Folder
 from infra.local import stack, workflow
 from infra.local.local_aws import LocalAws
 from tests.equipment.histories import OURS
+from tests.equipment.waiting import wait_for
 
 # Beside the stack of the end-to-end tests: each hears of all instances, and minds its own.
 STACK = "chaos"
@@ -133,14 +134,13 @@ def ask_on_the_bus(local_aws: LocalAws) -> None:
 def wait_for_revision(local_aws: LocalAws, revision: str) -> dict[str, Any]:
     """Return the observed state, once it tells of *revision*."""
     name = f"/{STACK}/{INSTANCE}/observed-state"
-    deadline = time.monotonic() + WAIT_SECONDS
-    state: dict[str, Any] = {}
-    while state.get("revision") != revision:
-        assert time.monotonic() < deadline, f"it came to {state} only"
-        time.sleep(0.2)
-        for found in local_aws.client("ssm").get_parameters(Names=[name])["Parameters"]:
-            state = json.loads(found["Value"])
-    return state
+
+    def state() -> dict[str, Any]:
+        found = local_aws.client("ssm").get_parameters(Names=[name])["Parameters"]
+        states = [json.loads(one["Value"]) for one in found]
+        return {} if not states or states[0].get("revision") != revision else states[0]
+
+    return wait_for(state, f"{INSTANCE} at {revision}", seconds=WAIT_SECONDS)
 
 
 def with_slow_revisions(path: Path) -> Folder:

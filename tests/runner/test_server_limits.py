@@ -11,6 +11,7 @@ import psycopg2
 import pytest
 
 from core.postgres.session import query
+from tests.equipment.waiting import wait_for
 from tests.equipment.world import DATABASE, MASTER_SECRET, World
 
 MakeHistory = Callable[..., Path]
@@ -78,6 +79,9 @@ def test_no_connection_to_spare(world: World) -> None:
 
         assert (answer.outcome, answer.response["statusCode"]) == ("NOT_READY", 503)
     assert call.answer().outcome == "APPLIED"
+    # Until its server process has ended, a session counts, closed or not.
+    clients = "SELECT 1 FROM pg_stat_activity WHERE backend_type = 'client backend'"
+    wait_for(lambda: len(world.query(clients)) == 1, "the end of all other sessions")
     assert world.faults_found() == []
 
 

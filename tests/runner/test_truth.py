@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from core.postgres.session import LOCK_KEY
+from tests.equipment.waiting import wait_for
 from tests.equipment.world import World
 
 MakeHistory = Callable[..., Path]
@@ -235,8 +237,7 @@ def test_what_loses_nothing_is_recorded(world: World, history: MakeHistory) -> N
     ]
     made = set(revisions) | {f"{name}m" for name in revisions if name != "a1"}
     assert set(tables(world)) == made | {"others", "phases"}
-    world.wait_for_lock(held=False)
-    assert sessions(world) == 0
+    wait_for(lambda: sessions(world) == 0, "the end of all its sessions")
 
 
 def test_reading_and_rolling_back_loses_nothing(world: World, history: MakeHistory) -> None:
@@ -394,6 +395,15 @@ def test_whatever_is_raised_is_answered(world: World, history: MakeHistory, erro
     world.wait_for_lock(held=False)
 
 
+# What a revision waits for: that a query has a row.
+UNTIL = (
+    'while not op.get_bind().exec_driver_sql("SELECT {}").first():\n'
+    '    op.execute("SELECT pg_stat_clear_snapshot(), pg_sleep(0.02)")'
+)
+ANOTHER_RUN = "1 FROM pg_stat_activity WHERE application_name = 'day2' AND pid <> pg_backend_pid()"
+UNTIL_ANOTHER_RUNS = UNTIL.format(ANOTHER_RUN)
+
+
 @pytest.mark.parametrize(
     "gives_up",
     [
@@ -405,8 +415,7 @@ def test_lock_that_a_revision_gives_up_is_taken_again(
     world: World, history: MakeHistory, gives_up: str
 ) -> None:
     """The next revision has the lock; another run does none of its work at the same time."""
-    body = f'{MAKE.format("ran")}\nop.execute("SELECT pg_sleep(2)")'
-    ini = history({"a1": gives_up, "a2": body})
+    ini = history({"a1": gives_up, "a2": f"{MAKE.format('ran')}\n{UNTIL_ANOTHER_RUNS}"})
     first = world.begin(ini=ini)
     first.wait_for_log("a1: applied")
     held = world.lock_holders()
@@ -423,15 +432,14 @@ def test_lock_that_another_run_took_fails_the_revision(world: World, history: Ma
     """Where another run has the lock that a revision gave up, the revision is rolled back."""
     body = (
         f"{MAKE.format('one')}\n"
-        "time.sleep(0.5)\n"
+        f"{UNTIL_ANOTHER_RUNS}\n"
         'op.execute("SELECT pg_advisory_unlock_all()")\n'
-        "time.sleep(2)"
+        f"{UNTIL.format(f'1 FROM pg_locks WHERE objid = {LOCK_KEY} AND granted')}"
     )
+    until_alone = UNTIL.format(f"1 HAVING NOT EXISTS (SELECT {ANOTHER_RUN})")
     first = world.begin(ini=history({"a1": body}))
     world.wait_for_lock(held=True)
-    world.wait_for_lock(held=False)
-    other = world.begin(ini=history({"a1": 'op.execute("SELECT pg_sleep(3)")'}))
-    world.wait_for_lock(held=True)
+    other = world.begin(ini=history({"a1": until_alone}))
 
     answer = first.answer()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
@@ -14,6 +13,7 @@ from psycopg2 import errors
 from core.postgres.session import query
 from tests.equipment.container import NoAnswer
 from tests.equipment.small_aws import AwsCall, Fault, StoredSecret
+from tests.equipment.waiting import wait_for
 from tests.equipment.world import INSTANCE, World
 
 # What the container says of a call whose process was killed.
@@ -124,14 +124,8 @@ def test_run_killed_in_its_transaction_leaves_a_secret_that_logs_in(
 
 def wait_for_lock(session: object, table: str) -> None:
     """Wait until somebody waits for *table*."""
-    end = time.monotonic() + 10
-    while not query(
-        session,  # type: ignore[arg-type]
-        "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = %s::regclass",
-        (table,),
-    ):
-        assert time.monotonic() < end, f"nobody waits for {table}"
-        time.sleep(0.02)
+    waiting = "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = %s::regclass"
+    wait_for(lambda: query(session, waiting, (table,)), f"who waits for {table}")  # type: ignore[arg-type]
 
 
 def test_secret_scheduled_for_deletion_is_named(world: World) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
 import urllib.parse
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -17,6 +16,7 @@ from core.model import Action
 from core.postgres.session import LOCK_KEY, query
 from tests.equipment.container import Answer
 from tests.equipment.small_aws import Fault
+from tests.equipment.waiting import wait_for
 from tests.equipment.world import INSTANCE, MASTER_SECRET, World
 
 # With every sign that one could want to encode, so that each encoding would be another text.
@@ -310,12 +310,12 @@ def test_no_secret_is_seen_while_it_runs(marked: World) -> None:
         call = marked.begin(
             request(target_revision="001"), variables={"DAY2_RELATION_LOCK_TIMEOUT_MS": "20000"}
         )
-        activity = ""
-        end = time.monotonic() + 10
-        while "ALTER ROLE" not in activity:
-            assert time.monotonic() < end
-            time.sleep(0.02)
-            activity = str(query(other, "SELECT to_jsonb(a) FROM pg_stat_activity AS a"))
+
+        def at_work() -> str:
+            seen = str(query(other, "SELECT to_jsonb(a) FROM pg_stat_activity AS a"))
+            return seen if "ALTER ROLE" in seen else ""
+
+        activity = wait_for(at_work, "a run that makes a role")
         processes = subprocess.run(
             ["ps", "axeww", "-o", "command"], capture_output=True, text=True, check=True
         ).stdout

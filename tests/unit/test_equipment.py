@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 from pathlib import Path
 
@@ -101,6 +102,39 @@ SEAMS = {
     "X-Amz-Target": "small_aws",  # a server that AWS's clients take for AWS
     "os.fork(": "container",  # the function, in a process of its own
 }
+
+
+# They also look whether the process is there at all, wait for processes of their own, or measure.
+WAITS_ITSELF = {
+    "tests/__main__.py",
+    "tests/benchmarks/fleet.py",
+    "tests/equipment/container.py",
+    "tests/equipment/waiting.py",
+    "tests/terraform/__main__.py",
+}
+
+
+def test_who_waits_waits_by_the_equipment() -> None:
+    """Long enough for a busy machine: a loop of a test's own gives up after some seconds."""
+    found = {
+        str(path.relative_to(ROOT))
+        for path in FILES
+        if (lines := path.read_text().splitlines())
+        and any(sleeps_in_a_loop(lines, number) for number in range(len(lines)))
+    }
+
+    assert found == WAITS_ITSELF
+
+
+def sleeps_in_a_loop(lines: list[str], number: int) -> bool:
+    """Say whether the line of that *number* is a ``while`` in which somebody sleeps."""
+    indent = re.match(r" *(?=while .*:$)", lines[number])
+    if not indent:
+        return False
+    inner = itertools.takewhile(
+        lambda line: not line or line.startswith(f"{indent[0]} "), lines[number + 1 :]
+    )
+    return any("time.sleep(" in line for line in inner)
 
 
 def test_what_is_shared_is_made_in_one_place() -> None:
