@@ -26,6 +26,7 @@ A module imports only from what stands below it; ``tests/unit/test_architecture.
         recorded       a run written down before it begins
         takeover       what is there already, and not of our making
         logins         passwords in line with the database
+        writer         alone at the server that writes, and at the next one
         entry          found, waited for, entered
         run            one carrying-out, and what it needs of AWS
         bus            what we ask of ourselves

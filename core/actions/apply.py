@@ -70,12 +70,15 @@ def apply(
             _read_back_anew(run, place, todo, last_row)
         else:
             read_back(run, session, todo.revisions, last_row)
+        again = (
+            "run the same request again, and it carries on"
+            if upward
+            else "send the request again with the from_revision that status shows"
+        )
         unknown = run.report.details.get("unknown")
         if unknown:
             # Nothing is claimed: neither that it failed nor that the rest was asked for.
-            raise NotReady(
-                f"{error}; {unknown}: run the same request again, and it carries on"
-            ) from error
+            raise NotReady(f"{error}; {unknown}: {again}") from error
         if isinstance(error, RevisionFailed):
             run.report.at = error.at
             if error.is_late and not (application.had_whole_time or error.has_committed):
@@ -83,11 +86,11 @@ def apply(
                 return False
             if is_ended and error.revision in run.report.applied:
                 raise NotReady(
-                    f"the connection broke as {error.revision} was committed, and it is applied: "
-                    "run the same request again, and it carries on"
+                    f"the connection broke as {error.revision} was committed, and it is "
+                    f"{_done(upward=upward)}: {again}"
                 ) from error
             if is_ended and not error.is_late and not error.has_committed:
-                raise NotReady(f"{error}: run the same request again, and it carries on") from error
+                raise NotReady(f"{error}: {again}") from error
         raise
     read_back(run, session, todo.revisions, last_row)
     if is_done and run.report.final_revision != todo.target:
@@ -205,7 +208,7 @@ class _Application:
         self._done += 1
         self._tries = 1
         settle(self._passwords)
-        done = "applied" if self._upward else "rolled back"
+        done = _done(upward=self._upward)
         logger.info("%s: %s", revision, done, extra={"revision": revision})
 
     def warned(self, texts: Sequence[str]) -> None:
@@ -244,6 +247,10 @@ class _Application:
     def _watch(self) -> Watch:
         pid = self._session.info.backend_pid
         return Watch(lambda: connect_to(self._place, self._run), pid)
+
+
+def _done(*, upward: bool) -> str:
+    return "applied" if upward else "rolled back"
 
 
 def read_back(run: Run, session: Session, todo: Sequence[str], last_row: int) -> None:

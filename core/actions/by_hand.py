@@ -11,19 +11,26 @@ import logging
 
 from core.access.locate import Place
 from core.actions.apply import apply
-from core.actions.entry import entered
 from core.actions.keeping import keep, look_up_keeper, refuse_anothers
 from core.actions.logins import passwords_of
 from core.actions.recorded import recorded
 from core.actions.run import Run
 from core.actions.takeover import is_of_our_making
+from core.actions.writer import at_the_writer, entered_alone
 from core.decisions.keeper import Keeper
 from core.decisions.plan import known_current, plan_rollback
 from core.decisions.target import declared_target
 from core.errors import InvalidField, Rejected, UnknownRevision
 from core.model import HEAD, Result, TargetSource
 from core.outcome import Outcome
-from core.postgres.session import Session, query, role_exists, set_password
+from core.postgres.session import (
+    DriverError,
+    Session,
+    is_broken,
+    query,
+    role_exists,
+    set_password,
+)
 from core.revisions import history
 from core.revisions.books import SCHEMA, VERSION_TABLE
 from core.revisions.history import Position
@@ -46,20 +53,50 @@ FROM pg_class AS c WHERE c.oid = 'public.alembic_version'::regclass
 
 def rollback(run: Run) -> Result:
     """Go back to an exact earlier revision, one downgrade and one transaction each."""
-    target = _checked(run)
-    with entered(run, alone=True) as (place, session):
-        at = _checked_position(run, session)
-        refuse_anothers(run, place, session, at)
-        todo = plan_rollback(run.revisions.identifiers, at.current, target)
-        _check_declared(run, place, at.current, target)
-        run.report.pending = list(todo.revisions)
-        for identifier in todo.revisions:
-            description = run.revisions.descriptions[identifier]
-            about = {"revision": identifier}
-            logger.info("%s: will be rolled back (%s)", identifier, description, extra=about)
-        keep(run, place, session)
-        with recorded(run, session, todo):
-            is_done = apply(run, place, session, todo, last_row=at.last_row, upward=False)
+    _checked(run)
+    return at_the_writer(run, _roll_back)
+
+
+def stamp(run: Run) -> Result:
+    """
+    Record that the database is at a revision, without running anything.
+
+    Stamping the current revision records its file's checksum anew: the way out where a
+    file was changed on purpose.
+    """
+    _checked(run)
+    return at_the_writer(run, _stamp)
+
+
+def adopt(run: Run) -> Result:
+    """
+    Take over a database that another stack keeps, an older tool migrated, or a stamp told of.
+
+    Of an older tool's, what ``public.alembic_version`` says is copied and never moved. The
+    logins that are not ours yet get new passwords: theirs are in files or secrets of others.
+    """
+    _checked(run)
+    return at_the_writer(run, _adopt)
+
+
+def _roll_back(run: Run) -> Result:
+    target = str(run.request.target)
+    with entered_alone(run) as (place, session, at):
+        is_done = _is_done(run, session, at)
+        if not is_done:
+            _check_position(run, session, at)
+            refuse_anothers(run, place, session, at)
+            todo = plan_rollback(run.revisions.identifiers, at.current, target)
+            _check_declared(run, place, at.current, target)
+            run.report.pending = list(todo.revisions)
+            for identifier in todo.revisions:
+                description = run.revisions.descriptions[identifier]
+                about = {"revision": identifier}
+                logger.info("%s: will be rolled back (%s)", identifier, description, extra=about)
+            keep(run, place, session)
+            with recorded(run, session, todo):
+                last_row = run.first_row or 0
+                is_done = apply(run, place, session, todo, last_row=last_row, upward=False)
     if not is_done:
         message = (
             f"Rolled back {len(run.report.applied)} migration(s), to {run.report.final_revision};"
@@ -71,84 +108,84 @@ def rollback(run: Run) -> Result:
     return Result(Outcome.APPLIED, message, run.report)
 
 
-def stamp(run: Run) -> Result:
-    """
-    Record that the database is at a revision, without running anything.
-
-    Stamping the current revision records its file's checksum anew: the way out where a
-    file was changed on purpose.
-    """
-    target = _checked(run)
-    with entered(run, alone=True) as (place, session):
-        at = _checked_position(run, session)
-        refuse_anothers(run, place, session, at)
-        if target not in run.revisions.identifiers:
-            raise UnknownRevision(target, run.revisions.identifiers)
-        _check_declared(run, place, at.current, target)
-        applied = run.revisions.up_to(target)
-        missing = _missing(run, session, applied)
-        if missing:
-            run.report.warnings.append(
-                f"the database lacks {', '.join(missing)}, which its revisions up to {target} "
-                "promise: send the action check"
-            )
-        keep(run, place, session)
-        # Every file up to there is vouched for by whoever stamps.
-        _record(run, session, applied, "stamp", at)
-        run.report.final_revision = history.position(session).current
-    message = f"Stamped {place.name}: it was at {at.current or BASE}, and is at {target}"
+def _stamp(run: Run) -> Result:
+    target = str(run.request.target)
+    with entered_alone(run) as (place, session, at):
+        if not _is_done(run, session, at):
+            _check_position(run, session, at)
+            refuse_anothers(run, place, session, at)
+            if target not in run.revisions.identifiers:
+                raise UnknownRevision(target, run.revisions.identifiers)
+            _check_declared(run, place, at.current, target)
+            applied = run.revisions.up_to(target)
+            missing = _missing(run, session, applied)
+            if missing:
+                run.report.warnings.append(
+                    f"the database lacks {', '.join(missing)}, which its revisions up to {target} "
+                    "promise: send the action check"
+                )
+            keep(run, place, session)
+            # Every file up to there is vouched for by whoever stamps.
+            _record(run, session, applied, "stamp", at)
+        # Nothing of them was run.
+        run.report.applied = []
+    was_at = run.report.previous_revision or BASE
+    message = f"Stamped {place.name}: it was at {was_at}, and is at {target}"
     logger.info(message)
     return Result(Outcome.APPLIED, message, run.report)
 
 
-def adopt(run: Run) -> Result:
-    """
-    Take over a database that another stack keeps, an older tool migrated, or a stamp told of.
-
-    Of an older tool's, what ``public.alembic_version`` says is copied and never moved. The
-    logins that are not ours yet get new passwords: theirs are in files or secrets of others.
-    """
-    target = _checked(run)
-    with entered(run, alone=True) as (place, session):
-        at = _checked_position(run, session)
-        is_anothers = look_up_keeper(run, place, session, at) is Keeper.ANOTHER
-        if at.current is None:
-            found = _foreign_revision(run, session, place)
-            where = "public.alembic_version"
-        else:
-            found, where = at.current, f"{SCHEMA}.{VERSION_TABLE}"
-        roles = [
-            role
-            for role in run.promises.up_to(run.revisions.up_to(found)).roles
-            if role_exists(session, role.name)
-            and (at.current is None or is_anothers or not _is_ours(session, role))
-        ]
-        if at.current is not None and not is_anothers and not roles:
-            raise Rejected(f"{place.name} is managed already, at {at.current}: nothing to adopt")
-        if found != target:
-            raise InvalidField("target_revision", f"{where} says {found}", "name that revision")
-        _check_declared(run, place, at.current, target)
-        applied = run.revisions.up_to(target)
-        _check_objects(run, session, applied)
-        keep(run, place, session)
-        passwords = passwords_of(run, place)
-        for role in roles:
-            if role.login == "password":
-                known = passwords.password(role.name, role_exists=True)
-                set_password(session, role.name, known.password)
-                logger.info("login %s has a password of its own now", role.name)
-        passwords.settle()
-        for role in roles:
-            mark_role(session, role.name, TAKEN_OVER)
-        _record(run, session, applied, "adopt", at)
-        run.report.final_revision = history.position(session).current
+def _adopt(run: Run) -> Result:
+    target = str(run.request.target)
+    with entered_alone(run) as (place, session, at):
+        if not _is_done(run, session, at):
+            _take_over(run, place, session, at, target)
     message = f"Adopted {place.name} at {target}; its logins have new passwords in Secrets Manager"
     logger.info(message)
     return Result(Outcome.APPLIED, message, run.report)
 
 
-def _checked(run: Run) -> str:
-    """Return the exact target of a request that is allowed and complete."""
+def _take_over(run: Run, place: Place, session: Session, at: Position, target: str) -> None:
+    _check_position(run, session, at)
+    is_anothers = look_up_keeper(run, place, session, at) is Keeper.ANOTHER
+    if at.current is None:
+        found = _foreign_revision(run, session, place)
+        where = "public.alembic_version"
+    else:
+        found, where = at.current, f"{SCHEMA}.{VERSION_TABLE}"
+    roles = [
+        role
+        for role in run.promises.up_to(run.revisions.up_to(found)).roles
+        if role_exists(session, role.name)
+        and (at.current is None or is_anothers or not _is_ours(session, role))
+    ]
+    if at.current is not None and not is_anothers and not roles:
+        raise Rejected(f"{place.name} is managed already, at {at.current}: nothing to adopt")
+    if found != target:
+        raise InvalidField("target_revision", f"{where} says {found}", "name that revision")
+    _check_declared(run, place, at.current, target)
+    applied = run.revisions.up_to(target)
+    _check_objects(run, session, applied)
+    keep(run, place, session)
+    passwords = passwords_of(run, place)
+    for role in roles:
+        if role.login == "password":
+            known = passwords.password(role.name, role_exists=True)
+            set_password(session, role.name, known.password)
+            logger.info("login %s has a password of its own now", role.name)
+    passwords.settle()
+    for role in roles:
+        mark_role(session, role.name, TAKEN_OVER)
+    _record(run, session, applied, "adopt", at)
+
+
+def _checked(run: Run) -> None:
+    """
+    Check that the request is allowed, and names an exact target and start.
+
+    Raises:
+        Rejected: It is not, or does not.
+    """
     request = run.request
     if not run.settings.allow_rollback:
         raise Rejected(
@@ -165,21 +202,35 @@ def _checked(run: Run) -> str:
         )
     run.report.target_revision = request.target
     run.report.target_source = TargetSource.REQUEST
-    return request.target
 
 
-def _checked_position(run: Run, session: Session) -> Position:
-    """Check that the database is where the request says it is."""
-    at = history.position(session)
-    run.report.found_at(at.current)
+def _is_done(run: Run, session: Session, at: Position) -> bool:
+    """Say whether the run did all of it before it had to go on at another server."""
+    return at.current == run.request.target and _was_us(run, session)
+
+
+def _was_us(run: Run, session: Session) -> bool:
+    """Say whether the database is where this run has brought it, and nobody else since."""
+    if not run.is_moved:
+        return False
+    since = history.rows(session, after=run.first_row or 0)
+    return bool(since) and all(row.request_id == run.request_id for row in since)
+
+
+def _check_position(run: Run, session: Session, at: Position) -> None:
+    """
+    Check that the database is where the request says it is, or where this run has brought it.
+
+    Raises:
+        InvalidField: It is not.
+    """
     known_current(run.revisions.identifiers, at.current)
-    if run.request.from_revision != (at.current or BASE):
+    if run.request.from_revision != (at.current or BASE) and not _was_us(run, session):
         raise InvalidField(
             "from_revision",
             f"the database is at {at.current or BASE}, not at {run.request.from_revision}",
             "give the revision that status shows",
         )
-    return at
 
 
 def _check_declared(run: Run, place: Place, current: str | None, target: str) -> None:
@@ -304,12 +355,22 @@ def _record(
     run: Run, session: Session, applied: tuple[str, ...], direction: str, at: Position
 ) -> None:
     """Write the current revision and the history rows that say how it came, in one transaction."""
-    history.record_by_hand(
-        session,
-        [(one, run.revisions.descriptions[one], run.revisions.checksums[one]) for one in applied],
-        direction=direction,
-        previous=at.current,
-        trigger=run.request.trigger.value,
-        request_id=run.request_id,
-    )
-    run.report.applied = [] if direction == "stamp" else list(applied)
+    values = [
+        (one, run.revisions.descriptions[one], run.revisions.checksums[one]) for one in applied
+    ]
+    try:
+        history.record_by_hand(
+            session,
+            values,
+            direction=direction,
+            previous=at.current,
+            trigger=run.request.trigger.value,
+            request_id=run.request_id,
+        )
+    except DriverError:
+        if is_broken(session):
+            run.report.final_revision = None
+            run.report.details["unknown"] = "the connection broke as it was recorded"
+        raise
+    run.report.applied = list(applied)
+    run.report.final_revision = history.position(session).current

@@ -83,7 +83,10 @@ def _enter(run: Run, *, alone: bool) -> tuple[Place, Session]:
             left = run.budget.left()
             is_late = left < pause + run.settings.minimum_slice_seconds
             sleeps = place is not None and place.managed is not None and place.managed.sleeps
-            if is_late or begun - left + pause > inside_seconds(run.request, sleeps=sleeps):
+            patience = inside_seconds(
+                run.request, sleeps=sleeps, has_begun=run.first_row is not None
+            )
+            if is_late or begun - left + pause > patience:
                 if silent is not None:
                     _wait_for_the_writer(run, silent)
                 raise

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import logging
-from itertools import count
 
 from core.access.locate import Place, is_entered_unasked
 from core.actions import bus
-from core.actions.apply import apply, read_back
+from core.actions.apply import apply
 from core.actions.check import check_copy
-from core.actions.entry import entered
 from core.actions.goal import choose_or_leave, plan_to, refuse_beyond_declared
 from core.actions.keeping import keep, refuse_anothers
 from core.actions.logins import lead_to, reconcile_logins
 from core.actions.recorded import recorded
 from core.actions.run import Run
 from core.actions.takeover import strangers
+from core.actions.writer import at_the_writer, entered_alone
 from core.decisions.eligibility import is_opted_in
 from core.decisions.plan import Plan
 from core.errors import (
     LeftAlone,
-    NotReady,
     RunFailed,
 )
 from core.model import (
@@ -37,38 +35,15 @@ logger = logging.getLogger(__name__)
 
 _LOGGED_APPLIED = 20
 
-# A revision that brings its server down is not run for as long as there is time.
-_MOST_SERVERS = 3
-
 
 def migrate(run: Run) -> Result:
-    """
-    Bring the database to its target, at the new writer where it fails over on the way.
-
-    Only another server than before is gone on at: a session that ended by itself, or by
-    somebody's hand, ends its run.
-    """
-    ended: NotReady | None = None
-    for servers in count(1):
-        try:
-            return _bring_to_target(run, ended)
-        except NotReady as error:
-            has_time = run.budget.left() >= run.settings.minimum_slice_seconds
-            if not run.is_cut or not has_time or servers == _MOST_SERVERS:
-                raise
-            logger.warning("the connection was lost, looking for the writer: %s", error)
-            ended, run.is_cut = error, False
-    raise AssertionError("counting never ends")
+    """Bring the database to its target, at the new writer where it fails over on the way."""
+    return at_the_writer(run, _bring_to_target)
 
 
-def _bring_to_target(run: Run, ended: NotReady | None) -> Result:
-    """Do it on one connection; *ended* is how the one before it ended, if this is not the first."""
-    with entered(run, alone=True) as (place, session):
-        if ended is not None and session.server_started == run.server_started:
-            raise ended
-        run.server_started = session.server_started
-        at = history.position(session)
-        _begin(run, at)
+def _bring_to_target(run: Run) -> Result:
+    """Do it on one connection."""
+    with entered_alone(run) as (place, session, at):
         refuse_anothers(run, place, session, at)
         try:
             choice = run.choice = run.choice or choose_or_leave(run, place, at.current)
@@ -83,7 +58,7 @@ def _bring_to_target(run: Run, ended: NotReady | None) -> Result:
         _check_files(run, session, at)
         if todo or at.last_row:
             keep(run, place, session)
-        if not todo and not _has_applied(run, session):
+        if not todo and not run.report.applied:
             reconcile_logins(run, place, session)
             if run.is_copy:
                 check_copy(run, place, session)
@@ -105,28 +80,6 @@ def _bring_to_target(run: Run, ended: NotReady | None) -> Result:
     )
     logger.info("%s: %s", message, ", ".join(run.report.applied))
     return Result(Outcome.APPLIED, message, run.report)
-
-
-def _begin(run: Run, at: Position) -> None:
-    """Note where the database is when the run begins, or goes on at another server."""
-    if run.first_row is None:
-        run.first_row = at.last_row
-        run.report.found_at(at.current)
-        return
-    run.is_moved = True
-    # A writer that was promoted without all of it has lost some of the rows.
-    run.first_row = min(run.first_row, at.last_row)
-    run.report.final_revision = at.current
-    run.report.details.pop("unknown", None)
-    run.report.warnings.append("its server failed over: the run went on at the new writer")
-    logger.info("going on at the new writer, from %s", at.current or "base")
-
-
-def _has_applied(run: Run, session: Session) -> bool:
-    """Say whether this run applied all that it had to, before it had to go on elsewhere."""
-    if run.first_row is not None and run.is_moved:
-        read_back(run, session, (), run.first_row)
-    return bool(run.report.applied)
 
 
 def _apply(run: Run, place: Place, session: Session, todo: Plan) -> bool:

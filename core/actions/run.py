@@ -11,6 +11,7 @@ from core.access.login_passwords import Secrets
 from core.actions.bus import Bus
 from core.actions.later import Queue
 from core.budget import Budget
+from core.errors import NotReady
 from core.model import Choice, Declared, Parameters, Report, Request, TargetSource
 from core.revisions.books import Book
 from core.revisions.promises import Promises
@@ -39,6 +40,7 @@ class Run:
         first_row: The last row of the history before this run; ``None`` before it began.
         server_started: When the server was started that the run was last at.
         is_cut: The connection was gone when something failed.
+        ended: How its last connection ended, if it lost one.
         is_moved: It goes on at another server than it began at.
     """
 
@@ -58,6 +60,7 @@ class Run:
     first_row: int | None = None
     server_started: str | None = None
     is_cut: bool = False
+    ended: NotReady | None = None
     is_moved: bool = False
 
     def __post_init__(self) -> None:

@@ -44,16 +44,16 @@ def is_rds_at_it(status: str) -> bool:
     return status in _RDS_IS_AT_IT or status.startswith("configuring-")
 
 
-def inside_seconds(request: Request, *, sleeps: bool = False) -> float:
+def inside_seconds(request: Request, *, sleeps: bool = False, has_begun: bool = False) -> float:
     """
     Return for how long the invocation itself waits for the database of *request*.
 
-    A person who asked for a migration waits as long as the function may run. Whoever only asks
-    to see something, or does something by hand, is answered at once, unless the database sleeps:
-    to wake takes 15 s, and 30 or more after a day (Aurora User Guide, "Scaling to Zero ACUs with
-    automatic pause and resume").
+    A person who asked for a migration waits as long as the function may run, and so does whoever
+    does something by hand and has begun it. Who has not, or only asks to see something, is
+    answered at once, unless the database sleeps: to wake takes 15 s, and 30 or more after a day
+    (Aurora User Guide, "Scaling to Zero ACUs with automatic pause and resume").
     """
-    if request.is_direct and request.action is Action.MIGRATE:
+    if request.is_direct and (request.action is Action.MIGRATE or has_begun):
         return math.inf
     return 0.0 if request.is_direct and not sleeps else EVENT_SECONDS
 

@@ -503,7 +503,9 @@ def meaning_of(sqlstate: str | None, database: Database) -> MigrationError:
         case "57014":
             return NotReady(f"{where} did not answer in time (57014): try again later")
         case None:
-            return NotReady(f"the connection with {where} broke: run the same request again")
+            return NotReady(
+                f"the connection with {where} broke: see its status, and send the request again"
+            )
         case code if code[:2] in ("08", "53", "57"):
             return NotReady(f"{where} cannot be used now ({code}): try again later")
         case code:

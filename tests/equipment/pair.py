@@ -3,23 +3,45 @@
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from core.postgres.session import query
+from core.postgres.session import DriverError, query
 from infra.local.postgres.server import Server
 from tests.equipment.proxy import Proxy
 from tests.equipment.waiting import wait_for
 from tests.equipment.world import DATABASE, World
 
 _ASLEEP = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+_OF_A_RUN = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'day2' AND "
 
 
 def wait_for_sleep(world: World) -> None:
     """Return when a statement of a revision sleeps."""
     wait_for(lambda: world.query(_ASLEEP), "a statement that sleeps")
+
+
+def wait_for_waiter(world: World) -> None:
+    """Return when a run waits for a lock."""
+    wait_for(
+        lambda: world.query(f"{_OF_A_RUN} wait_event_type = 'Lock'"), "a run that waits for a lock"
+    )
+
+
+@contextmanager
+def held(world: World, statement: str) -> Iterator[Any]:
+    """Hold what *statement* locks, and let go afterwards; yield the session that does."""
+    with closing(world.server.superuser(DATABASE)) as session:
+        session.autocommit = False
+        query(session, statement)
+        yield session
+        # A failover may have ended it before.
+        with suppress(DriverError):
+            session.rollback()
 
 
 @dataclass
@@ -47,10 +69,10 @@ class Pair:
         wait_for_sleep(self.world)
         self.catch_up()
 
-    def catch_up(self) -> None:
-        """Return when the reader has all that the writer has committed."""
+    def catch_up(self, follower: Server | None = None) -> None:
+        """Return when *follower*, the reader, has all that the writer of the moment committed."""
         ((there,),) = self.world.query("SELECT pg_current_wal_flush_lsn()")
-        with closing(self.reader.superuser(DATABASE)) as session:
+        with closing((follower or self.reader).superuser(DATABASE)) as session:
             wait_for(
                 lambda: query(session, "SELECT pg_last_wal_replay_lsn() >= %s", (there,))[0][0],
                 "the reader at the writer's place",
@@ -67,6 +89,45 @@ class Pair:
                 "the end of the following",
             )
 
+    def hold_answers(self) -> None:
+        """Have the writer commit from now on, and tell nobody: it waits for another standby."""
+
+        def commit() -> None:
+            with suppress(DriverError), closing(self.writer.superuser(DATABASE)) as one:
+                while True:
+                    query(one, "SELECT pg_logical_emit_message(true, 'day2', '')")
+
+        with closing(self.writer.superuser(DATABASE)) as session:
+            query(session, "ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+            query(session, "SELECT pg_reload_conf()")
+            # SHOW does not tell: another process has to read it, too.
+            threading.Thread(target=commit, daemon=True).start()
+            wait_for(
+                lambda: query(
+                    session, "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+                ),
+                "a commit that is not answered",
+            )
+            # It keeps what it has read, until it starts anew.
+            query(session, "ALTER SYSTEM RESET synchronous_standby_names")
+
+    def wait_for_commit(self) -> None:
+        """Return when a run has committed, and was not told so."""
+        wait_for(
+            lambda: self.world.query(f"{_OF_A_RUN} wait_event = 'SyncRep'"),
+            "a run that has committed",
+        )
+        self.catch_up()
+
+    def fail_back(self) -> None:
+        """Have the first writer follow the other one, and take its place again."""
+        self.writer.follow(self.reader)
+        self.catch_up(self.writer)
+        self.endpoint.lead_to(self.writer.port)
+        self.reader.stop()
+        self.world.server = self.writer
+        self.writer.promote()
+
     def fail_over(self, mode: str = "fast", *, promote: bool = True) -> None:
         """Stop the writer, lead to the other server, and let it write."""
         self.endpoint.lead_to(self.reader.port)
@@ -80,7 +141,7 @@ class Pair:
 @contextmanager
 def followed(world: World) -> Iterator[Pair]:
     """Have the server of *world* followed by another, and its endpoint lead to the first."""
-    writer = world.server
+    writer, settings = world.server, world.server.settings
     reader = Server.create(
         # Beside the world's own, which are removed with it.
         Path(tempfile.mkdtemp(prefix="s", dir=writer.folder.parent)),
@@ -98,5 +159,6 @@ def followed(world: World) -> Iterator[Pair]:
     finally:
         reader.remove()
         world.server = writer
+        writer.settings = settings
         if writer.pid is None:
             writer.start()

@@ -15,11 +15,19 @@ from core.actions.run import Run
 from core.budget import Budget
 from core.decisions.plan import Plan
 from core.errors import NotReady
-from core.postgres.session import take_lock
+from core.postgres.session import query, take_lock
 from core.revisions.runner import Revisions
-from tests.equipment.pair import Pair, followed, wait_for_sleep
+from tests.chaos.contract import ALLOWED
+from tests.equipment.pair import (
+    Pair,
+    followed,
+    held,
+    wait_for_sleep,
+    wait_for_waiter,
+)
 from tests.equipment.proxy import Proxy
 from tests.equipment.site import Site
+from tests.equipment.waiting import wait_for
 from tests.equipment.world import INSTANCE, World, event
 
 MAKE = 'op.execute("CREATE TABLE {} (id int)")'
@@ -28,6 +36,8 @@ MakeHistory = Callable[..., Path]
 # As long as it takes to fail over, and a little.
 SECONDS = 30.0
 SHORT_SECONDS = 6.0
+
+# What a run says that met a server which takes no writes.
 READER = "is a reader and takes no writes (25006)"
 
 
@@ -190,6 +200,131 @@ def test_a_revision_that_brings_its_server_down_is_not_run_for_ever(
 
     assert answer.outcome == "NOT_READY", answer
     assert world.history() == []
+
+
+def test_failovers_between_two_revisions_and_inside_one_are_gone_on_from(
+    pair: Pair, history: MakeHistory, tmp_path: Path
+) -> None:
+    """There and back in one run: each revision is done once, and told once."""
+    reached, goes_on = tmp_path / "reached", tmp_path / "goes-on"
+    port = f"current_setting('port')::int = {pair.reader.port}"
+    ini = history(
+        {
+            "a1": MAKE.format("one"),
+            # Nothing was sent for it yet.
+            "a2": f"open({str(reached)!r}, 'w').close()\nfrom os.path import exists\n"
+            f"while not exists({str(goes_on)!r}):\n    time.sleep(0.01)\n{MAKE.format('two')}",
+            "a3": f'op.execute("SELECT pg_sleep(CASE WHEN {port} THEN 60 ELSE 0 END)")',
+        }
+    )
+    call = pair.world.begin(ini=ini, seconds=SECONDS)
+    wait_for(reached.exists, "a2 to begin")
+    assert pair.world.history() == [("upgrade", "a1")]
+    pair.catch_up()
+    pair.fail_over()
+    goes_on.touch()
+    wait_for_sleep(pair.world)
+    pair.fail_back()
+    answer = call.answer()
+
+    assert answer.outcome == "APPLIED", answer
+    assert answer.body["applied_migrations"] == ["a1", "a2", "a3"]
+    assert pair.world.history() == [("upgrade", "a1"), ("upgrade", "a2"), ("upgrade", "a3")]
+    assert pair.world.query("SELECT count(*) FROM two") == [(0,)]
+
+
+# Who waits for a lock that a test holds does so for as long as it does.
+PATIENT = ALLOWED | {"DAY2_RELATION_LOCK_TIMEOUT_MS": "20000"}
+WAITERS = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+BOOKS = "LOCK TABLE day2.alembic_version IN SHARE MODE"
+UP = [("upgrade", "a1"), ("upgrade", "a2"), ("upgrade", "a3")]
+
+
+@pytest.mark.parametrize(
+    ("asked", "applied", "kept"),
+    [
+        (("migrate", "a1", "a3"), ["a2", "a3"], UP),
+        (("migrate", "a2", "a3"), ["a3"], UP),
+        (("stamp", "a2", "a3"), [], [*UP[:2], *(("stamp", one) for one in ("a1", "a2", "a3"))]),
+        (("rollback", "a3", "a2"), ["a3"], [*UP, ("downgrade", "a3")]),
+        (("rollback", "a3", "a1"), ["a3", "a2"], [*UP, ("downgrade", "a3"), ("downgrade", "a2")]),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, tuple) else "",
+)
+def test_what_was_committed_as_the_server_failed_over_is_told_once(
+    pair: Pair,
+    history: MakeHistory,
+    asked: tuple[str, str, str],
+    applied: list[str],
+    kept: list[tuple[str, str]],
+) -> None:
+    """Nobody was told of the commit: the new writer's books say what was done, and by whom."""
+    action, start, target = asked
+    ini = history(dict.fromkeys(("a1", "a2", "a3"), "pass"))
+    pair.world.call(pair.world.request(target=start), ini=ini)
+    more = {} if action == "migrate" else {"from_revision": start}
+    with held(pair.world, BOOKS):
+        call = pair.world.begin(
+            pair.world.request(action, target, **more),
+            ini=ini,
+            seconds=SECONDS,
+            variables=PATIENT,
+        )
+        wait_for_waiter(pair.world)
+        pair.hold_answers()
+    pair.wait_for_commit()
+    pair.fail_over()
+    answer = call.answer()
+
+    assert (answer.outcome, answer.body["final_revision"]) == ("APPLIED", target), answer
+    assert answer.body["applied_migrations"] == applied
+    assert answer.body["previous_revision"] == start
+    assert answer.body["warnings"] == ["its server failed over: the run went on at the new writer"]
+    assert "unknown" not in answer.body
+    assert pair.world.history() == kept
+
+
+def test_adopting_goes_on_at_the_new_writer(pair: Pair) -> None:
+    """Every login has the password of its secret in the end, and nothing is adopted twice."""
+    pair.world.migrate("002")
+    pair.world.query(
+        "CREATE TABLE public.alembic_version AS TABLE day2.alembic_version;"
+        f"ALTER TABLE public.alembic_version OWNER TO {pair.writer.master};"
+        "DROP SCHEMA day2 CASCADE"
+    )
+    with held(pair.world, "ALTER ROLE analytics_user CONNECTION LIMIT 7"):
+        call = pair.world.begin(
+            pair.world.request("adopt", "002", from_revision="base"),
+            seconds=SECONDS,
+            variables=PATIENT,
+        )
+        wait_for_waiter(pair.world)
+        pair.catch_up()
+        pair.fail_over()
+    answer = call.answer()
+
+    assert (answer.outcome, answer.body["final_revision"]) == ("APPLIED", "002"), answer
+    assert answer.body["applied_migrations"] == ["001", "002"]
+    assert pair.world.history() == [("adopt", "001"), ("adopt", "002")]
+    for login in ("app_user", "analytics_user"):
+        assert pair.world.who_logs_in(login) == login
+
+
+def test_what_is_not_known_of_a_stamp_is_not_claimed(world: World, history: MakeHistory) -> None:
+    """Its session was ended at the same server: that is somebody's will, and not gone on from."""
+    ini = history(dict.fromkeys(("a1", "a2"), "pass"))
+    world.call(world.request(target="a1"), ini=ini)
+    with held(world, BOOKS) as holder:
+        asked = world.request("stamp", "a2", from_revision="a1")
+        call = world.begin(asked, ini=ini, seconds=SECONDS, variables=PATIENT)
+        wait_for_waiter(world)
+        query(holder, f"SELECT pg_terminate_backend(pid) FROM ({WAITERS}) AS one")
+        answer = call.answer()
+
+    assert (answer.outcome, answer.body["final_revision"]) == ("NOT_READY", None), answer
+    assert answer.body["unknown"] == "the connection broke as it was recorded"
+    assert "see its status, and send the request again" in answer.body["message"]
+    assert world.history() == [("upgrade", "a1")]
 
 
 def test_a_server_that_turns_to_recovery_inside_a_revision_is_no_fault_of_it(

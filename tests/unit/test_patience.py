@@ -144,6 +144,8 @@ def test_who_waits_inside_an_invocation() -> None:
     assert {action for action, seconds in by_hand.items() if seconds} == {Action.MIGRATE}
     assert {by_hand[action] for action in READING} == {0.0}
     assert by_hand[Action.MIGRATE] == math.inf
+    begun = Request(Trigger.DIRECT, Action.ROLLBACK, instance="orders")
+    assert inside_seconds(begun, has_begun=True) == math.inf
     assert 0 < inside_seconds(Request(Trigger.INSTANCE, instance="orders")) < 60
 
 
