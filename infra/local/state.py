@@ -101,9 +101,9 @@ class State:
         return cls(shared_folder())
 
     @classmethod
-    def of_process(cls, name: str = "") -> "State":
-        """Return a state of this process alone, for tests; *name* tells several apart."""
-        return cls(shared_folder() / f"t{os.getpid()}{name and '-'}{name}")
+    def of_process(cls, name: str = "", pid: int | None = None) -> "State":
+        """Return a state of this process alone, or of *pid*; *name* tells several apart."""
+        return cls(shared_folder() / f"t{pid or os.getpid()}{name and '-'}{name}")
 
     @classmethod
     def abandoned(cls) -> "list[State]":

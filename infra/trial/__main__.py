@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import signal
 import sys
 import time
 
@@ -20,6 +21,9 @@ from infra.local.postgres.programs import Programs, ServerError, available_progr
 from infra.trial import files, golden
 from infra.trial.servers import indented, tried
 
+# As a shell says it: 128, and the number of SIGINT.
+_INTERRUPTED = 130
+
 
 class WrongUseError(Exception):
     """The command was not called as it has to be; the message is one line and says how."""
@@ -30,6 +34,8 @@ def main() -> int:
     # What a run logs, its failure says as well.
     logging.getLogger().addHandler(logging.NullHandler())
     shell.forget()
+    # A CI that gives up is a Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     begin = time.monotonic()
     try:
         folder = migrations.chosen()
@@ -48,10 +54,18 @@ def main() -> int:
     except (RunFailed, ServerError, WrongUseError) as error:
         print(error, file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted; the servers are stopped, and removed", file=sys.stderr)
+        return _INTERRUPTED
     count += sum(one.faults for one in outcomes)
     whole = {one.major: one.made for one in outcomes if one.made}
     if writes and whole and not count:
-        print(f"written: {', '.join(golden.write(folder, whole))}: review them as a diff")
+        try:
+            written = golden.write(folder, whole)
+        except OSError as error:
+            print(f"{error.filename} cannot be written: {error.strerror}", file=sys.stderr)
+            return 2
+        print(f"written: {', '.join(written)}: review them as a diff")
     elif not writes:
         for major, made in whole.items():
             faults = golden.compared(folder, major, made)

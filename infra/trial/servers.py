@@ -5,17 +5,21 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import NamedTuple
 
+from core.errors import RunFailed
 from core.revisions.folder import Folder
 from core.revisions.runner import Revisions
 from infra.local.postgres.certificates import Authority
 from infra.local.postgres.programs import Programs
-from infra.local.postgres.server import Server
+from infra.local.postgres.server import Server, remove_servers
 from infra.local.state import State
 from infra.trial.database import DATABASE, TrialDatabase
 from infra.trial.proofs import Proofs
@@ -31,11 +35,43 @@ class Outcome(NamedTuple):
 
 
 def tried(folder: Folder, programs: list[Programs]) -> Iterator[Outcome]:
-    """Try *folder* on each of *programs*, a process each, since Alembic keeps one run a process."""
+    """
+    Try *folder* on each of *programs*, a process each, since Alembic keeps one run a process.
+
+    Whatever ends it early, such as Ctrl-C, ends the servers, too.
+
+    Raises:
+        RunFailed: A revision ended the process that carried it out.
+    """
     fresh = multiprocessing.get_context("spawn")
-    workers = min(len(programs), os.cpu_count() or 1)
-    with ProcessPoolExecutor(workers, mp_context=fresh) as pool:
-        yield from pool.map(_try_on, [folder] * len(programs), programs)
+    count = min(len(programs), os.cpu_count() or 1)
+    ignored = (signal.SIGINT, signal.SIG_IGN)
+    with ProcessPoolExecutor(
+        count, mp_context=fresh, initializer=signal.signal, initargs=ignored
+    ) as pool:
+        outcomes = pool.map(_try_on, [folder] * len(programs), programs)
+        workers = multiprocessing.active_children()
+        try:
+            yield from outcomes
+        except BrokenProcessPool as error:
+            _end(workers)
+            raise RunFailed(
+                "a revision ended the process that carried it out, which would end the function, "
+                "too: look for os._exit, a signal, or a library that crashes"
+            ) from error
+        except BaseException:
+            _end(workers)
+            raise
+
+
+def _end(workers: Sequence[BaseProcess]) -> None:
+    """End *workers* at once, and the servers that they have started: those outlive them."""
+    for one in workers:
+        one.kill()
+        one.join()
+        state = State.of_process(pid=one.pid)
+        remove_servers(state.servers)
+        state.remove()
 
 
 def _try_on(folder: Folder, programs: Programs) -> Outcome:

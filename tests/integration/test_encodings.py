@@ -30,6 +30,7 @@ def encoded(site: Site, request: pytest.FixtureRequest) -> Site:
         made = sql.SQL("CREATE DATABASE {} OWNER {} ENCODING {} TEMPLATE template0 LOCALE 'C'")
         names = (sql.Identifier(DATABASE), sql.Identifier(site.master), sql.Literal(request.param))
         query(session, made.format(*names).as_string(session))
+    site.server.give_public(DATABASE, site.master)
     return site
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -17,6 +18,8 @@ from core.revisions.folder import Folder
 from core.revisions.runner import Revisions
 from infra.local.postgres.programs import Programs, find_programs
 from infra.local.postgres.server import Server
+from infra.local.processes import is_running, read_pid
+from infra.local.state import State
 from infra.trial import files, golden
 from infra.trial.database import TrialDatabase
 from infra.trial.proofs import Proofs
@@ -341,6 +344,50 @@ def test_the_command_says_all_that_is_wrong_and_ends_so(tmp_path: Path) -> None:
     assert (right.returncode, right.stderr) == (0, "")
     assert "\nwritten: golden/catalog_" in right.stdout
     assert re.search(r"\nall holds, in \d+ s\n$", right.stdout)
+
+
+@pytest.mark.parametrize(
+    ("last", "status", "said"),
+    [
+        ("op.execute('SELECT pg_catalog.pg_sleep(60)')", 130, "interrupted; the servers are stop"),
+        ("os._exit(3)", 2, "a revision ended the process that carried it out"),
+    ],
+)
+def test_what_ends_it_early_ends_the_servers(
+    tmp_path: Path, last: str, status: int, said: str
+) -> None:
+    """Ctrl-C while a statement runs, and a revision that ends its process: one line, at once."""
+    told = tmp_path / "pid"
+    up = f"""import os, pathlib
+    if not op.get_context().as_sql:
+        pathlib.Path({str(told)!r}).write_text(str(os.getpid()))
+        {last}"""
+    folder = folder_of(tmp_path, {"a1": (up, "pass")})
+    variables = {"MIGRATIONS": str(folder.path), "POSTGRES": find_programs().version}
+
+    with subprocess.Popen(
+        [sys.executable, "-m", "infra.trial"],
+        cwd=ROOT,
+        env=os.environ | variables,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+        text=True,
+    ) as process:
+        deadline = time.monotonic() + 60
+        while not (told.exists() and told.read_text()):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        state = State.of_process(pid=int(told.read_text()))
+        servers = [read_pid(one) for one in state.servers.glob("*/data/postmaster.pid")]
+        if status == 130:
+            os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+
+    assert (process.returncode, errors.count("\n")) == (status, 1), errors
+    assert errors.startswith(said)
+    assert not state.folder.exists()
+    assert not any(is_running(one, state.folder) for one in servers if one)
 
 
 @pytest.mark.parametrize(
