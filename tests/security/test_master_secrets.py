@@ -200,7 +200,10 @@ def test_iam_token_is_the_password_and_no_secret_is_read(world: World, tmp_path:
     # PostgreSQL without RDS's PAM knows no token: that it refuses the master's password is the
     # proof that a token was sent; what one looks like is tested beside it.
     assert answer.outcome == "ACCESS_DENIED"
-    assert "takes passwords only from postgres (28P01), and a token was given" in answer.body["message"]
+    assert (
+        "takes passwords only from postgres (28P01), and a token was given"
+        in answer.body["message"]
+    )
     assert world.aws.called("secretsmanager:GetSecretValue") == []
     assert "X-Amz-Signature" not in json.dumps(answer.response) + answer.log
     assert tmp_path
