@@ -26,6 +26,7 @@ from infra.trial.proofs import Proofs
 from tests.conftest import ROOT
 from tests.equipment.histories import OURS
 from tests.equipment.site import make_empty
+from tests.equipment.waiting import PATIENCE_SECONDS, wait_for
 
 SCRIPT = '''"""
 Revision {name}
@@ -374,15 +375,12 @@ def test_what_ends_it_early_ends_the_servers(
         start_new_session=True,
         text=True,
     ) as process:
-        deadline = time.monotonic() + 60
-        while not (told.exists() and told.read_text()):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_for(lambda: told.exists() and told.read_text(), "a revision that runs")
         state = State.of_process(pid=int(told.read_text()))
         servers = [read_pid(one) for one in state.servers.glob("*/data/postmaster.pid")]
         if status == 130:
             os.killpg(process.pid, signal.SIGINT)
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=PATIENCE_SECONDS)
 
     assert (process.returncode, errors.count("\n")) == (status, 1), errors
     assert errors.startswith(said)
