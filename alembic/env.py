@@ -25,8 +25,11 @@ from sqlalchemy import URL, make_url
 from core.access.login_passwords import LoginPasswords, Passwords
 from core.budget import Budget
 from core.errors import MigrationError, RunFailed
+from core.postgres.beginning import session_settings
+from core.postgres.connecting import start_options
 from core.postgres.lending import lend
-from core.postgres.session import Session, acquire_lock, query, session_settings, start_options
+from core.postgres.lock import acquire_lock
+from core.postgres.session import Session, query
 from core.revisions import alembic_door, books, history, loop, rendering, scripts
 from core.revisions.folder import Folder
 from core.revisions.history import Recorder

@@ -73,14 +73,22 @@ A module imports only from what stands below it; ``tests/unit/test_architecture.
         books          schema day2: made, verified, brought up to date
 
     postgres/          the server
-        lending        a session lent to SQLAlchemy, whose engine opens others
-        session        connect, lock, run
-        names          where names are looked for, and who is trusted there
-        transactions   what became of each transaction of a revision
-        notices        what the server says beside its answers
-        masking        secrets in SQL text, masked
-        diagnosis      why it refuses us
+        connecting     over verified TLS, with settings that nobody else has a say in
+        diagnosis      why it refused a connection, found out step by step
+        refusals       what its code means
+        lock           one run at a time
+        writer         whether it takes writes
         blockers       who is in the way
+        beginning      where a revision begins: its settings, its transaction opened
+        lending        a session lent to SQLAlchemy, whose engine opens others
+        session        a session, and how our own code asks it
+        watching       its cursors, which keep the account of its transactions
+        transactions   what became of each transaction of a revision
+        concurrent_builds  indexes built concurrently, and those left INVALID
+        notices        what the server says beside its answers
+        names          where names are looked for, and who is trusted there
+        masking        secrets in SQL text, masked
+        roles          whether there is one, and its password
         acting         a statement as another role, whose code cannot get out of it
 
     decisions/         from values alone

@@ -13,15 +13,11 @@ from core.actions.run import Run
 from core.budget import pauses
 from core.decisions.plan import Plan
 from core.errors import MigrationError, NotReady, RevisionFailed, RunFailed
+from core.postgres.beginning import session_settings
 from core.postgres.blockers import Watch
-from core.postgres.session import (
-    Session,
-    is_broken,
-    query,
-    session_settings,
-    takes_writes,
-    translating,
-)
+from core.postgres.refusals import translating
+from core.postgres.session import Session, is_broken, query
+from core.postgres.writer import takes_writes
 from core.revisions import history
 from core.revisions.history import Recorder
 

@@ -23,14 +23,8 @@ from core.decisions.target import declared_target
 from core.errors import InvalidField, Rejected, UnknownRevision
 from core.model import HEAD, Result, TargetSource
 from core.outcome import Outcome
-from core.postgres.session import (
-    DriverError,
-    Session,
-    is_broken,
-    query,
-    role_exists,
-    set_password,
-)
+from core.postgres.roles import role_exists, set_password
+from core.postgres.session import DriverError, Session, is_broken, query
 from core.revisions import history
 from core.revisions.books import SCHEMA, VERSION_TABLE
 from core.revisions.history import Position

@@ -23,15 +23,11 @@ from core.errors import (
     Unreachable,
     WrongPassword,
 )
-from core.postgres.session import (
-    Session,
-    acquire_lock,
-    connect,
-    is_broken,
-    not_writer,
-    takes_writes,
-    translating,
-)
+from core.postgres.connecting import connect
+from core.postgres.lock import acquire_lock
+from core.postgres.refusals import translating
+from core.postgres.session import Session, is_broken
+from core.postgres.writer import not_writer, takes_writes
 
 logger = logging.getLogger(__name__)
 

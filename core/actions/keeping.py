@@ -9,7 +9,8 @@ from core.actions.run import Run
 from core.actions.takeover import was_made
 from core.decisions.keeper import Keeper, keeper
 from core.errors import ManagedByAnother
-from core.postgres.session import Session, role_exists
+from core.postgres.roles import role_exists
+from core.postgres.session import Session
 from core.revisions import books
 from core.revisions.history import Position
 from core.revisions.marks import MADE, mark_role

@@ -25,14 +25,10 @@ from core.errors import (
     WrongPassword,
 )
 from core.model import Trigger
-from core.postgres.session import (
-    Session,
-    connect,
-    query,
-    role_exists,
-    set_password,
-    translating,
-)
+from core.postgres.connecting import connect
+from core.postgres.refusals import translating
+from core.postgres.roles import role_exists, set_password
+from core.postgres.session import Session, query
 
 logger = logging.getLogger(__name__)
 

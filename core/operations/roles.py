@@ -18,7 +18,7 @@ from core.operations.sending import (
     quoted,
     run,
 )
-from core.postgres.session import set_password
+from core.postgres.roles import set_password
 from core.revisions import marks, retiring
 from core.revisions.marks import MASTER
 

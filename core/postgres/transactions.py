@@ -9,12 +9,14 @@ statement that fails, and one that may end a transaction, are what the server is
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any, NamedTuple, Protocol
 
 from psycopg2 import extensions
+
+from core.postgres.concurrent_builds import Asks, ConcurrentBuilds
 
 # When the transaction began, which no setting of the session can change, and the next
 # transaction id that the server gives (PostgreSQL documentation, "Transaction ID and Snapshot
@@ -45,7 +47,6 @@ _TO_SAVEPOINT = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _PREPARES = re.compile(r"\bprepare\s+transaction\b", re.IGNORECASE)
-_CONCURRENTLY = re.compile(r"\bconcurrently\b", re.IGNORECASE)
 
 IDLE = extensions.TRANSACTION_STATUS_IDLE
 OPEN = extensions.TRANSACTION_STATUS_INTRANS
@@ -56,7 +57,7 @@ class OutOfTime(BaseException):
     """The time of the run is over; no revision that catches every ``Exception`` holds it up."""
 
 
-class Asked(Protocol):
+class Asked(Asks, Protocol):
     """What an account needs of the session it is kept of."""
 
     autocommit: bool
@@ -67,7 +68,6 @@ class Asked(Protocol):
     def status(self) -> int: ...
     @property
     def info(self) -> Any: ...
-    def ask(self, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]: ...
 
 
 class _Seen(NamedTuple):
@@ -76,13 +76,6 @@ class _Seen(NamedTuple):
     identifier: int | None
     next_id: int
     stamp: Decimal
-
-
-class _Before(NamedTuple):
-    """What was INVALID before a concurrent build, and whether its waiting has no bound."""
-
-    invalid: set[int]
-    is_unlimited: bool
 
 
 class Account:
@@ -101,7 +94,7 @@ class Account:
         kept: How many transactions with an id it committed itself, as far as that was seen.
         lost: How many with an id it rolled back.
         prepared: The names of those that it prepared and left.
-        invalid: The indexes that it left INVALID so far, by oid.
+        builds: The indexes that it builds concurrently.
     """
 
     def __init__(
@@ -127,7 +120,7 @@ class Account:
         self.kept = 0
         self.lost = 0
         self.prepared: list[str] = []
-        self.invalid: dict[int, str] = {}
+        self.builds = ConcurrentBuilds(session)
 
     # What the session and its cursors call
 
@@ -147,8 +140,7 @@ class Account:
             self.undeclared = self.undeclared or not self.is_declared
         may_end = _MAY_END.search(text) is not None
         seen = self._look() if may_end and before in (IDLE, OPEN) else None
-        concurrent = before == IDLE and _CONCURRENTLY.search(text) is not None
-        known = self._before_concurrent() if concurrent else None
+        known = self.builds.before(text) if before == IDLE else None
         try:
             yield
         except BaseException:
@@ -159,8 +151,8 @@ class Account:
         finally:
             if self._is_usable:
                 self._after(text, before, seen)
-                if known is not None:
-                    self._after_concurrent(text, known)
+                if known is not None and self._status == IDLE:
+                    self.builds.after(text, known)
 
     @contextmanager
     def commit(self) -> Iterator[None]:
@@ -308,142 +300,10 @@ class Account:
         self.undeclared = self.undeclared or not self.is_declared
 
     def _statuses(self, first: int, last: int) -> dict[int | None, str | None]:
-        return dict(self._ask(_STATUSES, (first, last)))
+        return dict(self._session.ask(_STATUSES, (first, last)))
 
     def _look(self) -> _Seen:
-        ((identifier, next_id, stamp),) = self._ask(_LOOK)
+        ((identifier, next_id, stamp),) = self._session.ask(_LOOK)
         self._identifier = int(identifier) if identifier else None
         self._since = next_id
         return _Seen(self._identifier, next_id, stamp)
-
-    # Indexes that are built concurrently
-
-    def _before_concurrent(self) -> _Before:
-        """
-        Let a concurrent build wait for old transactions, and return what is INVALID before it.
-
-        It waits for them by the lock timeout of relations, which is short; unless the revision
-        has set its own, the time of the run is the bound.
-        """
-        changed = self._ask(
-            "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings"
-            " WHERE name OPERATOR(pg_catalog.=) 'lock_timeout'"
-            " AND setting OPERATOR(pg_catalog.=) reset_val"
-        )
-        return _Before({oid for oid, *_ in self._ask(_INVALID)}, is_unlimited=bool(changed))
-
-    def _after_concurrent(self, text: str, before: _Before) -> None:
-        """Take note of the indexes that the statement *text* left INVALID."""
-        if self._status != IDLE:
-            return
-        lowered = text.lower()
-        for oid, name, index, table in self._ask(_INVALID):
-            is_named = index.lower() in lowered
-            if is_named or (oid not in before.invalid and table.lower() in lowered):
-                self.invalid[oid] = name
-        if before.is_unlimited:
-            self._ask("RESET lock_timeout")
-
-    def still_invalid(self, session: Asked) -> list[str]:
-        """Return the names of the indexes that are left INVALID now, as *session* sees them."""
-        if not self.invalid:
-            return []
-        return [name for oid, name, *_ in session.ask(_INVALID) if oid in self.invalid]
-
-    def _ask(self, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        return self._session.ask(statement, values)
-
-
-# INVALID and not a partitioned parent, which is until each partition has its index; nor one that
-# another session is building, which holds this lock on the table meanwhile.
-_INVALID = """
-SELECT i.indexrelid::pg_catalog.int8, pg_catalog.format('%I.%I', n.nspname, c.relname),
-    c.relname::pg_catalog.text, t.relname::pg_catalog.text
-FROM pg_catalog.pg_index AS i
-JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) i.indexrelid
-JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
-JOIN pg_catalog.pg_class AS t ON t.oid OPERATOR(pg_catalog.=) i.indrelid
-WHERE NOT i.indisvalid AND c.relkind OPERATOR(pg_catalog.=) 'i'
-  AND NOT EXISTS (
-    SELECT FROM pg_catalog.pg_locks AS l
-    WHERE l.relation OPERATOR(pg_catalog.=) i.indrelid AND l.granted
-      AND l.database OPERATOR(pg_catalog.=) (
-        SELECT d.oid FROM pg_catalog.pg_database AS d
-        WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
-      AND l.mode OPERATOR(pg_catalog.=) 'ShareUpdateExclusiveLock'
-      AND l.pid OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid())
-ORDER BY 2
-"""
-
-
-class Watched:
-    """
-    A cursor that keeps the account of its session's transactions.
-
-    It comes before the driver's cursor class, whichever a revision asks for.
-    """
-
-    def _watch(self, statement: Any, call: Callable[[], Any]) -> Any:
-        session: Any = self.connection  # type: ignore[attr-defined]
-        account: Account | None = session.account
-        if account is None:
-            return call()
-        with account.statement(_text(statement, session)):
-            return call()
-
-    def execute(self, query: Any, vars: Any = None) -> Any:  # noqa: A002 - the driver's name
-        """Run *query*."""
-        run = super().execute  # type: ignore[misc]
-        return self._watch(query, lambda: run(query, vars))
-
-    def executemany(self, query: Any, vars_list: Any) -> Any:
-        """Run *query* for each of *vars_list*."""
-        run = super().executemany  # type: ignore[misc]
-        return self._watch(query, lambda: run(query, vars_list))
-
-    def callproc(self, procname: Any, parameters: Any = ()) -> Any:
-        """Call a function of the database."""
-        run = super().callproc  # type: ignore[misc]
-        return self._watch("SELECT", lambda: run(procname, parameters))
-
-    def copy_expert(self, sql: Any, file: Any, size: int = 8192) -> Any:
-        """Run the COPY *sql*."""
-        run = super().copy_expert  # type: ignore[misc]
-        return self._watch(sql, lambda: run(sql, file, size))
-
-    def copy_from(self, *arguments: Any, **options: Any) -> Any:
-        """Copy into a table."""
-        run = super().copy_from  # type: ignore[misc]
-        return self._watch("COPY", lambda: run(*arguments, **options))
-
-    def copy_to(self, *arguments: Any, **options: Any) -> Any:
-        """Copy from a table."""
-        run = super().copy_to  # type: ignore[misc]
-        return self._watch("COPY", lambda: run(*arguments, **options))
-
-
-class WatchedCursor(Watched, extensions.cursor):  # type: ignore[misc]  # psycopg2 has no types
-    """The driver's own cursor, watched."""
-
-
-_watched: dict[type, type] = {extensions.cursor: WatchedCursor}
-
-
-def watched(kind: type | None) -> type:
-    """Return the cursor class *kind*, watched."""
-    if kind is None:
-        return WatchedCursor
-    if issubclass(kind, Watched):
-        return kind
-    if kind not in _watched:
-        _watched[kind] = type(kind.__name__, (Watched, kind), {})
-    return _watched[kind]
-
-
-def _text(statement: Any, session: Any) -> str:
-    """Return the text of *statement*, whatever form the driver takes it in."""
-    if isinstance(statement, str):
-        return statement
-    if isinstance(statement, bytes):
-        return statement.decode("utf-8", "replace")
-    return str(statement.as_string(session)) if hasattr(statement, "as_string") else ""

@@ -15,19 +15,11 @@ from alembic.operations import Operations
 
 from core.errors import NotReady, RevisionFailed
 from core.postgres import names
+from core.postgres.beginning import opening
 from core.postgres.lending import Loan
+from core.postgres.lock import HOLDS_LOCK, lock_holder, take_lock
 from core.postgres.notices import Notices
-from core.postgres.session import (
-    HOLDS_LOCK,
-    Session,
-    is_broken,
-    lock_holder,
-    opening,
-    query,
-    sqlstate_of,
-    storable,
-    take_lock,
-)
+from core.postgres.session import Session, is_broken, query, sqlstate_of, storable
 from core.postgres.transactions import STAMP, Account, OutOfTime
 from core.revisions import scripts
 from core.revisions.alembic_door import Door
@@ -261,7 +253,7 @@ class OneRevision:
         invalid = (
             []
             if is_broken_now
-            else [name for one in accounts for name in one.still_invalid(session)]
+            else [name for one in accounts for name in one.builds.still_invalid(session)]
         )
         if invalid and not isinstance(error, Untrue):
             reason += f"; {left_invalid(invalid)}"

@@ -31,7 +31,7 @@ def check(session: Session, accounts: Sequence[Account]) -> None:
             f"it left the prepared transaction {', '.join(map(repr, prepared))}, which holds "
             "its locks: end it with COMMIT PREPARED or ROLLBACK PREPARED"
         )
-    invalid = [name for one in accounts for name in one.still_invalid(session)]
+    invalid = [name for one in accounts for name in one.builds.still_invalid(session)]
     if invalid:
         raise Untrue(left_invalid(invalid))
 

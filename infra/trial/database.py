@@ -15,7 +15,9 @@ from core.actions.carry_out import carry_out
 from core.actions.run import Run
 from core.budget import Budget
 from core.model import Action, Database, ManagedDatabase, Request, Result, Trigger
-from core.postgres.session import Session, acquire_lock, connect
+from core.postgres.connecting import connect
+from core.postgres.lock import acquire_lock
+from core.postgres.session import Session
 from core.revisions.history import Recorder
 from core.revisions.runner import Revisions
 from core.settings import Settings

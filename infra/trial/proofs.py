@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 
 from core.errors import MigrationError
 from core.model import Action
+from core.postgres.beginning import session_settings
 from core.postgres.masking import masked
-from core.postgres.session import DriverError, query, session_settings
+from core.postgres.session import DriverError, query
 from core.revisions import rendering
 from core.revisions.manifest import Revision
 from infra.trial import files

@@ -8,7 +8,8 @@ from contextlib import closing, contextmanager
 
 import pytest
 
-from core.postgres.session import LOCK_KEY, query
+from core.postgres.lock import LOCK_KEY
+from core.postgres.session import query
 from infra import redrive
 from tests.e2e.account import Account
 from tests.equipment.waiting import wait_for

@@ -11,7 +11,8 @@ import psycopg2
 from psycopg2 import sql
 
 from core.budget import Budget
-from core.postgres.session import Session, acquire_lock, query
+from core.postgres.lock import acquire_lock
+from core.postgres.session import Session, query
 from core.revisions.runner import Revisions
 from infra.local.postgres.server import Server
 from infra.trial.database import (

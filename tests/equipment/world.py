@@ -15,7 +15,8 @@ from typing import Any, Self
 
 import psycopg2
 
-from core.postgres.session import LOCK_KEY, query
+from core.postgres.lock import LOCK_KEY
+from core.postgres.session import query
 from infra.local.postgres.certificates import Authority
 from infra.local.postgres.programs import Programs, find_programs
 from infra.local.postgres.server import Server

@@ -17,7 +17,9 @@ from core.budget import Budget
 from core.errors import LockBusy
 from core.model import Result
 from core.outcome import Outcome
-from core.postgres.session import LOCK_KEY, Session, acquire_lock, query, take_lock, takes_writes
+from core.postgres.lock import LOCK_KEY, acquire_lock, take_lock
+from core.postgres.session import Session, query
+from core.postgres.writer import takes_writes
 from tests.equipment.site import REVISIONS, Site
 from tests.equipment.waiting import wait_for
 

@@ -28,9 +28,10 @@ from alembic.util import CommandError
 from core import operations
 from core.errors import LeftAlone, MigrationError
 from core.model import Action, Declared, Parameters, Request, TargetSource, Trigger
-from core.postgres import session as door
 from core.postgres.session import Session, query
-from core.postgres.transactions import Account, Watched
+from core.postgres.transactions import Account
+from core.postgres.watching import Watched
+from core.postgres.writer import takes_writes
 from core.revisions.marks import MADE, mark_role
 from core.settings import ROOT
 from infra.local.postgres.server import Server
@@ -43,9 +44,8 @@ from tests.integration.test_command_line import url_of
 # send looks up nothing there.
 THERE = "op.execute('SET search_path = evil, public, pg_catalog')"
 SENDERS = {
-    door.query.__code__,
+    query.__code__,
     Session.ask.__code__,
-    Account._ask.__code__,
     Watched.execute.__code__,
 }
 
@@ -127,7 +127,7 @@ def what_is_in_the_way(site: Site, folder: Path) -> Iterator[object]:
     impatient = site.settings._replace(lock_wait_seconds=0)
     with site.lock_held() as session:
         yield refused(lambda: site.run(settings=impatient))
-        yield door.takes_writes(session)
+        yield takes_writes(session)
     revisions = history_of(
         folder / "busy", {"a1": "op.execute('ALTER TABLE public.busy ADD COLUMN note text')"}
     )
@@ -363,7 +363,7 @@ def unsent(seen: set[tuple[str, int]]) -> list[str]:
 def sends(function: ast.expr) -> bool:
     """Say whether to call *function* sends a statement."""
     match function:
-        case ast.Name(id="query") | ast.Attribute(attr="ask" | "_ask"):
+        case ast.Name(id="query") | ast.Attribute(attr="ask"):
             return True
         case ast.Attribute(value=ast.Name(id="cursor"), attr="execute" | "callproc"):
             return True

@@ -15,7 +15,8 @@ from core.actions.run import Run
 from core.budget import Budget
 from core.decisions.plan import Plan
 from core.errors import NotReady
-from core.postgres.session import query, take_lock
+from core.postgres.lock import take_lock
+from core.postgres.session import query
 from core.revisions.runner import Revisions
 from tests.chaos.contract import ALLOWED
 from tests.equipment.pair import (

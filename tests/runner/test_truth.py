@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from core.postgres.session import LOCK_KEY
+from core.postgres.lock import LOCK_KEY
 from tests.equipment.waiting import wait_for
 from tests.equipment.world import World
 

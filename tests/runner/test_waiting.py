@@ -16,7 +16,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from core.postgres.session import LOCK_KEY, query
+from core.postgres.lock import LOCK_KEY
+from core.postgres.session import query
 from infra.local.state import free_port
 from tests.equipment.small_aws import Fault, secret_arn
 from tests.equipment.world import DATABASE, INSTANCE, MASTER_SECRET, World, event

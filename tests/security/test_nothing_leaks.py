@@ -13,7 +13,8 @@ import pytest
 
 from core.errors import Outcome
 from core.model import Action
-from core.postgres.session import LOCK_KEY, query
+from core.postgres.lock import LOCK_KEY
+from core.postgres.session import query
 from tests.equipment.container import Answer
 from tests.equipment.small_aws import Fault
 from tests.equipment.waiting import wait_for

@@ -17,7 +17,8 @@ from core.drift.comparing import compare
 from core.drift.ledger import Finding
 from core.model import Action
 from core.outcome import Outcome
-from core.postgres.session import Session, connect, query
+from core.postgres.connecting import connect
+from core.postgres.session import Session, query
 from core.revisions.made import made_by
 from core.revisions.promises import Promises
 from infra.local.postgres.programs import Programs, available_programs

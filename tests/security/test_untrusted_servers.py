@@ -16,7 +16,7 @@ import pytest
 
 from core.errors import MigrationError, NotReady, RunFailed, UntrustedServer
 from core.model import Database
-from core.postgres.session import connect
+from core.postgres.connecting import connect
 from infra.local.postgres.certificates import Authority, Certificate
 
 USER = "the-master"

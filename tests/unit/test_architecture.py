@@ -33,8 +33,11 @@ DOORS = {
     "psycopg2": {
         "core/postgres/notices.py",
         "core/postgres/diagnosis.py",
+        "core/postgres/connecting.py",
+        "core/postgres/roles.py",
         "core/postgres/session.py",
         "core/postgres/transactions.py",
+        "core/postgres/watching.py",
     },
     "sqlalchemy": {
         "core/postgres/acting.py",

@@ -15,7 +15,8 @@ from core.errors import (
     WrongPassword,
 )
 from core.model import Database
-from core.postgres.session import meaning_of, parameters, translating
+from core.postgres.connecting import parameters
+from core.postgres.refusals import meaning_of, translating
 
 DATABASE = Database("orders.example", 5432, "shop", "master", "s3cr3t", "/ca.pem")
 
