@@ -9,6 +9,7 @@ import pytest
 from core.errors import MigrationError
 from core.revisions.runner import Revisions
 from tests.equipment.histories import history_of
+from tests.equipment.single import programs  # noqa: F401
 from tests.equipment.site import Site, make_empty
 from tests.integration.test_command_line import alembic, url_of
 

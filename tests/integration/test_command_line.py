@@ -19,6 +19,7 @@ from core.postgres.session import query
 from core.settings import ROOT
 from infra.trial.catalogue import catalogue
 from tests.equipment.histories import copy_of_ours, history_of
+from tests.equipment.single import programs  # noqa: F401
 from tests.equipment.site import DATABASE, HEAD_LOGINS, INSTANCE, REVISIONS, Site, make_empty
 
 HEAD_LOGIN_PASSWORD = "made by hand"

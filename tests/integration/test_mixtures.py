@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.equipment.mixtures import try_many
+from tests.equipment.single import programs  # noqa: F401
 from tests.equipment.site import Site
 
 COUNT = 40

@@ -13,6 +13,7 @@ from core.model import Action
 from core.postgres.session import query
 from core.revisions.runner import Revisions
 from tests.equipment.histories import history_of
+from tests.equipment.single import programs  # noqa: F401
 from tests.equipment.site import Site, make_empty
 from tests.integration.test_command_line import alembic, url_of
 
@@ -83,7 +84,7 @@ def test_a_script_writes_the_values_that_a_run_sends(site: Site, tmp_path: Path)
 
 
 # Texts that each layer on the way to the server may take for something of its own: what is run on
-# the table t, whose one row is compared.
+# a table t of its own, whose one row is compared.
 TEXTS = [
     """op.get_bind().exec_driver_sql("INSERT INTO t VALUES ('5%%')")""",
     """op.get_bind().exec_driver_sql(
@@ -103,21 +104,25 @@ TEXTS = [
 ]
 
 
-@pytest.mark.parametrize("text", TEXTS)
-def test_a_script_writes_the_text_that_a_run_sends(site: Site, tmp_path: Path, text: str) -> None:
+def test_a_script_writes_the_texts_that_a_run_sends(site: Site, tmp_path: Path) -> None:
     """Percent signs and tabs stay what they are, however many layers they pass."""
-    make = "import sqlalchemy as sa; DEFAULT = 'INSERT INTO t DEFAULT VALUES'"
-    revisions = history_of(
-        tmp_path, {"a1": "op.execute('CREATE TABLE t (s text)')", "a2": f"{make}\n    {text}"}
+    make = (
+        "import sqlalchemy as sa; DEFAULT = 'INSERT INTO t DEFAULT VALUES'\n"
+        "    op.execute('DROP TABLE IF EXISTS t; CREATE TABLE t (s text)')"
     )
-    site.run(revisions=revisions)
-    sent = site.query("SELECT s FROM t")
+    keep = "op.execute('INSERT INTO kept SELECT {}, s FROM t')"
+    steps = {"first": "op.execute('CREATE TABLE kept (number int, s text)')"}
+    for number, text in enumerate(TEXTS):
+        steps[f"text{number}"] = f"{make}\n    {text}\n    {keep.format(number)}"
+    site.run(revisions=history_of(tmp_path, steps))
+    kept = "SELECT number, s FROM kept ORDER BY number"
+    sent = site.query(kept)
     make_empty(site.server)
 
     run_script(site, script_of(tmp_path))
 
-    assert len(sent) == 1
-    assert site.query("SELECT s FROM t") == sent
+    assert [number for number, _ in sent] == list(range(len(TEXTS)))
+    assert site.query(kept) == sent
 
 
 def test_a_script_that_is_not_whole_stops_and_records_nothing(site: Site, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 from core.errors import RunFailed
 from core.revisions.folder import Folder
 from core.revisions.runner import Revisions
-from infra.local.postgres.programs import Programs, find_programs
+from infra.local.postgres.programs import find_programs
 from infra.local.postgres.server import Server
 from infra.local.processes import is_running, read_pid
 from infra.local.state import State
@@ -25,6 +25,7 @@ from infra.trial.database import TrialDatabase
 from infra.trial.proofs import Proofs
 from tests.conftest import ROOT
 from tests.equipment.histories import OURS
+from tests.equipment.single import programs  # noqa: F401
 from tests.equipment.site import make_empty
 from tests.equipment.waiting import PATIENCE_SECONDS, wait_for
 
@@ -59,12 +60,6 @@ TABLE = (
 
 
 Prove = Callable[[Folder], tuple[Proofs, dict[str, str]]]
-
-
-@pytest.fixture(scope="module")
-def programs() -> Programs:
-    """Return one PostgreSQL: the words are the same on each."""
-    return find_programs()
 
 
 def folder_of(

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from infra.local.postgres.programs import Programs, find_programs
+from infra.local.postgres.programs import Programs
 from infra.local.postgres.server import Server
+from tests.equipment.single import programs  # noqa: F401
 from tests.equipment.world import World
 from tests.integration.conftest import (  # noqa: F401  fixtures are found by their names here
     at_head,
@@ -29,15 +30,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def programs() -> Programs:
-    """Find the PostgreSQL that is used where nobody asks for another."""
-    return find_programs()
-
-
-@pytest.fixture(scope="session")
 def shared_world(
     servers: Callable[[Programs], Server],  # noqa: F811
-    programs: Programs,
+    programs: Programs,  # noqa: F811
     ca_file: Path,  # noqa: F811
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[World]:
