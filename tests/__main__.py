@@ -31,7 +31,9 @@ ROOT = Path(__file__).resolve().parent.parent
 ON_LOCAL_AWS, ALL_OTHERS = "local_aws", "not local_aws"
 
 # Parts by themselves; a new folder is run with all else.
-LONG = ("runner", "integration")
+LONG = ("integration",)
+# They wait most of the time: two parts each, for two lanes.
+WAITING = ("runner",)
 SHORTER = ("security", "chaos")
 
 LANES = 4
@@ -69,15 +71,26 @@ def parts() -> deque[list[str]]:
         status = pytest.main(["tests", "-m", ON_LOCAL_AWS, "--collect-only", "-q"], plugins=[found])
     if status:
         raise SystemExit(f"{said.getvalue()}\nno test was run on the local AWS")
-    folders = [str(Path("tests", name)) for name in LONG + SHORTER]
-    others = [[path, "-m", ALL_OTHERS] for path in folders]
-    rest = ["tests", "-m", ALL_OTHERS, *(f"--ignore={path}" for path in folders)]
-    on_local_aws = [
-        [*paths, "-m", ON_LOCAL_AWS]
-        for paths in (sorted(found.together), *([folder] for folder in sorted(found.alone)))
-    ]
-    longest = len(LONG)
-    return deque([*others[:longest], *on_local_aws, rest, *others[longest:]])
+    long, waiting, shorter = (
+        [str(Path("tests", name)) for name in names] for names in (LONG, WAITING, SHORTER)
+    )
+    rest = [f"--ignore={path}" for path in long + waiting + shorter]
+    return deque(
+        [
+            [*sorted(found.together), "-m", ON_LOCAL_AWS],
+            *([path, "-m", ALL_OTHERS] for path in long),
+            *([path, "-m", ON_LOCAL_AWS] for path in sorted(found.alone)),
+            *([*half, "-m", ALL_OTHERS] for path in waiting for half in halves_of(path)),
+            ["tests", "-m", ALL_OTHERS, *rest],
+            *([path, "-m", ALL_OTHERS] for path in shorter),
+        ]
+    )
+
+
+def halves_of(folder: str) -> list[list[str]]:
+    """Return the files of *folder* with tests, every second one in the other list."""
+    files = sorted(str(path.relative_to(ROOT)) for path in (ROOT / folder).glob("test_*.py"))
+    return [files[::2], files[1::2]]
 
 
 def side_by_side(lanes: Sequence[Lane], waiting: deque[list[str]]) -> bool:
