@@ -9,13 +9,16 @@ PYTHON ?= python3
 
 # What a recipe takes from the command line goes by its environment, where quotes are just text,
 # and as it was given: make would take a ${word} in it for a variable of its own.
-GIVEN := EVENT PAYLOAD TARGET NAME MIGRATIONS POSTGRES GOLDEN DIR VERSION INSTANCE LOG PARAMETERS
+GIVEN := EVENT PAYLOAD TARGET NAME MIGRATIONS POSTGRES GOLDEN DIR VERSION INSTANCE LOG PARAMETERS \
+  COUNT CLUSTER YES
 $(foreach one,$(GIVEN),$(if $(filter undefined,$(origin $(one))),,$(eval override $(one) := $$(value $(one)))))
 # What is not given is not there: an empty MIGRATIONS would be a folder that somebody forgot.
 export $(foreach one,$(GIVEN),$(if $(filter undefined,$(origin $(one))),,$(one)))
 
 # $(call needs,NAMES) installs what is missing or stale of the virtual environments.
 needs = @$(PYTHON) infra/environments.py $(1)
+# $(call said,WORD) is not empty for a yes: CLUSTER=0 is none.
+said = $(filter-out 0 n no false off,$(1))
 # What is made from this checkout is made in it, unless DAY2_MADE names another folder.
 MADE := $(or $(DAY2_MADE),.)
 VENVS := $(MADE)/.venvs
@@ -35,7 +38,7 @@ help: ## List the targets
 .PHONY: run
 run: ## Set up all from nothing and play the three triggers before your eyes (CLUSTER=1: on a DB cluster)
 	$(call needs,$(RUNTIME_ENVIRONMENTS))
-	$(LOCAL) demo $(if $(CLUSTER),--cluster)
+	$(LOCAL) demo $(if $(call said,$(CLUSTER)),--cluster)
 
 .PHONY: test
 test: ## Set up all from nothing and run every test
@@ -107,7 +110,8 @@ test-lambda: up ## Have the function apply all revisions to that database
 
 .PHONY: test-lambda-to
 test-lambda-to: ## Have it apply them up to TARGET=revision
-	$(if $(TARGET),,@echo "make test-lambda-to TARGET=revision: make list-migrations lists them" >&2; exit 2)
+	$(call needs,dev)
+	$(LOCAL) check-target --target="$$TARGET"
 	@$(MAKE) up
 	$(LOCAL) migrate --target="$$TARGET"
 
@@ -158,4 +162,4 @@ bench: ## Measure the function against floors and peers, side by side; writes bu
 .PHONY: bench-sweep
 bench-sweep: ## Measure a sweep over 200 instances: make bench-sweep [COUNT=200]
 	$(call needs,dev localstack lambda)
-	@$(DEV) -m tests.operating.bench_sweep $(COUNT)
+	@$(DEV) -m tests.operating.bench_sweep $(if $(COUNT),"$$COUNT")

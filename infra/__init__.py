@@ -8,6 +8,7 @@ Those of the first group are operators' commands: ``python -m infra.invoke --hel
     redrive            sends failed events again
     orphans            lists and deletes what is left of databases that are gone
     account            names the account, region and stack, and asks before a change
+    commands           what all commands share: their help, and why one stops
     story              a run's log, as a person reads it
 
     package            the zips for Lambda: function, libraries, migrations

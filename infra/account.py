@@ -4,16 +4,72 @@ Name the account, the region and the stack that a command is about to change, an
     python -m infra.account --stack NAME [--yes] WHAT
 """
 
-import argparse
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import boto3
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    NoCredentialsError,
+    NoRegionError,
+    ProfileNotFound,
+)
+
+from infra.commands import StoppedError, parser
+
+# What a newcomer's shell lacks, and how it gets it.
+_REMEDIES = {
+    NoCredentialsError: "set AWS_PROFILE, or log in",
+    NoRegionError: "set AWS_DEFAULT_REGION",
+    ProfileNotFound: "correct AWS_PROFILE",
+}
 
 
-class NoConsentError(Exception):
+class NoConsentError(StoppedError):
     """Nobody agreed to the change; the message says how to."""
+
+
+class NoStackError(StoppedError):
+    """The stack is not there, or not one of day2's."""
+
+
+def carried_out(command: Callable[[Any], int]) -> int:
+    """Run *command* with the shell's own session; say in one line what stops it."""
+    try:
+        return command(boto3.session.Session())
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except (StoppedError, BotoCoreError, ClientError) as error:
+        remedy = _REMEDIES.get(type(error))
+        print(f"{error}: {remedy}" if remedy else error, file=sys.stderr)
+        return 1
+
+
+def outputs(client: Callable[..., Any], stack: str) -> dict[str, str]:
+    """
+    Return the outputs of *stack*, one of day2's, by name.
+
+    Raises:
+        NoStackError: There is none, it is not made yet, or it is another product's.
+    """
+    try:
+        found = client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]
+    except ClientError as error:
+        if "does not exist" not in str(error):
+            raise
+        raise NoStackError(
+            f"there is no stack {stack} in this account and region: name it by --stack"
+        ) from None
+    told = {one["OutputKey"]: one["OutputValue"] for one in found.get("Outputs", ())}
+    if "FunctionName" not in told:
+        raise NoStackError(
+            f"the stack {stack} is {found['StackStatus']} and has no function of day2's: "
+            "name another by --stack"
+        )
+    return told
 
 
 def place(session: Any, stack: str) -> str:
@@ -44,17 +100,17 @@ def confirm(session: Any, stack: str, what: str, *, yes: bool) -> None:
 
 def main(words: list[str]) -> int:
     """Ask, and return 0 for a yes."""
-    parser = argparse.ArgumentParser(prog="python -m infra.account", description=__doc__)
-    parser.add_argument("--stack", required=True)
-    parser.add_argument("--yes", action="store_true", help="do not ask, as in CI")
-    parser.add_argument("what")
-    arguments = parser.parse_args(words)
-    try:
-        confirm(boto3.session.Session(), arguments.stack, arguments.what, yes=arguments.yes)
-    except (NoConsentError, BotoCoreError, ClientError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    asked = parser("infra.account", __doc__)
+    asked.add_argument("--stack", required=True)
+    asked.add_argument("--yes", action="store_true", help="do not ask, as in CI")
+    asked.add_argument("what")
+    arguments = asked.parse_args(words)
+
+    def command(session: Any) -> int:
+        confirm(session, arguments.stack, arguments.what, yes=arguments.yes)
+        return 0
+
+    return carried_out(command)
 
 
 if __name__ == "__main__":

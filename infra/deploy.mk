@@ -19,7 +19,7 @@ deploy: ## Deploy on AWS: make deploy BUCKET=name [MIGRATIONS=…] [STACK=day2] 
 	$(call needs,dev)
 	$(if $(findstring CaFile=,$(PARAMETERS)),,@$(DEV) -m infra.rds_ca --require)
 	@$(MAKE) package
-	@$(DEV) -m infra.account --stack $(STACK) $(if $(YES),--yes )"deploy $(PACKAGE) there"
+	@$(DEV) -m infra.account --stack $(STACK) $(if $(call said,$(YES)),--yes )"deploy $(PACKAGE) there"
 	aws s3 cp --recursive --no-progress $(PACKAGE)/upload s3://$(BUCKET)/
 	aws cloudformation deploy --stack-name $(STACK) --template-file $(TEMPLATE) --s3-bucket $(BUCKET) \
 	  --capabilities CAPABILITY_IAM CAPABILITY_AUTO_EXPAND --no-fail-on-empty-changeset \

@@ -68,6 +68,11 @@ def alone() -> Iterator[None]:
 
 def main(names: list[str]) -> int:
     """Make those of *names* that are missing or stale; return the exit status."""
+    unknown = [name for name in names if not (LOCKS / f"{name}.txt").is_file()]
+    if unknown or not names:
+        known = ", ".join(sorted(one.stem for one in LOCKS.glob("*.txt")))
+        print(f"python infra/environments.py NAME…, of {known}", file=sys.stderr)
+        return 2
     release = sys.version_info[:2]
     if not OLDEST <= release <= NEWEST:
         print(

@@ -9,7 +9,6 @@ may change something. The answer goes to standard output, the story of the log t
 invoke`` does the same on the local AWS, whatever the shell has.
 """
 
-import argparse
 import base64
 import json
 import sys
@@ -21,16 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import boto3
 from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    ConnectionClosedError,
-    ReadTimeoutError,
-)
+from botocore.exceptions import ConnectionClosedError, ReadTimeoutError
 
-from infra import account, story
+from infra import account, commands, story
+from infra.commands import StoppedError, WrongUseError
 
 # An answer needs so long to come back once the function has ended.
 ANSWER_SECONDS = 15
@@ -39,7 +33,7 @@ SAY_SECONDS = 5.0
 READING = ("status", "plan", "check")
 
 
-class NotAnsweredError(Exception):
+class NotAnsweredError(StoppedError):
     """The function did not answer; the message says what to do."""
 
 
@@ -109,8 +103,7 @@ def once(
         NotAnsweredError: The function may still be at it.
         ClientError: AWS refused, and nothing was run.
     """
-    found = client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]
-    outputs = {item["OutputKey"]: item["OutputValue"] for item in found["Outputs"]}
+    outputs = account.outputs(client, stack)
     function = outputs["FunctionName"]
     settings = client("lambda").get_function_configuration(FunctionName=function)
     seconds = settings["Timeout"] + answer_seconds
@@ -163,28 +156,41 @@ def show_log(call: Call) -> None:
 
 def changes_nothing(event: Any) -> bool:
     """Say whether *event* is a direct request that only looks; an event says that in its detail."""
-    return isinstance(event, dict) and "detail-type" not in event and event.get("action") in READING
+    is_direct = isinstance(event, dict) and not event.keys() & {"detail-type", "Records"}
+    return is_direct and event.get("action") in READING
 
 
-def _event(arguments: argparse.Namespace) -> Any:
+def read_event(file: str | None, payload: str | None, *, names: tuple[str, str]) -> Any:
     """
-    Return what is to be sent.
+    Return the event in *file*, or else *payload* itself; *names* is what both are called there.
 
     Raises:
-        ValueError: It is not JSON.
-        OSError: The file cannot be read.
+        WrongUseError: It is not JSON, or the file cannot be read.
     """
-    source = "--payload" if arguments.event is None else arguments.event
-    text = arguments.payload if arguments.event is None else Path(arguments.event).read_text()
+    text, name = payload or "", names[1]
+    if file is not None:
+        name = f"{names[0]}{story.printable(file)}"
+        try:
+            text = Path(file).read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise WrongUseError(f"{name} is not a text file in UTF-8") from None
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise WrongUseError(f"{name} cannot be read: {reason}") from None
     try:
-        return json.loads(text)
-    except ValueError as error:
-        raise ValueError(f"{source} is not JSON: {error}") from error
+        return json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise WrongUseError(f"{name} is not JSON: {error}") from None
+
+
+def _refuse_constant(name: str) -> None:
+    """Refuse what Python takes for JSON and nobody else does."""
+    raise ValueError(f"{name} is not a value of JSON")
 
 
 def main(words: list[str]) -> int:
     """Invoke the function after a yes; return 0 for a success."""
-    parser = argparse.ArgumentParser(prog="python -m infra.invoke", description=__doc__)
+    parser = commands.parser("infra.invoke", __doc__)
     parser.add_argument("--stack", default="day2")
     parser.add_argument("--yes", action="store_true", help="do not ask, as in CI")
     what = parser.add_mutually_exclusive_group(required=True)
@@ -192,18 +198,17 @@ def main(words: list[str]) -> int:
     what.add_argument("--payload", metavar="JSON")
     arguments = parser.parse_args(words)
     try:
-        event = _event(arguments)
-    except (OSError, ValueError) as error:
+        event = read_event(arguments.event, arguments.payload, names=("--event ", "--payload"))
+    except WrongUseError as error:
         print(error, file=sys.stderr)
         return 2
-    session = boto3.session.Session()
-    reads = changes_nothing(event)
-    try:
-        account.confirm(session, arguments.stack, "invoke it", yes=arguments.yes or reads)
+    yes = arguments.yes or changes_nothing(event)
+
+    def command(session: Any) -> int:
+        account.confirm(session, arguments.stack, "invoke it", yes=yes)
         return show(once(session.client, arguments.stack, event))
-    except (account.NoConsentError, NotAnsweredError, BotoCoreError, ClientError) as error:
-        print(error, file=sys.stderr)
-        return 1
+
+    return account.carried_out(command)
 
 
 if __name__ == "__main__":

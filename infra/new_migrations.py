@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from core.revisions.folder import Folder
 from core.settings import ROOT
+from infra.commands import parser
 from infra.local import workflow
 
 SCAFFOLD = ROOT / "infra" / "scaffold"
@@ -148,4 +149,5 @@ def _quoted(text: str) -> str:
 
 
 if __name__ == "__main__":
+    parser("infra.new_migrations", __doc__).parse_args()
     sys.exit(main())

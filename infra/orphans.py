@@ -8,20 +8,18 @@ whichever AWS the shell's credentials are for, names it, and asks before it dele
 restored for 30 days; declared targets are their owners', and are only listed.
 """
 
-import argparse
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from core.decisions import observed
 from core.decisions.orphans import Live, gone
 from core.settings import observed_parameter, target_parameter
-from infra import account
+from infra import account, commands
 
 FLEET = "_fleet"
 # The longest that Secrets Manager offers (API Reference, "DeleteSecret").
@@ -103,8 +101,7 @@ class Leftovers:
     """What one stack has left in its account and region."""
 
     def __init__(self, stack: str, client: Callable[[str], Any]) -> None:
-        found = client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]
-        outputs = {item["OutputKey"]: item["OutputValue"] for item in found["Outputs"]}
+        outputs = account.outputs(client, stack)
         function = client("lambda").get_function_configuration(FunctionName=outputs["FunctionName"])
         self.prefix: str = function["Environment"]["Variables"]["DAY2_PREFIX"]
         self._rds, self._ssm = client("rds"), client("ssm")
@@ -154,13 +151,13 @@ def _all(paginator: Any, field: str, **arguments: Any) -> Iterable[dict[str, Any
 
 def main(words: list[str]) -> int:
     """List what is left, and delete what is ours of it after a yes."""
-    parser = argparse.ArgumentParser(prog="python -m infra.orphans", description=__doc__)
+    parser = commands.parser("infra.orphans", __doc__)
     parser.add_argument("--stack", default="day2")
     parser.add_argument("--delete", action="store_true", help="delete what is ours")
     parser.add_argument("--yes", action="store_true", help="do not ask, as in CI")
     arguments = parser.parse_args(words)
-    session = boto3.session.Session()
-    try:
+
+    def command(session: Any) -> int:
         leftovers = Leftovers(arguments.stack, session.client)
         found = leftovers.orphans()
         for orphan in found:
@@ -176,9 +173,8 @@ def main(words: list[str]) -> int:
         # An instance may have come back while somebody thought about it.
         still = {orphan.identifier for orphan in leftovers.orphans()}
         return delete_all(leftovers, [orphan for orphan in ours if orphan.identifier in still])
-    except (account.NoConsentError, BotoCoreError, ClientError) as error:
-        print(error, file=sys.stderr)
-        return 1
+
+    return account.carried_out(command)
 
 
 def delete_all(leftovers: Leftovers, orphans: list[Orphan]) -> int:

@@ -8,7 +8,6 @@ AWS the shell's credentials are for, names it, and asks before it sends; ``make 
 same on the local AWS, whatever credentials the shell has.
 """
 
-import argparse
 import json
 import re
 import sys
@@ -16,10 +15,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from infra import account
+from infra import account, commands
 
 # Long enough to read a full queue, so that no message is met twice.
 INVISIBLE_SECONDS = 120
@@ -87,8 +85,7 @@ class Redrive:
     """The queues and the function of one stack."""
 
     def __init__(self, stack: str, client: Callable[[str], Any]) -> None:
-        found = client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]
-        outputs = {item["OutputKey"]: item["OutputValue"] for item in found["Outputs"]}
+        outputs = account.outputs(client, stack)
         self._urls = (outputs["FailuresQueueUrl"], outputs["UndeliveredQueueUrl"])
         self._function = outputs["FunctionName"]
         self._sqs = client("sqs")
@@ -219,20 +216,19 @@ def run(redrive: Redrive, *, send: bool) -> int:
 
 def main(words: list[str]) -> int:
     """List what waits, or send it again after a yes."""
-    parser = argparse.ArgumentParser(prog="python -m infra.redrive", description=__doc__)
+    parser = commands.parser("infra.redrive", __doc__)
     parser.add_argument("--stack", default="day2")
     parser.add_argument("--list", action="store_true", help="change nothing")
     parser.add_argument("--yes", action="store_true", help="do not ask, as in CI")
     arguments = parser.parse_args(words)
-    session = boto3.session.Session()
-    try:
+
+    def command(session: Any) -> int:
         if not arguments.list:
             what = "send again what waits there"
             account.confirm(session, arguments.stack, what, yes=arguments.yes)
         return run(Redrive(arguments.stack, session.client), send=not arguments.list)
-    except (account.NoConsentError, BotoCoreError, ClientError) as error:
-        print(error, file=sys.stderr)
-        return 1
+
+    return account.carried_out(command)
 
 
 if __name__ == "__main__":

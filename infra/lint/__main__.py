@@ -6,6 +6,7 @@ import sys
 
 from core.errors import RunFailed
 from infra import migrations
+from infra.commands import parser
 from infra.lint.revisions import lint
 
 
@@ -23,4 +24,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    parser("infra.lint", __doc__).parse_args()
     sys.exit(main())

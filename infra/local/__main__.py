@@ -3,27 +3,21 @@
 # ruff: noqa: ARG001 - every command is called alike, whether it needs both or not.
 
 import argparse
-import json
 import os
 import shlex
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+from infra.commands import StoppedError, WrongUseError
 from infra.local import shell
-from infra.local.local_aws import LocalAws, LocalAwsError
-from infra.local.parameters import ParametersError
-from infra.local.postgres.programs import ServerError, available_programs
+from infra.local.local_aws import LocalAws
+from infra.local.postgres.programs import available_programs
 from infra.local.state import State
 
 # What needs boto3 or Alembic is imported by the command that uses it: `down` and `env` answer at
 # once.
-
-
-class WrongUseError(Exception):
-    """A command was not called as it has to be; the message is one line and says how."""
 
 
 def up(aws: LocalAws, arguments: argparse.Namespace) -> int:
@@ -151,6 +145,14 @@ def migrate(aws: LocalAws, arguments: argparse.Namespace) -> int:
     return _show(workflow.migrate(aws, arguments.target))
 
 
+def check_target(aws: LocalAws, arguments: argparse.Namespace) -> int:
+    """Refuse a target that the revisions do not have."""
+    from infra.local import workflow
+
+    workflow.check_target(arguments.target)
+    return 0
+
+
 def revisions(aws: LocalAws, arguments: argparse.Namespace) -> int:
     """List the revisions with their descriptions."""
     from infra.local import workflow
@@ -219,6 +221,7 @@ def main(words: list[str]) -> int:
     command("database-up", database_up)
     command("database-reset", database_reset)
     command("migrate", migrate).add_argument("--target", default="head", metavar="REVISION")
+    command("check-target", check_target).add_argument("--target", required=True)
     command("revisions", revisions)
     command("new-revision", new_revision).add_argument("description")
     command("failures", failures)
@@ -231,12 +234,23 @@ def main(words: list[str]) -> int:
     shell.forget()
     try:
         return int(arguments.run(LocalAws(State.of_checkout()), arguments))
-    except (WrongUseError, ParametersError) as error:
+    except WrongUseError as error:
         print(error, file=sys.stderr)
         return 2
-    except (LocalAwsError, ServerError, PermissionError) as error:
+    except (StoppedError, PermissionError) as error:
         print(error, file=sys.stderr)
         return 1
+    except Exception as error:
+        # Imported here: boto3 takes longer than all else that `make down` does.
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        if not isinstance(error, BotoCoreError | ClientError):
+            raise
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted: what the function was asked for may still run", file=sys.stderr)
+        return 130
 
 
 def _event(file: str | None, payload: str | None) -> Any:
@@ -246,28 +260,12 @@ def _event(file: str | None, payload: str | None) -> Any:
     Raises:
         WrongUseError: There are both or none of them, or it is not JSON.
     """
+    from infra.invoke import read_event
+
     if bool(file) == bool(payload):
         which = "either EVENT or PAYLOAD" if file else "EVENT=events/….json or PAYLOAD='{…}'"
         raise WrongUseError(f"give {which}: make invoke EVENT=events/direct_plan.json")
-    text, name = payload or "", "PAYLOAD"
-    if file:
-        name = f"EVENT={file}"
-        try:
-            text = Path(file).read_text(encoding="utf-8")
-        except UnicodeDecodeError:
-            raise WrongUseError(f"{name} is not a text file in UTF-8") from None
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise WrongUseError(f"{name} cannot be read: {reason}") from None
-    try:
-        return json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise WrongUseError(f"{name} is not JSON: {error}") from None
-
-
-def _refuse_constant(name: str) -> None:
-    """Refuse what Python takes for JSON and nobody else does."""
-    raise ValueError(f"{name} is not a value of JSON")
+    return read_event(file or None, payload, names=("EVENT=", "PAYLOAD"))
 
 
 def _show(call: Any) -> int:

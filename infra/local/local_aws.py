@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from infra.commands import StoppedError
 from infra.environments import ENVIRONMENTS
 from infra.local import processes
 from infra.local.postgres import certificates
@@ -30,7 +31,7 @@ ANSWER_SECONDS = 5
 PLUGINS = Path(__file__).parent / "localstack" / "plugins"
 
 
-class LocalAwsError(Exception):
+class LocalAwsError(StoppedError):
     """The local AWS did not do what it was asked; the message says what to look at."""
 
 

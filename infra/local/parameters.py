@@ -6,8 +6,10 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from infra.commands import WrongUseError
 
-class ParametersError(Exception):
+
+class ParametersError(WrongUseError):
     """They are not what the template takes; the message is one line and says what it takes."""
 
 

@@ -25,9 +25,11 @@ from core.revisions.folder import Folder
 from core.revisions.manifest import Revision
 from core.settings import INI
 from infra import migrations
+from infra.commands import WrongUseError
 from infra.invoke import Call
 from infra.local import stack
 from infra.local.local_aws import LocalAws, LocalAwsError
+from infra.story import printable
 
 INSTANCE = "workbench"
 SECRET = f"{INSTANCE}/master"
@@ -75,6 +77,23 @@ def revisions(folder: Folder | None = None) -> list[tuple[str, str]]:
     return [(one.identifier, one.description) for one in _build(folder or _chosen())]
 
 
+def check_target(target: str) -> None:
+    """
+    Refuse a *target* that the folder's revisions do not have, before anything is deployed for it.
+
+    Raises:
+        WrongUseError: It is not ``head`` or one of them.
+        LocalAwsError: They cannot be listed.
+    """
+    if not target.strip():
+        raise WrongUseError("make test-lambda-to TARGET=revision: make list-migrations lists them")
+    known = [identifier for identifier, _ in revisions()]
+    if target not in ("head", *known):
+        raise WrongUseError(
+            f"TARGET={printable(target)} is unknown here: give one of {', '.join([*known, 'head'])}"
+        )
+
+
 def unknown_revisions(event: Any) -> list[str]:
     """Return the revisions that a direct request names, and that the folder does not have."""
     if not isinstance(event, dict) or "source" in event:
@@ -91,16 +110,16 @@ def new_revision(description: str, folder: Folder | None = None) -> Path:
     Without one it is the folder that the command was given.
 
     Raises:
-        LocalAwsError: The description is not one short line of text, or the history is broken;
-            no file is left.
+        WrongUseError: The description is not one short line of text.
+        LocalAwsError: The history is broken; no file is left.
     """
     description = description.strip()
     if not description or not description.isprintable():
-        raise LocalAwsError('say what it does, in one line: make new-migration NAME="…"')
+        raise WrongUseError('say what it does, in one line: make new-migration NAME="…"')
     if not re.search(r"[^\W_]", description):
-        raise LocalAwsError(f"{description!r} contains no letter: say what the revision does")
+        raise WrongUseError(f"{description!r} contains no letter: say what the revision does")
     if len(description) > LONGEST_DESCRIPTION or len(description.encode()) > LONGEST_NAME_BYTES:
-        raise LocalAwsError(
+        raise WrongUseError(
             f"the description is too long: say it in {LONGEST_DESCRIPTION} letters, "
             "and the rest in the file, below its first line"
         )
@@ -117,7 +136,7 @@ def new_revision(description: str, folder: Folder | None = None) -> Path:
         directory.generate_revision(identifier, description)
         made = _build(folder)[-1]
         if (made.identifier, made.description) != (identifier, description):
-            raise LocalAwsError(f"{description!r} leaves nothing for a file name: use other words")
+            raise WrongUseError(f"{description!r} leaves nothing for a file name: use other words")
     except BaseException:
         for file in set(folder.versions.iterdir()) - before:
             if file.is_file():

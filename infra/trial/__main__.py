@@ -15,6 +15,7 @@ import time
 
 from core.errors import RunFailed
 from infra import migrations
+from infra.commands import WrongUseError, parser
 from infra.local import shell
 from infra.local.postgres.engine_versions import programs_of
 from infra.local.postgres.programs import Programs, ServerError, available_programs
@@ -23,10 +24,6 @@ from infra.trial.servers import indented, tried
 
 # As a shell says it: 128, and the number of SIGINT.
 _INTERRUPTED = 130
-
-
-class WrongUseError(Exception):
-    """The command was not called as it has to be; the message is one line and says how."""
 
 
 def main() -> int:
@@ -119,4 +116,5 @@ def _end(count: int, begin: float) -> int:
 
 
 if __name__ == "__main__":
+    parser("infra.trial", __doc__).parse_args()
     sys.exit(main())

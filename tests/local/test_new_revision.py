@@ -12,6 +12,7 @@ import pytest
 
 from core.revisions import scripts
 from core.revisions.folder import Folder
+from infra.commands import WrongUseError
 from infra.local import workflow
 from infra.local.local_aws import LocalAwsError
 from tests.conftest import ROOT
@@ -111,7 +112,7 @@ def test_what_is_no_description_is_refused_in_a_line(tmp_path: Path, description
     """And nothing is left behind."""
     folder = history_of(tmp_path)
 
-    with pytest.raises(LocalAwsError) as caught:
+    with pytest.raises(WrongUseError) as caught:
         workflow.new_revision(description, folder)
 
     assert "\n" not in str(caught.value)

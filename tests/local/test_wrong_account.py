@@ -9,12 +9,14 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
-from infra import account
+from infra import account, invoke, orphans, redrive
 from infra.local import __main__ as command_line
 from infra.local import processes
 from infra.local.local_aws import LocalAws
@@ -33,7 +35,8 @@ NEED_IT = [
     ["migrate"],
 ]
 # They start it before they use it, say that it is down, or work on files only.
-OTHERS = {"up", "demo", "down", "clean", "status", "revisions", "new_revision", "programs"}
+OTHERS = {"up", "demo", "down", "clean", "status", "programs"}
+OTHERS |= {"revisions", "new_revision", "check_target"}
 
 
 @pytest.fixture
@@ -184,6 +187,72 @@ def test_every_command_is_tried() -> None:
     }
 
     assert commands == OTHERS | {words[0].replace("-", "_") for words in NEED_IT}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        lambda: redrive.main(["--yes"]),
+        lambda: redrive.main(["--list"]),
+        lambda: orphans.main(["--delete", "--yes"]),
+        lambda: invoke.main(["--yes", "--payload={}"]),
+        lambda: account.main(["--stack=day2", "--yes", "deploy"]),
+    ],
+    ids=["redrive", "redrive --list", "orphans", "invoke", "account"],
+)
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"AWS_PROFILE": "production"}, "(production) could not be found: correct AWS_PROFILE"),
+        ({}, "Unable to locate credentials: set AWS_PROFILE, or log in"),
+    ],
+    ids=["a profile that is not there", "no credentials"],
+)
+def test_an_operator_without_an_account_is_told_so(
+    command: Callable[[], int],
+    variables: dict[str, str],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """In one line, and what to set."""
+    usual = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_DEFAULT_REGION": "eu-central-1"}
+    for name, value in (usual | variables).items():
+        monkeypatch.setenv(name, value)
+
+    assert command() == 1
+    told = capsys.readouterr()
+    assert (told.out, told.err.count("\n")) == ("", 1)
+    assert said in told.err
+
+
+class _Stacks:
+    """CloudFormation, with one stack or none."""
+
+    def __init__(self, *stacks: dict[str, Any]) -> None:
+        self._stacks = stacks
+
+    def describe_stacks(self, **_: str) -> dict[str, Any]:
+        """Answer as CloudFormation does."""
+        if not self._stacks:
+            error = {"Code": "ValidationError", "Message": "Stack with id shop does not exist"}
+            raise ClientError({"Error": error}, "DescribeStacks")
+        return {"Stacks": self._stacks}
+
+
+@pytest.mark.parametrize(
+    ("stacks", "said"),
+    [
+        ((), "there is no stack shop in this account and region: name it by --stack"),
+        (({"StackStatus": "ROLLBACK_COMPLETE"},), "shop is ROLLBACK_COMPLETE and has no function"),
+        (({"StackStatus": "CREATE_COMPLETE", "Outputs": []},), "shop is CREATE_COMPLETE and has"),
+    ],
+    ids=["none", "not made", "another product's"],
+)
+def test_a_stack_that_is_not_ours_is_said(stacks: tuple[dict[str, Any], ...], said: str) -> None:
+    """Whatever it is, nothing is changed in it."""
+    with pytest.raises(account.NoStackError, match=said):
+        account.outputs(lambda _: _Stacks(*stacks), "shop")
 
 
 class _Account:

@@ -94,6 +94,15 @@ def test_invoke_names_what_is_wrong(event_files: Path, given: tuple[str, ...], s
         (["invoke", "PAYLOAD={}", "EVENT=events/requested.json"], "give either"),
         (["invoke"], "give EVENT="),
         (["plan"], "make plan INSTANCE=orders"),
+        (["invoke", "EVENT=a\nb"], "EVENT=a\\nb cannot be read"),
+        (["bench-sweep", "COUNT=it's"], "count: invalid int value"),
+        (["bench-sweep", "COUNT=0"], "COUNT=0: give the number of instances, 1 or more"),
+        (
+            ["test-lambda-to", "TARGET=00"],
+            "TARGET=00 is unknown here: give one of 001, 002, 003, 004, head",
+        ),
+        (["test-lambda-to", "TARGET=-x\n"], "TARGET=-x\\n is unknown here"),
+        (["new-migration", "NAME=!!!"], "'!!!' contains no letter"),
         (
             ["test-lambda-to"],
             "make test-lambda-to TARGET=revision: make list",
@@ -113,6 +122,21 @@ def test_so_does_make(tmp_path: Path, words: list[str], said: str) -> None:
     lines = [line for line in err.splitlines() if not line.startswith("make: ***")]
     assert len(lines) == 1
     assert said in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "word"),
+    [(["run", "CLUSTER={}"], "--cluster"), (["deploy", "BUCKET=zips", "YES={}"], "--yes")],
+    ids=["CLUSTER", "YES"],
+)
+def test_a_no_is_no_yes(words: list[str], word: str) -> None:
+    """What is asked before a change is not skipped by a 0."""
+    for answer, is_yes in {"1": True, "yes": True, "0": False, "no": False, "": False}.items():
+        given = [one.format(answer) for one in words]
+        ran = subprocess.run(
+            ["make", "--dry-run", *given], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        assert (f" {word}" in ran.stdout) is is_yes, answer
 
 
 def test_a_sample_says_what_it_needs(local_aws: LocalAws) -> None:

@@ -13,6 +13,7 @@ import statistics
 import sys
 import time
 
+from infra import commands
 from infra.local import shell, stack
 from infra.local.local_aws import LocalAws
 from infra.local.state import State, free_port
@@ -39,7 +40,11 @@ def measure(made: Fleet, what: str, *, full: bool = False) -> None:
 def main(words: list[str]) -> int:
     """Start a local AWS of its own, and measure."""
     shell.forget()
-    count = int(words[0]) if words else 200
+    parser = commands.parser("tests.operating.bench_sweep", __doc__)
+    parser.add_argument("count", nargs="?", type=int, default=200, help="how many instances")
+    count = parser.parse_args(words).count
+    if count < 1:
+        parser.error(f"COUNT={count}: give the number of instances, 1 or more")
     aws = LocalAws(State.of_process("sweep"))
     aws.up(port=free_port())
     try:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from infra.commands import StoppedError
 from infra.local.state import CHECKOUT, shared_folder
 
 OLDEST_MAJOR = 14
@@ -26,7 +27,7 @@ GIVEN = "PG_BIN"
 LOCK_FILE = CHECKOUT / "infra" / "requirements" / "postgres.txt"
 
 
-class ServerError(Exception):
+class ServerError(StoppedError):
     """A PostgreSQL server or program that did not do what it was asked; says what it printed."""
 
 
