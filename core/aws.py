@@ -594,6 +594,7 @@ def _instance(found: Mapping[str, Any]) -> ManagedDatabase:
 def _cluster(found: Mapping[str, Any]) -> ManagedDatabase:
     """Return a cluster from a ``DBCluster`` of the RDS API."""
     capacity = found.get("ServerlessV2ScalingConfiguration") or {}
+    readers = found.get("ReaderEndpoint")
     writers = [
         member["DBInstanceIdentifier"]
         for member in found.get("DBClusterMembers", [])
@@ -609,6 +610,7 @@ def _cluster(found: Mapping[str, Any]) -> ManagedDatabase:
         engine_version=found.get("EngineVersion", ""),
         host=found.get("Endpoint"),
         port=found.get("Port"),
+        other_hosts=(*([readers] if readers else []), *found.get("CustomEndpoints", [])),
         takes_tokens=found.get("IAMDatabaseAuthenticationEnabled", False),
         db_name=found.get("DatabaseName"),
         master_username=found.get("MasterUsername"),

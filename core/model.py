@@ -177,6 +177,7 @@ class ManagedDatabase(NamedTuple):
             name may be.
         engine_version: Such as ``15.18``; RDS says it of every instance and cluster.
         host: The endpoint: of a cluster the writer's, wherever that is.
+        other_hosts: Of a cluster: the readers' endpoint, and those of one's own choice.
         takes_tokens: Whether IAM database authentication is on.
         cluster: Of an instance: the cluster that it is a member of, whose database its own is.
         replica_of: What it is a read replica of: an instance or a cluster.
@@ -196,6 +197,7 @@ class ManagedDatabase(NamedTuple):
     engine_version: str = ""
     host: str | None = None
     port: int | None = None
+    other_hosts: tuple[str, ...] = ()
     takes_tokens: bool = False
     db_name: str | None = None
     master_username: str | None = None

@@ -277,7 +277,11 @@ def _master_secret(
 def _owner(
     secret: Secret, credentials: MasterCredentials, directory: Directory
 ) -> ManagedDatabase | None:
-    """Return the instance or cluster that a bare *secret* belongs to, where that can be told."""
+    """
+    Return the instance or cluster that a bare *secret* belongs to, where that can be told.
+
+    A secret may have another endpoint of its cluster, at which readers answer, or a lone writer.
+    """
     is_managed = _is_managed_by_rds(secret)
     if not is_managed:
         if credentials.cluster is not None:
@@ -292,7 +296,9 @@ def _owner(
         if is_managed:
             is_its = _is_managed_secret_of(instance, secret)
         else:
-            is_its = same_host(instance.host, str(credentials.host)) and instance.port == port
+            hosts = (instance.host, *instance.other_hosts)
+            is_named = any(same_host(host, credentials.host) for host in hosts)
+            is_its = is_named and instance.port == port
         if is_its:
             return directory.cluster(instance.cluster) if instance.cluster else instance
     return None

@@ -43,6 +43,10 @@ def orders_cluster(orders: ManagedDatabase) -> ManagedDatabase:
         engine="aurora-postgresql",
         engine_version="16.4",
         host="orders.cluster-abc.us-east-1.rds.amazonaws.com",
+        other_hosts=(
+            "orders.cluster-ro-abc.us-east-1.rds.amazonaws.com",
+            "any.cluster-custom-abc.us-east-1.rds.amazonaws.com",
+        ),
         managed_secret=ManagedSecret(
             "arn:aws:secretsmanager:us-east-1:123456789012:secret:rds!cluster-1-AbCdEf", "active"
         ),

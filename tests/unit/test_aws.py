@@ -235,6 +235,7 @@ DB_CLUSTER: dict[str, Any] = {
     "Status": "available",
     "Endpoint": "orders.cluster-abc.us-east-1.rds.amazonaws.com",
     "ReaderEndpoint": "orders.cluster-ro-abc.us-east-1.rds.amazonaws.com",
+    "CustomEndpoints": ["any.cluster-custom-abc.us-east-1.rds.amazonaws.com"],
     "Port": 5432,
     "DatabaseName": "shop",
     "MasterUsername": "master",

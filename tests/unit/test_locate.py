@@ -503,6 +503,8 @@ def test_a_token_is_for_the_clusters_endpoint(orders_cluster: ManagedDatabase) -
     [
         {"dbClusterIdentifier": "Orders", "host": "proxy.example"},
         {"host": "ORDERS.cluster-abc.us-east-1.rds.amazonaws.com."},
+        {"host": "orders.cluster-ro-ABC.us-east-1.rds.amazonaws.com"},
+        {"host": "any.cluster-custom-abc.us-east-1.rds.amazonaws.com"},
         {"host": "orders-1.abc.us-east-1.rds.amazonaws.com"},
         {"dbInstanceIdentifier": "orders-1"},
     ],
@@ -510,7 +512,7 @@ def test_a_token_is_for_the_clusters_endpoint(orders_cluster: ManagedDatabase) -
 def test_a_bare_secrets_cluster_is_found(
     fields: dict[str, object], orders: ManagedDatabase, orders_cluster: ManagedDatabase
 ) -> None:
-    """By its name, its endpoint, or a member's: that database is the cluster's."""
+    """By its name, an endpoint of it, or a member's: that database is the cluster's."""
     member = orders._replace(
         identifier="orders-1", cluster="orders", host="orders-1.abc.us-east-1.rds.amazonaws.com"
     )
