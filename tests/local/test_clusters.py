@@ -17,6 +17,7 @@ import pytest
 from infra.local import __main__ as commands
 from infra.local import clusters, stack, workflow
 from infra.local.local_aws import LocalAws
+from infra.local.state import free_port
 from tests.equipment.local_aws import Bus
 from tests.equipment.waiting import wait_for
 from tests.local.entering import PASSWORD, ask, connect, managed_login
@@ -135,9 +136,33 @@ def test_member_that_is_deleted_before_it_is_there_never_comes(
 
 
 def test_what_rds_refuses_is_refused(local_aws: LocalAws, orders: str) -> None:
-    """A second one of the name, a member stopped by itself, a failover to nobody."""
+    """A second one of the name, a member stopped by itself, a failover to nobody, and more."""
     rds = local_aws.client("rds")
+    rds.create_global_cluster(
+        GlobalClusterIdentifier="world",
+        SourceDBClusterIdentifier=clusters.describe(local_aws, orders)["DBClusterArn"],
+    )
 
+    (world,) = rds.describe_global_clusters()["GlobalClusters"]
+    assert [one["IsWriter"] for one in world["GlobalClusterMembers"]] == [True]
+    with pytest.raises(rds.exceptions.ClientError, match="plays no secondary cluster"):
+        clusters.create(local_aws, "secondary", members=0, GlobalClusterIdentifier="world")
+    rds.remove_from_global_cluster(
+        GlobalClusterIdentifier="world",
+        DbClusterIdentifier=clusters.describe(local_aws, orders)["DBClusterArn"],
+    )
+    rds.delete_global_cluster(GlobalClusterIdentifier="world")
+    with pytest.raises(rds.exceptions.ClientError, match="is required unless SkipFinalSnapshot"):
+        rds.delete_db_cluster(DBClusterIdentifier=orders)
+    with pytest.raises(rds.exceptions.ClientError, match="cannot specify both"):
+        rds.delete_db_cluster(
+            DBClusterIdentifier=orders, SkipFinalSnapshot=True, FinalDBSnapshotIdentifier="last"
+        )
+    taken = clusters.describe(local_aws, orders)["Port"]
+    clusters.create(local_aws, "second", members=0)
+    with pytest.raises(rds.exceptions.ClientError, match=f"Port {taken} is taken"):
+        rds.modify_db_cluster(DBClusterIdentifier="second", Port=taken)
+    clusters.remove(local_aws, "second")
     with pytest.raises(rds.exceptions.DBClusterAlreadyExistsFault):
         clusters.create(local_aws, orders, members=0)
     with pytest.raises(rds.exceptions.InvalidDBClusterStateFault):
@@ -268,7 +293,7 @@ def test_endpoint_can_name_the_old_writer_for_a_while(local_aws: LocalAws, order
 def test_new_passwords_and_names_are_the_clusters(
     local_aws: LocalAws, orders: str, bus: Callable[..., Bus]
 ) -> None:
-    """A reset master, a managed one, a rotated one, another name: each told of the cluster."""
+    """A reset master, a managed one, a rotated one, another name, another port."""
     rds = local_aws.client("rds")
     before = clusters.describe(local_aws, orders)
     events = bus({"source": ["aws.rds"]})
@@ -282,6 +307,7 @@ def test_new_passwords_and_names_are_the_clusters(
     modify(orders, RotateMasterUserPassword=True)
     second = managed_login(local_aws, clusters.describe(local_aws, orders))
     renamed = modify(orders, NewDBClusterIdentifier="renamed")
+    moved = modify("renamed", Port=free_port())
     row = ask(enter(local_aws, "renamed", *second), "SELECT current_user")
     with pytest.raises(psycopg2.OperationalError, match="password authentication failed"):
         enter(local_aws, "renamed", *first)
@@ -291,6 +317,7 @@ def test_new_passwords_and_names_are_the_clusters(
     assert row == ("boss",)
     assert renamed["DbClusterResourceId"] == before["DbClusterResourceId"]
     assert renamed["DBClusterMembers"] == before["DBClusterMembers"]
+    assert moved["Port"] != before["Port"]
     assert told(events, 5) == [
         ("RDS-EVENT-0016", "CLUSTER", orders),
         ("RDS-EVENT-0016", "CLUSTER", orders),

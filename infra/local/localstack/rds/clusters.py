@@ -25,6 +25,7 @@ from localstack.utils.patch import patch
 from moto.rds import models as moto
 from moto.rds.exceptions import (
     DBClusterNotFoundError,
+    DBClusterSnapshotAlreadyExistsError,
     InvalidDBClusterStateFault,
     RDSClientError,
 )
@@ -47,7 +48,7 @@ from infra.local.localstack.rds.instances import (
 )
 from infra.local.postgres.engine_versions import usual_version
 from infra.local.postgres.server import Server
-from infra.local.state import free_port
+from infra.local.state import free_port, port_is_free
 
 # Seconds for which the endpoint still names the old writer once a failover is through.
 ENDPOINT_LAG_TAG = "day2-local:endpoint-lag-seconds"
@@ -276,6 +277,15 @@ class Cluster:
             for one in self.endpoints:
                 one.open()
 
+    def listen_at(self, port: int) -> None:
+        """Have the endpoints at another *port* from now on."""
+        with self.lock:
+            self._refuse()
+            for one in self.endpoints:
+                one.port = port
+                if self.named and self.shown.status == "available":
+                    one.open()
+
     def _refuse(self) -> None:
         for one in self.endpoints:
             one.refuse()
@@ -346,6 +356,12 @@ def _change_creation() -> None:
         origin = current_origin()
         if kwargs["db_cluster_identifier"] in backend.clusters:
             raise RDSClientError("DBClusterAlreadyExistsFault", "DB Cluster already exists")
+        of_global = backend.global_clusters.get(kwargs.get("global_cluster_identifier") or "")
+        if of_global is not None and of_global.members:
+            raise RDSClientError(
+                "InvalidParameterCombination",
+                "The local AWS plays no secondary cluster: a global cluster has its primary only.",
+            )
         if (engine := kwargs.get("engine")) in ENGINES:
             kwargs = {**kwargs, "engine_version": version_for(kwargs.get("engine_version"), engine)}
         cluster = fn(backend, kwargs)
@@ -365,6 +381,14 @@ def _change_creation() -> None:
         if instance.db_cluster_identifier:
             in_background(behind(instance.cluster).add, instance)
         return instance
+
+    @patch(moto.RDSBackend.create_global_cluster)
+    def _create_global(fn: Callable[..., Any], backend: Any, *args: Any, **kwargs: Any) -> Any:
+        found = fn(backend, *args, **kwargs)
+        # moto tells so of a primary only that is made as one.
+        for primary in found.members:
+            primary.is_writer = True
+        return found
 
 
 def _make_members(backend: Any, cluster: Any) -> None:
@@ -455,6 +479,10 @@ def _change_modification() -> None:
     def _modify(fn: Callable[..., Any], backend: Any, kwargs: dict[str, Any]) -> Any:
         cluster = _found(backend, kwargs["db_cluster_identifier"])
         before, status = cluster.db_cluster_identifier, cluster.status
+        port = int(kwargs.get("port") or cluster.port)
+        is_moved = port != cluster.port
+        if is_moved and not port_is_free(port):
+            raise RDSClientError("InvalidParameterValue", f"Port {port} is taken on this machine.")
         may_sleep = _pause_seconds(cluster) is not None
         sets_password = bool(
             kwargs.get("master_user_password") or kwargs.get("manage_master_user_password")
@@ -462,6 +490,8 @@ def _change_modification() -> None:
         behind(cluster).wake()
         fn(backend, kwargs)
         cluster.status = status
+        if is_moved:
+            behind(cluster).listen_at(port)
         if sets_password:
             set_master_password(cluster)
         if cluster.db_cluster_identifier != before:
@@ -540,6 +570,9 @@ def _change_deletion() -> None:
     @patch(moto.RDSBackend.delete_db_cluster)
     def _delete(fn: Callable[..., Any], backend: Any, *args: Any, **kwargs: Any) -> Any:
         cluster = _found(backend, args[0] if args else kwargs["cluster_identifier"])
+        # moto sees it once the managed secret is gone.
+        if (snapshot := kwargs.get("snapshot_name") or "") in backend.cluster_snapshots:
+            raise DBClusterSnapshotAlreadyExistsError(snapshot)
         if is_multi_az(cluster) and not cluster.deletion_protection:
             for member in cluster._members:
                 backend.delete_db_instance(member.db_instance_identifier)

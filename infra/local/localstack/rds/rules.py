@@ -84,6 +84,8 @@ def check(operation: str, request: Mapping[str, Any]) -> None:
     Raises:
         RefusedError: RDS would refuse it.
     """
+    if operation == "DeleteDBCluster":
+        check_final_snapshot(request)
     name = NEW_IDENTIFIERS.get(operation)
     if name is None:
         return
@@ -102,6 +104,24 @@ def check(operation: str, request: Mapping[str, Any]) -> None:
         check_names(request)
         if not request.get("ManageMasterUserPassword") and not request.get("MasterUserPassword"):
             raise _blank("MasterUserPassword")
+
+
+def check_final_snapshot(request: Mapping[str, Any]) -> None:
+    """Refuse a deletion that does not say, or says twice, what becomes of the data."""
+    is_wanted, is_skipped = (
+        request.get("FinalDBSnapshotIdentifier"),
+        request.get("SkipFinalSnapshot"),
+    )
+    if is_wanted and is_skipped:
+        raise RefusedError(
+            "InvalidParameterCombination",
+            "You cannot specify both FinalDBSnapshotIdentifier and SkipFinalSnapshot",
+        )
+    if not is_wanted and not is_skipped:
+        raise RefusedError(
+            "InvalidParameterCombination",
+            "FinalDBSnapshotIdentifier is required unless SkipFinalSnapshot is specified.",
+        )
 
 
 def check_identifier(parameter: str, identifier: str) -> None:
