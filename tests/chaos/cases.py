@@ -23,10 +23,11 @@ from tests.equipment.site import Site
 from tests.equipment.waiting import wait_for
 from tests.equipment.world import World, event, make_history
 
-# The server looks every second whether its client is still there.
-LOCK_FREE_WITHIN_SECONDS = 3.0
+# The server looks every second whether its client is still there; the rest is what a busy machine
+# adds. The statement that was running takes a minute.
+LOCK_FREE_WITHIN_SECONDS = 30.0
 # 10 s of silence and three probes 5 s apart, and what a busy machine adds.
-KEEPALIVE_SECONDS = 10 + 3 * 5 + 5
+KEEPALIVE_SECONDS = 10 + 3 * 5 + 35
 STEPS = 15
 
 

@@ -41,6 +41,7 @@ class Lambda:
     answer: Any = field(default_factory=lambda: {"statusCode": 200, "body": {"success": True}})
     error: str | None = None
     seconds: float = 0
+    timeout: int = 1
     sent: list[Any] = field(default_factory=list)
 
 
@@ -64,7 +65,7 @@ def function(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lambda]:
                 self.answer(200, STACKS if b"DescribeStacks" in body else IDENTITY, {})
 
         def do_GET(self) -> None:
-            self.answer(200, json.dumps({"Timeout": 1}), {})
+            self.answer(200, json.dumps({"Timeout": it.timeout}), {})
 
         def answer(self, status: int, text: str, headers: dict[str, str]) -> None:
             self.send_response(status)
@@ -155,12 +156,12 @@ def test_a_refusal_is_not_tried_again(
 def test_it_waits_as_long_as_the_function_may_run_and_sends_nothing_twice(
     function: Lambda,
 ) -> None:
-    """And then says what to do, since a run may still be going on. Its timeout is 1 s here."""
+    """And then says what to do, since a run may still be going on."""
     client = boto3.session.Session().client
-    function.seconds = 1.1
-    assert invoke.once(client, "day2", json.loads(MIGRATE), answer_seconds=1).succeeded
+    function.timeout, function.seconds = 60, 0.5
+    assert invoke.once(client, "day2", json.loads(MIGRATE), answer_seconds=0.2).succeeded
 
-    function.seconds = 2
+    function.timeout, function.seconds = 1, 10
     with pytest.raises(invoke.NotAnsweredError, match=r"may still run: ask for the status"):
         invoke.once(client, "day2", json.loads(MIGRATE), answer_seconds=0.2)
 

@@ -70,7 +70,8 @@ def handler(event, context):
     }
     assert "about to exit" in died.log
     assert second.response not in (None, first)
-    assert time.monotonic() - begin < 5
+    # Its timeout: nobody waited for it.
+    assert time.monotonic() - begin < 10
 
 
 def test_process_killed_between_calls_is_replaced(make_function: MakeFunction) -> None:
@@ -106,7 +107,8 @@ def handler(event, context):
     assert "Task timed out after 1.00 seconds" in call.response["errorMessage"]
     assert "Task timed out after 1.00 seconds" in call.log
     assert "left True" in call.log
-    assert seconds < 5
+    # Of a busy machine; it was asked to sleep for 30.
+    assert seconds < 25
     assert function.invoke(0).function_error is None
 
 
