@@ -55,16 +55,48 @@ def by_hand() -> Recorder:
 @cache
 def build() -> Sequence[Revision]:
     """Return the revisions, read as the function reads them."""
-    given = os.environ.get("MIGRATIONS")
     try:
-        folder = Path(context.script.versions)
-        # Whoever works in another folder, with the variable set for make, means that one here, too.
-        if given is not None and Path(config.config_file_name or "").absolute() == INI:
-            folder = Folder.named(given, "MIGRATIONS").versions
-        return config.attributes.get(rendering.BUILD) or scripts.read(folder)
+        return config.attributes.get(rendering.BUILD) or scripts.read(versions())
     except MigrationError as error:
         # The command prints this one's text; of any other it prints a traceback.
         raise CommandError(str(error)) from error
+
+
+def versions() -> Path:
+    """Return where the revisions are: in the folder that MIGRATIONS names, if it names one."""
+    given = os.environ.get("MIGRATIONS")
+    # Whoever works in another folder, with the variable set for make, means that one here, too.
+    if given is not None and Path(config.config_file_name or "").absolute() == INI:
+        return Folder.named(given, "MIGRATIONS").versions
+    return Path(context.script.versions)
+
+
+def is_about_files() -> bool:
+    """
+    Say whether the command only reads or writes revisions, so that no database is asked.
+
+    Raises:
+        CommandError: It would write one that we cannot have.
+    """
+    options: Any = getattr(config, "cmd_opts", None)
+    command = options.cmd[0].__name__ if hasattr(options, "cmd") else ""
+    if command == "merge":
+        raise CommandError("our history is one line: give the later one the other as down_revision")
+    if command == "revision" and options.autogenerate:
+        raise CommandError(
+            "there are no models of tables to compare the database with: make new-migration"
+        )
+    if command == "history":
+        return not (options.indicate_current or "current" in (options.rev_range or "").split(":"))
+    return command == "revision"
+
+
+def read_or_write_files() -> None:
+    """Have ``history`` or ``revision`` do its work in the folder that is meant."""
+    context.script.version_locations = [str(versions())]
+    environment.configure(dialect_name="postgresql")
+    migration = context.get_context()
+    migration.opts["fn"]((), migration)
 
 
 def database_url() -> str:
@@ -227,10 +259,14 @@ def passwords_at(url: URL) -> Passwords:
     return LoginPasswords(Aws(settings), f"{settings.prefix}/{name}", settings.prefix, address)
 
 
-if config.config_file_name and getattr(config, "cmd_opts", None) is not None:
+about_files = is_about_files()
+if config.config_file_name and getattr(config, "cmd_opts", None) and not about_files:
     logging.config.fileConfig(config.config_file_name, disable_existing_loggers=False)
 
-if context.is_offline_mode():
+if about_files:
+    scripts.lay(context.script, build())
+    read_or_write_files()
+elif context.is_offline_mode():
     paper = config.attributes.get(rendering.PAPER) or rendering.Paper()
     scripts.lay(context.script, build(), paper)
     alembic_door.configure(

@@ -11,12 +11,14 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
+import pytest
 from psycopg2.extensions import encrypt_password
 from sqlalchemy import URL
 
 from core.operations.roles import VERIFIER_PLACEHOLDER
 from core.postgres.session import query
 from core.settings import ROOT
+from infra import new_migrations
 from infra.trial.catalogue import catalogue
 from tests.equipment.histories import copy_of_ours, history_of
 from tests.equipment.single import programs  # noqa: F401
@@ -71,6 +73,30 @@ def test_history_lists_the_revisions(tmp_path: Path) -> None:
     assert [line.partition(", ")[2] for line in lines] == [
         revision.description for revision in reversed(REVISIONS.history)
     ]
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (("history",), 0, "<base> -> 001 (head), First role\n"),
+        (("revision", "-m", "Second"), 0, "Generating {folder}/versions/002_second.py"),
+        (("revision", "--autogenerate"), 255, "FAILED: there are no models of tables"),
+        (("merge", "heads"), 255, "FAILED: our history is one line"),
+        (("history", "-i"), 1, "no database: give -x url="),
+    ],
+)
+def test_the_folder_that_is_named_is_meant(
+    tmp_path: Path, words: tuple[str, ...], status: int, said: str
+) -> None:
+    """Also where no database is asked; none is written where it would be no revision of it."""
+    folder = new_migrations.make(str(tmp_path / "acme"))
+    more = ("--rev-id", "002") if "-m" in words else ()
+
+    done = alembic(*words, *more, variables={"MIGRATIONS": str(folder)})
+
+    assert done.returncode == status
+    assert (done.stdout + done.stderr).startswith(said.format(folder=folder))
+    assert len(list((folder / "versions").glob("*.py"))) == 1 + bool(more)
 
 
 def test_database_that_is_not_named_is_asked_for() -> None:
