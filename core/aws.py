@@ -24,6 +24,7 @@ from botocore.exceptions import (
     ProxyConnectionError,
     SSLError,
 )
+from botocore.loaders import Loader
 from botocore.parsers import ResponseParserError
 
 from core.budget import Budget, pauses
@@ -60,6 +61,9 @@ T = TypeVar("T")
 
 PUT_EVENTS_BATCH = 10
 
+# All that we ask for anything.
+SERVICES = ("events", "rds", "secretsmanager", "sns", "sqs", "ssm")
+
 # How often a call is tried where no budget says how long.
 TRIES_WITHOUT_BUDGET = 5
 
@@ -72,6 +76,20 @@ _CLIENT_CONFIG = Config(
 )
 
 
+class _Models(Loader):  # type: ignore[misc]  # botocore has no types
+    """The models of the services that we use; botocore looks through those of all four hundred."""
+
+    def list_available_services(self, type_name: str) -> list[str]:  # noqa: ARG002 - botocore's
+        return list(SERVICES)
+
+
+def _session() -> Any:
+    """Return botocore's session, not boto3's: that one also imports what sends files to S3."""
+    session = botocore.session.get_session()
+    session.register_component("data_loader", _Models())
+    return session
+
+
 class Aws:
     """
     AWS as one account and region show it. Clients are made when first needed, and kept.
@@ -81,8 +99,7 @@ class Aws:
     """
 
     def __init__(self, settings: Settings, session: Any = None) -> None:
-        # Not boto3's: on top of this one it imports what transfers files to S3.
-        self._session = session or botocore.session.get_session()
+        self._session = session or _session()
         self._settings = settings
         self._prefix = settings.prefix
         self._clients: dict[str, Any] = {}

@@ -9,7 +9,6 @@ from typing import Any
 
 from core.actions.carry_out import carry_out
 from core.actions.run import Run
-from core.actions.sweep import bump_fleet, sweep
 from core.budget import Budget
 from core.errors import Incomplete, MigrationError, RunFailed
 from core.model import READING, FleetBump, Ignored, Report, Request, Result, Sweep
@@ -80,8 +79,13 @@ def _do(asked: Asked, event: object, ours: Application, context: Any, ident: str
             report = Report(instance=asked.instance)
             return Result(Outcome.IGNORED, asked.message, report, asked.reason)
         case FleetBump():
+            # Imported here, as below: a run of one database does not wait for it.
+            from core.actions.sweep import bump_fleet
+
             result, found = bump_fleet(aws, ours.revisions.identifiers, ours.settings, now=_now)
         case Sweep():
+            from core.actions.sweep import sweep
+
             result, found = sweep(
                 asked,
                 aws,

@@ -11,14 +11,13 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aws_lambda_powertools import Logger, Metrics, single_metric
 from aws_lambda_powertools.metrics import MetricUnit
 
 from core.access.naming import find
 from core.actions.carry_out import PUT_OFF
-from core.actions.sweep import Findings
 from core.aws import Aws
 from core.budget import Budget
 from core.decisions.eligibility import SKIPPED
@@ -31,6 +30,9 @@ from core.settings import Settings
 from handlers.application import Application
 from handlers.bounds import EVENT_BYTES, LOG_LINE_BYTES, bounded
 from handlers.requests import Asked
+
+if TYPE_CHECKING:
+    from core.actions.sweep import Findings
 
 NAMESPACE = "day2"
 SUCCEEDED = "Migration Succeeded"
