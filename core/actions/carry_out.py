@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 
-from core.actions import by_hand, later
-from core.actions.check import check
-from core.actions.look import show_plan, status
+from core.actions import later
 from core.actions.migrate import migrate
 from core.actions.run import Run
 from core.decisions.patience import pause_seconds, put_off
@@ -28,16 +25,6 @@ logger = logging.getLogger(__name__)
 # The reason code of a run that met what mends itself.
 PUT_OFF = "put-off"
 
-_ACTIONS: Mapping[Action, Callable[[Run], Result]] = {
-    Action.MIGRATE: migrate,
-    Action.STATUS: status,
-    Action.PLAN: show_plan,
-    Action.CHECK: check,
-    Action.ROLLBACK: by_hand.rollback,
-    Action.STAMP: by_hand.stamp,
-    Action.ADOPT: by_hand.adopt,
-}
-
 
 def carry_out(run: Run) -> Result:
     """
@@ -50,7 +37,7 @@ def carry_out(run: Run) -> Result:
     try:
         # A broken history is found before anything is touched.
         _ = run.revisions.identifiers
-        return _ACTIONS[run.request.action](run)
+        return _done(run)
     except LeftAlone as left:
         return _ignored(run, left.reason, str(left))
     except NoSuchInstance as error:
@@ -61,6 +48,37 @@ def carry_out(run: Run) -> Result:
     except MigrationError as error:
         error.report = run.report
         return _put_off(run, error)
+
+
+def _done(run: Run) -> Result:
+    """Do it. What few ask for is imported then, so that no other cold start waits for it."""
+    match run.request.action:
+        case Action.MIGRATE:
+            return migrate(run)
+        case Action.STATUS:
+            from core.actions.look import status
+
+            return status(run)
+        case Action.PLAN:
+            from core.actions.look import show_plan
+
+            return show_plan(run)
+        case Action.CHECK:
+            from core.actions.check import check
+
+            return check(run)
+        case Action.ROLLBACK:
+            from core.actions.by_hand import rollback
+
+            return rollback(run)
+        case Action.STAMP:
+            from core.actions.by_hand import stamp
+
+            return stamp(run)
+        case Action.ADOPT:
+            from core.actions.by_hand import adopt
+
+            return adopt(run)
 
 
 def _put_off(run: Run, error: MigrationError) -> Result:

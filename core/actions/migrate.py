@@ -7,13 +7,11 @@ import logging
 from core.access.locate import Place, is_entered_unasked
 from core.actions import bus
 from core.actions.apply import apply
-from core.actions.check import check_copy
 from core.actions.goal import choose_or_leave, plan_to, refuse_beyond_declared
 from core.actions.keeping import keep, refuse_anothers
 from core.actions.logins import lead_to, reconcile_logins
 from core.actions.recorded import recorded
 from core.actions.run import Run
-from core.actions.takeover import strangers
 from core.actions.writer import at_the_writer, entered_alone
 from core.decisions.eligibility import is_opted_in
 from core.decisions.plan import Plan
@@ -60,8 +58,7 @@ def _bring_to_target(run: Run) -> Result:
             keep(run, place, session)
         if not todo and not run.report.applied:
             reconcile_logins(run, place, session)
-            if run.is_copy:
-                check_copy(run, place, session)
+            _check_copy(run, place, session)
             if run.request.is_direct:
                 _tell_applied(run, at.current)
             message = "No pending migrations - database is up to date!"
@@ -70,8 +67,7 @@ def _bring_to_target(run: Run) -> Result:
         is_done = not todo or _apply(run, place, session, todo)
         if is_done:
             reconcile_logins(run, place, session)
-            if run.is_copy:
-                check_copy(run, place, session)
+            _check_copy(run, place, session)
     if not is_done:
         return _incomplete(run, place)
     message = (
@@ -80,6 +76,15 @@ def _bring_to_target(run: Run) -> Result:
     )
     logger.info("%s: %s", message, ", ".join(run.report.applied))
     return Result(Outcome.APPLIED, message, run.report)
+
+
+def _check_copy(run: Run, place: Place, session: Session) -> None:
+    """Warn of what is promised and not there, where the database is a copy of another."""
+    if run.is_copy:
+        # Imported here: it takes longer than all of ours that every cold start needs.
+        from core.actions.check import check_copy
+
+        check_copy(run, place, session)
 
 
 def _apply(run: Run, place: Place, session: Session, todo: Plan) -> bool:
@@ -99,6 +104,9 @@ def _leave_to_strangers(run: Run, place: Place, session: Session, todo: Plan) ->
     """
     if run.request.is_direct:
         return
+    # Imported here: a run that was asked for, or has run before, does without.
+    from core.actions.takeover import strangers
+
     there = strangers(session, run.promises.up_to(todo.revisions))
     if there:
         names = ", ".join(map(str, there))

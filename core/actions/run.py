@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from core.access.locate import Directory
 from core.access.login_passwords import Secrets
@@ -14,9 +14,11 @@ from core.budget import Budget
 from core.errors import NotReady
 from core.model import Choice, Declared, Parameters, Report, Request, TargetSource
 from core.revisions.books import Book
-from core.revisions.promises import Promises
 from core.revisions.runner import Revisions
 from core.settings import Settings
+
+if TYPE_CHECKING:
+    from core.revisions.promises import Promises
 
 
 class Cloud(Directory, Bus, Queue, Secrets, Protocol):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from core.postgres.session import Session, query
 from core.revisions.books import SCHEMA
 from core.revisions.marks import IS_OURS
-from core.revisions.promises import Promises
+
+if TYPE_CHECKING:
+    from core.revisions.promises import Promises
 
 _ROLES = f"""
 SELECT 'role', found.rolname, NULL FROM pg_roles AS found

@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.postgres.session import Session
-from core.revisions import manifest, rendering, scripts
+from core.revisions import manifest
 from core.revisions.folder import Folder
 from core.revisions.history import Position, Recorder, way
 from core.revisions.manifest import Revision
-from core.revisions.promises import Promises
 from core.settings import INI
 
 if TYPE_CHECKING:
     from alembic.config import Config
     from alembic.script import ScriptDirectory
 
+    from core.revisions.promises import Promises
     from core.revisions.supervisor import Supervisor
 
 
@@ -72,7 +72,12 @@ class Revisions:
         if self._is_layer:
             return manifest.read_layer(self.folder)
         listed = manifest.read(self.folder)
-        return scripts.read(self.folder.versions) if listed is None else listed
+        if listed is not None:
+            return listed
+        # Imported here, as below: a packaged run with nothing to apply does without.
+        from core.revisions import scripts
+
+        return scripts.read(self.folder.versions)
 
     @cached_property
     def promises(self) -> Promises:
@@ -82,6 +87,8 @@ class Revisions:
         Raises:
             RunFailed: The file has a table or a field that nobody reads, or lacks one.
         """
+        from core.revisions.promises import Promises
+
         return Promises.load(self.folder.promises)
 
     @cached_property
@@ -144,4 +151,6 @@ class Revisions:
 
         Nothing is connected to and no secret is made.
         """
+        from core.revisions import rendering
+
         return rendering.sql(self._ini, self.history, revisions, current) if revisions else {}
