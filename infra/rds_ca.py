@@ -153,7 +153,7 @@ def require(region_name: str | None, bundle: Path = BUNDLE) -> None:
     Raises:
         SystemExit: It could not; the message says what to do.
     """
-    if region_name is None:
+    if not region_name:
         raise SystemExit("no region is set: set AWS_REGION to where it is to be deployed")
     if region_name not in regions(bundle):
         raise SystemExit(

@@ -209,7 +209,7 @@ class LoginPasswords:
 
     def _check_user(self, name: str, tags: Mapping[str, str]) -> None:
         """
-        Refuse a secret that lets applications into another database, which had this name before.
+        Refuse a secret that lets applications into another database, which had or has this name.
 
         The two would write it in turn, and lead the applications of one into the other.
 
@@ -220,8 +220,8 @@ class LoginPasswords:
         user = None if set_on in (None, self._resource_id) else self._user_of(str(set_on))
         if user is not None:
             raise Rejected(
-                f"secret {name} is in use by {user}, which had this name before and keeps its "
-                "secrets: give this one another name, or untag the other or delete it"
+                f"secret {name} is in use by {user}, which is managed, too: untag or delete one of "
+                "the two, or, if this one is new, give it another name"
             )
 
     def _check_rotation(self, name: str, current: Secret | None) -> None:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from itertools import chain
 
 from core.access.locate import Place
@@ -42,7 +42,7 @@ def passwords_of(run: Run, place: Place) -> Passwords:
         run.settings.prefix,
         place.address,
         resource_id=resource_id,
-        user_of=partial(_user_of, run),
+        user_of=cache(partial(_user_of, run)),
     )
 
 
