@@ -32,7 +32,8 @@ def migrated(current: int, goal: int) -> tuple[str, int]:
 
 def rolled_back(current: int, goal: int, start: int, declared: int | None) -> tuple[str, int]:
     """Return what a rollback from *start* answers, and where it ends: each safeguard refuses."""
-    is_allowed = start == current and goal < current and declared == goal
+    # Where nobody declared a target, no event takes it further again.
+    is_allowed = start == current and goal < current and declared in (None, goal)
     return ("APPLIED", goal) if is_allowed else ("REJECTED", current)
 
 
