@@ -342,6 +342,7 @@ def test_mistyped_name_is_told_at_once(
     ("action", "code", "outcome"),
     [
         ("rds:DescribeDBInstances", "AccessDenied", "ACCESS_DENIED"),
+        ("rds:DescribeBlueGreenDeployments", "AccessDenied", "ACCESS_DENIED"),
         ("secretsmanager:GetSecretValue", "DecryptionFailure", "ACCESS_DENIED"),
         ("secretsmanager:GetSecretValue", "InternalServiceError", "NOT_READY"),
         ("ssm:GetParameters", "AccessDeniedException", "ACCESS_DENIED"),

@@ -194,19 +194,27 @@ def test_both_sides_of_a_deployment_are_told_until_it_is_switched_over(
 ) -> None:
     """With the replicas of each, page by page; in whatever state it has not ended."""
     members = [{"SourceMember": "arn:blue-replica", "TargetMember": "arn:green-replica"}, {}]
-    pages = [
-        {"Status": "PROVISIONING", "Source": "arn:young"},
-        {"Status": "SWITCHOVER_COMPLETED", "Source": "arn:x-old1", "Target": "arn:x"},
-        {"Source": "arn:blue", "Target": "arn:green", "SwitchoverDetails": members},
-    ]
-    more = {"BlueGreenDeployments": pages[:2], "Marker": "next"}
+    # RDS API, BlueGreenDeployment, "Status".
+    lasting = (
+        "PROVISIONING",
+        "AVAILABLE",
+        "SWITCHOVER_IN_PROGRESS",
+        "SWITCHOVER_FAILED",
+        "DELETING",
+        "INVALID_CONFIGURATION",
+        "PROVISIONING_FAILED",
+    )
+    first = [{"Status": status, "Source": f"arn:{status}"} for status in lasting]
+    ended = {"Status": "SWITCHOVER_COMPLETED", "Source": "arn:x-old1", "Target": "arn:x"}
+    last = [{"Source": "arn:blue", "Target": "arn:green", "SwitchoverDetails": members}]
+    more = {"BlueGreenDeployments": [*first, ended], "Marker": "next"}
     stub("rds").add_response("describe_blue_green_deployments", more)
     stub("rds").add_response(
-        "describe_blue_green_deployments", {"BlueGreenDeployments": pages[2:]}, {"Marker": "next"}
+        "describe_blue_green_deployments", {"BlueGreenDeployments": last}, {"Marker": "next"}
     )
 
     assert aws.in_deployments() == {
-        "arn:young",
+        *(f"arn:{status}" for status in lasting),
         "arn:blue",
         "arn:green",
         "arn:blue-replica",

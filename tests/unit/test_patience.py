@@ -26,6 +26,7 @@ from core.errors import (
     MigrationError,
     NoSuchInstance,
     NotReady,
+    OutOfReach,
     Rejected,
     RunFailed,
     Unreachable,
@@ -57,6 +58,7 @@ def later(
         (LockBusy("another run is at work"), 2 * HOUR),
         (Unreachable("nothing answers"), 15 * MINUTE),
         (NotReady("ssm:GetParameters is busy"), 15 * MINUTE),
+        (OutOfReach("ssm:GetParameters cannot be reached"), 15 * MINUTE),
     ],
 )
 def test_what_mends_itself_is_put_off(error: MigrationError, patience: timedelta) -> None:
@@ -195,3 +197,26 @@ def test_so_long_a_run_waits_for_an_instance_that_is_being_made(
         pass
 
     assert least <= sum(slept) <= most
+
+
+def test_nobody_waits_for_a_network_that_leads_nowhere(orders: ManagedDatabase) -> None:
+    """It was asked for long enough already, and the person who can mend it waits for the answer."""
+
+    class Unreached(FakeCloud):
+        def instance(self, identifier: str) -> ManagedDatabase:
+            raise OutOfReach(f"{identifier}: rds:DescribeDBInstances cannot be reached")
+
+    slept: list[float] = []
+    run = Run(
+        request=Request(Trigger.DIRECT, instance="orders"),
+        cloud=Unreached({"orders": orders}),
+        revisions=Revisions(),
+        settings=Settings(),
+        budget=Budget(lambda: 900 - sum(slept), 10, slept.append),
+        request_id="7f2c",
+    )
+
+    with pytest.raises(OutOfReach), entered(run):
+        pass
+
+    assert slept == []
