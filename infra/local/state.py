@@ -7,6 +7,7 @@ folder, since PostgreSQL refuses root and then runs as ``nobody``, who cannot en
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import json
 import os
@@ -18,6 +19,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import IO
 
 from infra.local.processes import command_line
 
@@ -28,12 +30,36 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 PORTS = range(15_000, 32_000)
 
 
+# Those that this process was given.
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    """Return a loopback port that nothing listens on."""
+    """
+    Return a loopback port that nothing listens on, and that we alone are given while we run.
+
+    Between the look and the server's own start pass seconds, in which others look, too.
+    """
     while True:
         port = secrets.choice(PORTS)
-        if port_is_free(port):
+        if port not in _given and _lock_port(port) and port_is_free(port):
+            _given.add(port)
             return port
+
+
+def _lock_port(port: int) -> bool:
+    """Lock *port*, a byte of a file, until this process ends; False where another one has it."""
+    try:
+        fcntl.lockf(_port_locks(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+    except OSError:
+        return False
+    return True
+
+
+@functools.cache
+def _port_locks() -> IO[bytes]:
+    """Open the file of the locks, once: to close it would give all of them back."""
+    return (shared_folder() / "ports").open("ab")
 
 
 def port_is_free(port: int) -> bool:
