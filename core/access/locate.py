@@ -8,7 +8,7 @@ from itertools import chain
 from typing import NamedTuple, Protocol
 
 from core.access.credentials import MasterCredentials, master_credentials, same_host
-from core.access.naming import Register, find
+from core.access.naming import Register, find, of_a_secret
 from core.decisions.eligibility import Eligibility, Verdict, eligibility, read_only, refusal
 from core.errors import (
     InstanceNotReady,
@@ -104,6 +104,7 @@ def locate(
     credentials = master_credentials(secret)
     owner = _owner(secret, credentials, directory)
     if owner is not None:
+        owner = of_a_secret(owner, directory, settings)
         _check(owner, request, directory, settings)
         place = _place(owner, secret, credentials, settings)
         _refuse_babelfish(place, request)

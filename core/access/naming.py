@@ -55,6 +55,20 @@ def find(request: Request, register: Register, settings: Settings) -> ManagedDat
     return cluster or _cluster_of(instance, register, request, settings)
 
 
+def of_a_secret(found: ManagedDatabase, register: Register, settings: Settings) -> ManagedDatabase:
+    """
+    Return *found*, which a secret belongs to, with its namesake where both are ours.
+
+    The secret says which is meant, but what they would share has one name still.
+    """
+    if not _is_candidate(found, settings):
+        return found
+    other = _known(register.instance if found.is_cluster else register.cluster, found.identifier)
+    if other is None or other.cluster is not None or not _is_candidate(other, settings):
+        return found
+    return found._replace(namesake=other.arn)
+
+
 def fleet(register: Register, settings: Settings) -> list[ManagedDatabase]:
     """
     Return every instance and cluster by name, but for instances that are members of a cluster.

@@ -28,6 +28,7 @@ from core.errors import (
 from core.model import (
     Action,
     Database,
+    Kind,
     ManagedDatabase,
     ManagedSecret,
     Request,
@@ -521,16 +522,24 @@ def test_a_bare_secrets_cluster_is_found(
     assert locate(BARE, directory, SETTINGS).managed == orders_cluster
 
 
-def test_a_bare_managed_secret_of_a_cluster_is_found(
-    orders: ManagedDatabase, orders_cluster: ManagedDatabase
+@pytest.mark.parametrize("kind", list(Kind))
+def test_a_bare_managed_secret_is_its_owners_by_what_rds_says(
+    kind: Kind, orders: ManagedDatabase, orders_cluster: ManagedDatabase
 ) -> None:
-    """By what RDS says of the cluster itself."""
-    arn = managed(orders_cluster)
-    directory = FakeDirectory([orders, orders_cluster], {arn: {}})
+    """Beside one of that name that is not ours; of two that are, neither is touched."""
+    orders = orders._replace(managed_secret=ManagedSecret(f"{managed(orders)}2", "active"))
+    owner, other = orders, orders_cluster
+    if kind is Kind.CLUSTER:
+        owner, other = other, owner
+    secrets: dict[str, dict[str, object]] = {managed(owner): {}}
+    request = Request(Trigger.DIRECT, secret_name=managed(owner))
 
-    place = locate(Request(Trigger.DIRECT, secret_name=arn), directory, SETTINGS)
-
-    assert place.managed == orders_cluster
+    beside = FakeDirectory([owner, other._replace(tags={})], secrets)
+    assert locate(request, beside, SETTINGS).managed == owner
+    with pytest.raises(Rejected, match="same-name") as caught:
+        locate(request, FakeDirectory([owner, other], secrets), SETTINGS)
+    assert owner.arn in str(caught.value)
+    assert other.arn in str(caught.value)
 
 
 @pytest.mark.parametrize(
