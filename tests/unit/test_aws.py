@@ -26,7 +26,7 @@ from botocore.parsers import ResponseParserError
 from botocore.retries.standard import ThrottledRetryableChecker, TransientRetryableChecker
 from botocore.stub import ANY, Stubber
 
-from core.aws import Aws, _calling
+from core.aws import SERVICES, Aws, _calling
 from core.budget import Budget
 from core.errors import (
     AccessDenied,
@@ -773,6 +773,18 @@ def test_no_call_is_without_patience() -> None:
 
     assert hasty == []
     assert len(patient_ones) > len(WITHOUT_A_CALL)
+
+
+def test_the_models_of_every_service_we_ask_are_found() -> None:
+    """One that is missing in the list would be unknown to botocore, at its first use."""
+    asked = {
+        node.args[0].value
+        for node in nodes(ROOT / "core" / "aws.py")
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "self._client"
+        if isinstance(node.args[0], ast.Constant)
+    }
+
+    assert asked == set(SERVICES)
 
 
 ASKING = ("self._call", "self._pages", "self._all")
