@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from infra.commands import WrongUseError
+from infra.story import printable
 
 
 class ParametersError(WrongUseError):
@@ -25,7 +26,7 @@ def read(text: str, declared: Mapping[str, Mapping[str, Any]]) -> dict[str, str]
     try:
         words = shlex.split(text)
     except ValueError as error:
-        raise ParametersError(f"PARAMETERS={text} cannot be read: {error}") from None
+        raise ParametersError(f"PARAMETERS={printable(text)} cannot be read: {error}") from None
     values: dict[str, str] = {}
     for word in words:
         name, equals, value = word.partition("=")
@@ -38,7 +39,7 @@ def read(text: str, declared: Mapping[str, Mapping[str, Any]]) -> dict[str, str]
         if name in values:
             raise ParametersError(f"{name} is given twice")
         if problem := _problem(value, declared[name]):
-            raise ParametersError(f"{name}={value}: {problem}")
+            raise ParametersError(f"{name}={printable(value)}: {problem}")
         values[name] = value
     return values
 

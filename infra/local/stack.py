@@ -15,8 +15,8 @@ from core.revisions.folder import Folder
 from infra import package
 from infra.invoke import Call, send
 from infra.local.local_aws import LocalAws, LocalAwsError
+from infra.local.parameters import ParametersError, value_text
 from infra.local.parameters import read as read_parameters
-from infra.local.parameters import value_text
 from infra.local.state import CHECKOUT
 from infra.migrations import chosen
 
@@ -44,9 +44,13 @@ def given(text: str) -> dict[str, str]:
     Return the values of the template's parameters in *text*, such as ``AllowRollback=true``.
 
     Raises:
-        ParametersError: The template does not take them.
+        ParametersError: The template does not take them, or the deployment gives them itself.
     """
-    return read_parameters(text, _declared())
+    values = read_parameters(text, _declared())
+    for name in values:
+        if name in _OWN:
+            raise ParametersError(f"{name} is what the deployment itself gives: leave it out")
+    return values
 
 
 def up(aws: LocalAws, text: str = "") -> dict[str, str]:

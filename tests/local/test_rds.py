@@ -287,7 +287,33 @@ def test_replicas_and_other_engines_have_no_server(local_aws: LocalAws, rds: Any
         ({"MasterUserPassword": "not this"}, "InvalidParameterValue", "Only printable ASCII"),
         ({"MasterUserPassword": "söhnchen"}, "InvalidParameterValue", "Only printable ASCII"),
         ({"MasterUsername": "rdsadmin"}, "InvalidParameterValue", "reserved word"),
+        ({"MasterUsername": "1boss"}, "InvalidParameterValue", "MasterUsername must begin"),
+        ({"MasterUsername": 'bo"ss'}, "InvalidParameterValue", "MasterUsername must begin"),
+        ({"MasterUsername": "b" * 64}, "InvalidParameterValue", "MasterUsername must begin"),
+        ({"MasterUsername": "User"}, "InvalidParameterValue", "reserved word"),
+        ({"MasterUsername": "pg_boss"}, "InvalidParameterValue", "reserved word"),
         ({"DBName": "no-pe"}, "InvalidParameterValue", "DBName must begin with a letter"),
+        ({"DBName": "_shop"}, "InvalidParameterValue", "DBName must begin with a letter"),
+        ({"DBName": "select"}, "InvalidParameterValue", "reserved word"),
+        ({"DBName": "template1"}, "InvalidParameterValue", "reserved word"),
+        ({"Port": 1149}, "InvalidParameterValue", "between 1150 and 65535"),
+        ({"Port": 65536}, "InvalidParameterValue", "between 1150 and 65535"),
+        ({"BackupRetentionPeriod": 36}, "InvalidParameterValue", "between 0 and 35"),
+        (
+            {"StorageType": "gp3", "Iops": 3000},
+            "InvalidParameterCombination",
+            "and a storage size less than 400",
+        ),
+        (
+            {"DBParameterGroupName": "default.postgres14", "EngineVersion": "18"},
+            "InvalidParameterCombination",
+            "Please use a Parameter Group with DBParameterGroupFamily postgres18",
+        ),
+        (
+            {"MasterUserPassword": "long-enough", "ManageMasterUserPassword": True},
+            "InvalidParameterCombination",
+            "You can't specify MasterUserPassword",
+        ),
     ],
     ids=str,
 )
@@ -298,10 +324,10 @@ def test_what_rds_refuses_is_refused(
     secrets = local_aws.client("secretsmanager")
     before = secrets.list_secrets()["SecretList"]
     name = asked.pop("DBInstanceIdentifier", "refused")
-    managed = {} if "MasterUserPassword" in asked else {"ManageMasterUserPassword": True}
+    managed = {"ManageMasterUserPassword": "MasterUserPassword" not in asked}
 
     with pytest.raises(rds.exceptions.ClientError, match=re.escape(said)) as caught:
-        create(rds, name, **asked, **managed)
+        create(rds, name, **managed | asked)
 
     assert caught.value.response["Error"]["Code"] == code
     assert rds.describe_db_instances()["DBInstances"] == []

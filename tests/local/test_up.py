@@ -124,13 +124,15 @@ def test_parameters_stay_until_they_are_given_anew(deployed: LocalAws) -> None:
         ("SweepMinutes=often", "SweepMinutes=often: give a number"),
         ("SweepMinutes=0", "SweepMinutes=0: give a number from 1 to"),
         ("SweepMinutes=1 SweepMinutes=2", "SweepMinutes is given twice"),
-        ('"', "cannot be read: No closing quotation"),
+        ("Prefix='a\nb'", "Prefix=a\\nb: Letters, digits and hyphens"),
+        ("'\n", "cannot be read: No closing quotation"),
+        ("FunctionKey=x", "FunctionKey is what the deployment itself gives"),
     ],
 )
 def test_what_the_template_does_not_take_is_refused(text: str, said: str) -> None:
     """In one line that names it."""
     with pytest.raises(ParametersError) as caught:
-        read(text, DECLARED)
+        stack.given(text)
 
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -135,6 +135,7 @@ def _change_creation() -> None:
                 **db_kwargs,
                 "engine_version": version_for(db_kwargs.get("engine_version")),
             }
+            _check_group(backend, db_kwargs)
         instance = fn(backend, db_kwargs)
         if not instance.db_cluster_identifier:
             in_background(_finish_creating, instance, origin)
@@ -399,6 +400,20 @@ def version_for(wanted: str | None, engine: str = rules.ENGINE) -> str:
             f"Cannot find version {wanted} for {engine} (this local AWS: {error})",
         ) from error
     return version
+
+
+def _check_group(backend: Any, given: Mapping[str, Any]) -> None:
+    """Refuse a parameter group of another version; one that is not there, moto refuses."""
+    name = given.get("db_parameter_group_name")
+    if not name:
+        return
+    group = backend.db_parameter_groups.get(name)
+    family = (
+        name.removeprefix("default.") if name.startswith("default.") else group and group.family
+    )
+    if family:
+        with _as_rds_says():
+            rules.check_group(name, family, given["engine_version"])
 
 
 @contextmanager

@@ -2,8 +2,8 @@
 What RDS refuses of a request for a PostgreSQL instance, with its own code and words.
 
 Pure: a request goes in as botocore names its members, and a refusal comes out. The limits are those
-of the RDS API Reference, "CreateDBInstance" and "ModifyDBInstance"; the words are RDS's own, as its
-users quote them.
+of the RDS API Reference, "CreateDBInstance" and "ModifyDBInstance"; the words are RDS's own where
+its users quote them.
 """
 
 import re
@@ -64,7 +64,24 @@ STORAGE = {
     "standard": range(5, 3_072 + 1),
 }
 PASSWORD_LENGTH = range(8, 128 + 1)
-RESERVED_MASTERS = ("admin", "rdsadmin", "rds_superuser", "rdsrepladmin")
+RESERVED_MASTERS = ("admin", "rdsadmin", "rds_superuser", "rdsrepladmin", "public")
+RESERVED_DATABASES = ("rdsadmin", "template0", "template1")
+# RDS User Guide, "Working with gp3 storage": below it they are what they are.
+GP3_THRESHOLD = 400
+PORTS = range(1_150, 65_535 + 1)
+BACKUP_DAYS = range(35 + 1)
+# PostgreSQL, "SQL Key Words": those that no name can be without quotes.
+_KEY_WORDS = """
+all analyse analyze and any array as asc asymmetric authorization binary both case cast check
+collate collation column concurrently constraint create cross current_catalog current_date
+current_role current_schema current_time current_timestamp current_user default deferrable desc
+distinct do else end except false fetch for foreign freeze from full grant group having ilike in
+initially inner intersect into is isnull join lateral leading left like limit localtime
+localtimestamp natural not notnull null offset on only or order outer overlaps placing primary
+references returning right select session_user similar some symmetric system_user table tablesample
+then to trailing true union unique user using variadic verbose when where window with
+"""
+KEY_WORDS = frozenset(_KEY_WORDS.split())
 
 _IDENTIFIER = re.compile(r"[A-Za-z](?!.*--)[A-Za-z0-9-]{0,62}(?<!-)")
 
@@ -102,8 +119,10 @@ def check(operation: str, request: Mapping[str, Any]) -> None:
     if creates:
         check_storage(request)
         check_names(request)
-        if not request.get("ManageMasterUserPassword") and not request.get("MasterUserPassword"):
-            raise _blank("MasterUserPassword")
+        check_master_password(request)
+    check_range("Port", request, PORTS)
+    check_range("DBPortNumber", request, PORTS)
+    check_range("BackupRetentionPeriod", request, BACKUP_DAYS)
 
 
 def check_final_snapshot(request: Mapping[str, Any]) -> None:
@@ -146,6 +165,13 @@ def check_storage(request: Mapping[str, Any]) -> None:
             "InvalidParameterValue",
             f"Invalid storage size for engine name {ENGINE} and storage type {kind}: {size}",
         )
+    extras = request.get("Iops"), request.get("StorageThroughput")
+    if kind == "gp3" and any(extras) and (size is None or size < GP3_THRESHOLD):
+        raise RefusedError(
+            "InvalidParameterCombination",
+            f"You can't specify IOPS or storage throughput for engine {ENGINE} and a storage size "
+            f"less than {GP3_THRESHOLD}.",
+        )
 
 
 def check_names(request: Mapping[str, Any]) -> None:
@@ -153,17 +179,58 @@ def check_names(request: Mapping[str, Any]) -> None:
     master = request.get("MasterUsername")
     if not master:
         raise _blank("MasterUsername")
-    if master.lower() in RESERVED_MASTERS:
-        raise RefusedError(
-            "InvalidParameterValue",
-            f"MasterUsername {master} cannot be used as it is a reserved word used by the engine",
-        )
+    _check_name("MasterUsername", master, RESERVED_MASTERS)
     database = request.get("DBName")
-    if database is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,62}", database):
+    if database is not None:
+        _check_name("DBName", database, RESERVED_DATABASES)
+
+
+def _check_name(parameter: str, name: str, reserved: Iterable[str]) -> None:
+    """Refuse a name that PostgreSQL would want quoted, or that is RDS's or PostgreSQL's own."""
+    if name.lower() in KEY_WORDS.union(reserved) or name.lower().startswith("pg_"):
         raise RefusedError(
             "InvalidParameterValue",
-            "DBName must begin with a letter and contain only alphanumeric characters.",
+            f"{parameter} {name} cannot be used as it is a reserved word used by the engine",
         )
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,62}", name):
+        raise RefusedError(
+            "InvalidParameterValue",
+            f"{parameter} must begin with a letter and contain only alphanumeric characters.",
+        )
+
+
+def check_range(parameter: str, request: Mapping[str, Any], allowed: range) -> None:
+    """Refuse a number that is not *allowed*."""
+    given = request.get(parameter)
+    if given is not None and given not in allowed:
+        raise RefusedError(
+            "InvalidParameterValue",
+            f"Invalid value {given} for {parameter}: it must be between {allowed.start} and "
+            f"{allowed.stop - 1}.",
+        )
+
+
+def check_group(group: str, family: str, version: str) -> None:
+    """Refuse a parameter *group* whose *family* is not that of the instance's *version*."""
+    wanted = f"{ENGINE}{version.partition('.')[0]}"
+    if family != wanted:
+        raise RefusedError(
+            "InvalidParameterCombination",
+            f"The Parameter Group {group} with DBParameterGroupFamily {family} cannot be used for "
+            f"this instance. Please use a Parameter Group with DBParameterGroupFamily {wanted}",
+        )
+
+
+def check_master_password(request: Mapping[str, Any]) -> None:
+    """Refuse a new instance with two ways to its master's password, or none."""
+    given, managed = request.get("MasterUserPassword"), request.get("ManageMasterUserPassword")
+    if given and managed:
+        raise RefusedError(
+            "InvalidParameterCombination",
+            "You can't specify MasterUserPassword for an instance with ManageMasterUserPassword.",
+        )
+    if not given and not managed:
+        raise _blank("MasterUserPassword")
 
 
 def check_password(password: str) -> None:
