@@ -25,8 +25,9 @@ REGION = "us-east-1"
 
 # Where AWS's tools and LocalStack's own look when nobody says otherwise.
 USUAL_PORT = 4566
-START_SECONDS = 60
-ANSWER_SECONDS = 5
+# Of a machine that does ten things at once: whoever ended or refuses is known of at once.
+START_SECONDS = 120
+ANSWER_SECONDS = 30
 
 PLUGINS = Path(__file__).parent / "localstack" / "plugins"
 

@@ -133,7 +133,7 @@ def stop(
     marker: str | Path,
     *,
     first: signal.Signals = signal.SIGTERM,
-    timeout_seconds: float = 10,
+    timeout_seconds: float = 30,
 ) -> None:
     """Ask *pid* to end, and kill it when it has not within *timeout_seconds*."""
     for number in (first, signal.SIGKILL):

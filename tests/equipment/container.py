@@ -223,7 +223,7 @@ class Container:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.communicate(timeout=20)
+        self._process.communicate(timeout=PATIENCE_SECONDS)
         subprocess.run(["rm", "-rf", str(self._folder)], check=True)
 
     def begin(

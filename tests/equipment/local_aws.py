@@ -14,6 +14,7 @@ from infra.invoke import Call
 from infra.local import stack
 from infra.local.local_aws import LocalAws
 from infra.local.state import State, free_port
+from tests.equipment.waiting import wait_for
 
 ROLE = "arn:aws:iam::000000000000:role/tests"
 
@@ -108,14 +109,18 @@ class Bus:
     aws: LocalAws
     url: str
 
-    def next(self, timeout_seconds: int = 20) -> dict[str, Any]:
+    def next(self) -> dict[str, Any]:
         """Return the next event, whole; fail when none comes."""
         queue = self.aws.client("sqs")
-        found = queue.receive_message(
-            QueueUrl=self.url, WaitTimeSeconds=timeout_seconds, MaxNumberOfMessages=1
-        )
-        assert "Messages" in found, f"no event within {timeout_seconds} s"
-        (message,) = found["Messages"]
+
+        def received() -> Any:
+            # The longest that SQS waits.
+            found = queue.receive_message(
+                QueueUrl=self.url, WaitTimeSeconds=20, MaxNumberOfMessages=1
+            )
+            return found.get("Messages")
+
+        (message,) = wait_for(received, "an event on the bus")
         queue.delete_message(QueueUrl=self.url, ReceiptHandle=message["ReceiptHandle"])
         return dict(json.loads(message["Body"]))
 

@@ -43,7 +43,7 @@ def test_commands_side_by_side_make_an_environment_once(tmp_path: Path) -> None:
     command = [sys.executable, program, "nothing"]
 
     begun = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={}) for _ in range(3)]
-    printed = [one.communicate(timeout=60)[1] for one in begun]
+    printed = [one.communicate(timeout=90)[1] for one in begun]
 
     assert [one.returncode for one in begun] == [0, 0, 0], printed
     assert sum("installing" in one for one in printed) == 1

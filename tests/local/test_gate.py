@@ -38,7 +38,7 @@ def answer(
     aws: LocalAws, method: str, path: str, body: str = "", headers: dict[str, str] | None = None
 ) -> tuple[int, str]:
     """Return status and body of one request, sent as it is."""
-    connection = http.client.HTTPConnection(aws.endpoint_url.removeprefix("http://"), timeout=20)
+    connection = http.client.HTTPConnection(aws.endpoint_url.removeprefix("http://"), timeout=90)
     connection.request(method, path, body, headers or {})
     response = connection.getresponse()
     found = response.status, response.read().decode()
@@ -232,7 +232,7 @@ def _nobody_else_takes_its_events(api: str) -> None:
     next_event = "GET /2018-06-01/runtime/invocation/next HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n"
     script = f"exec 3<>/dev/tcp/{host}/{port}; printf '{next_event}' >&3; cat <&3"
     ran = subprocess.run(
-        ["bash", "-c", script], user=65_533, capture_output=True, check=False, timeout=20
+        ["bash", "-c", script], user=65_533, capture_output=True, check=False, timeout=90
     )
     assert ran.stdout == b""
 

@@ -13,6 +13,7 @@ from infra.local import processes, workflow
 from infra.local.local_aws import LocalAws, interpreter
 from infra.local.state import State, free_port
 from tests.equipment.local_aws import LocalFunction
+from tests.equipment.waiting import PATIENCE_SECONDS
 
 # Those with a second local AWS, too.
 pytestmark = pytest.mark.local_aws
@@ -105,7 +106,7 @@ def test_killed_localstack_is_cleaned_up_after(another_aws: LocalAws) -> None:
     """Its PostgreSQL outlives it; up ends that and starts anew."""
     pid = int((another_aws.state.pids / "localstack").read_text())
     os.kill(pid, signal.SIGKILL)
-    assert processes.wait_gone(pid, another_aws.state.folder, 5)
+    assert processes.wait_gone(pid, another_aws.state.folder, PATIENCE_SECONDS)
     survivors = processes_of(another_aws)
     assert survivors
 

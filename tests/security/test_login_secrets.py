@@ -320,7 +320,7 @@ def connected(world: World, fields: dict[str, object]) -> Iterator[object]:
         password=fields["password"],
         dbname=fields.get("dbname", "postgres"),
         port=int(str(fields.get("port", 5432))),
-        connect_timeout=5,
+        connect_timeout=30,
         sslrootcert=str(world.ca_file),
         sslmode="verify-full",
     )

@@ -31,7 +31,7 @@ from infra.local.postgres.extensions import preloaded, server_program
 from infra.local.postgres.programs import Programs, ServerError, find_programs, run
 from infra.local.state import State, free_port, port_is_free, shared_folder
 
-START_SECONDS = 30
+START_SECONDS = 60
 
 STOP_SIGNALS = {
     "smart": signal.SIGTERM,
