@@ -216,6 +216,7 @@ def run(session: Session) -> None:
             session, start, revision(end), trigger="command", request_id=getpass.getuser()
         )
     elif steps:
+        history.refuse_another(history.rows(session), build(), start)
         names = [step.up_revision_id for step in steps]
         loop.carry_out(
             environment,

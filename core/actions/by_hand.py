@@ -80,6 +80,7 @@ def _roll_back(run: Run) -> Result:
         if not is_done:
             _check_position(run, session, at)
             refuse_anothers(run, place, session, at)
+            history.refuse_another(history.rows(session), run.revisions.history, at.current)
             todo = plan_rollback(run.revisions.identifiers, at.current, target)
             _check_declared(run, place, at.current, target)
             run.report.pending = list(todo.revisions)

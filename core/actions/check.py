@@ -44,6 +44,8 @@ def check(run: Run) -> Result:
         with reading(session):
             at = history.position(session)
             known_current(run.revisions.identifiers, at.current)
+            if at.last_row:
+                history.refuse_another(history.rows(session), run.revisions.history, at.current)
             is_anothers = look_up_keeper(run, place, session, at) is Keeper.ANOTHER
             promises, found = _compared(run, session, at.current)
         # The secrets of another stack's logins are not ours to read.

@@ -46,6 +46,7 @@ def status(run: Run) -> Result:
     }
     where = f"{place.name} is at {at.current or 'base'}; the head of this build is {head}"
     try:
+        history.refuse_another(rows, run.revisions.history, at.current)
         choice = choose(run, at.current)
         report.pending = list(
             plan(run.revisions.identifiers, at.current, choice.target if choice else HEAD).revisions
@@ -61,6 +62,8 @@ def show_plan(run: Run) -> Result:
     with entered(run) as (place, session):
         at = history.position(session)
         run.report.found_at(at.current)
+        if at.last_row:
+            history.refuse_another(history.rows(session), run.revisions.history, at.current)
         choice = choose_or_leave(run, place, at.current)
         todo = plan_to(run, place, at.current, choice)
         there = strangers(session, run.promises.up_to(todo.revisions))

@@ -125,11 +125,13 @@ def _check_files(run: Run, session: Session, at: Position) -> None:
     nothing that is compared here can have changed.
 
     Raises:
+        DatabaseAhead: All of them did, and are called otherwise: it is another history.
         RunFailed: A file changed, and the parameter StrictChecksums is true.
     """
     compared = run.revisions.compared
     if at not in compared:
         rows = history.rows(session) if at.last_row else []
+        history.refuse_another(rows, run.revisions.history, at.current)
         compared[at] = history.changed_files(rows, run.revisions.checksums)
     run.report.changed_files = list(compared[at])
     if not run.report.changed_files:

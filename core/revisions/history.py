@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from core.errors import RunFailed
+from core.errors import DatabaseAhead, RunFailed
 from core.model import HistoryRow
 from core.postgres.session import Session, is_broken, query, sqlstate_of, storable
 from core.revisions import books
@@ -219,6 +219,41 @@ def changed_files(found: list[HistoryRow], now: Mapping[str, str]) -> list[str]:
     """Return the revisions whose checksums *now* are no longer what was applied."""
     kept = applied_checksums(found)
     return [one for one, checksum in now.items() if kept.get(one, checksum) != checksum]
+
+
+def refuse_another(found: list[HistoryRow], build: Sequence[Revision], current: str | None) -> None:
+    """
+    Refuse a database whose revisions are another history's, under the identifiers of *build*.
+
+    Two teams count from 001 alike. A file that was mended is still called what it was: only
+    where each revision that is applied has another content, and another description, none of
+    them is ours. A stamp vouches for what it records.
+
+    Raises:
+        DatabaseAhead: It is at a revision of that other history.
+    """
+    kept = {row.revision: row for row in found if row.direction != "downgrade" and row.checksum}
+    identifiers = [one.identifier for one in build]
+    if current not in identifiers:
+        return
+    told = [
+        (one, kept[one.identifier])
+        for one in build[: identifiers.index(current) + 1]
+        if one.identifier in kept
+    ]
+    if told and all(
+        row.direction != "stamp"
+        and row.checksum != one.checksum
+        and row.description != one.description
+        for one, row in told
+    ):
+        one, row = told[-1]
+        theirs, ours = (text.partition("\n")[0] for text in (row.description, one.description))
+        raise DatabaseAhead(
+            f"the database is at {one.identifier} of another history: there it is {theirs!r}, and "
+            f"{ours!r} in this build: deploy the migrations that were applied to it, or, where "
+            "these have replaced them, stamp it to vouch for that; nothing was changed"
+        )
 
 
 class Recorder:

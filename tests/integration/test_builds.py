@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import MigrationError
+from core.errors import DatabaseAhead, MigrationError
+from core.model import Action
 from core.revisions.runner import Revisions
 from tests.equipment.histories import history_of
 from tests.equipment.single import programs  # noqa: F401
@@ -90,3 +91,50 @@ def test_a_script_that_is_not_run_is_not_loaded(site: Site, tmp_path: Path) -> N
     assert result.report.applied == ["a2"]
     assert (command.returncode, on_paper.returncode) == (0, 0)
     assert site.query("SELECT version_num FROM day2.alembic_version") == [("a3",)]
+
+
+def test_another_history_of_the_same_identifiers_is_no_history_of_ours(
+    site: Site, tmp_path: Path
+) -> None:
+    """Two teams count from a1 alike; nothing of the one is taken for the other's, or taken back."""
+    steps = {"a1": "pass", "a2": "pass"}
+    theirs = history_of(tmp_path / "theirs", steps)
+    site.run(revisions=theirs)
+    ours = history_of(tmp_path / "ours", steps | {"a3": "pass"})
+    settings = site.settings._replace(allow_rollback=True)
+    back = site.request(Action.ROLLBACK, "a1")._replace(from_revision="a2")
+    vouch = site.request(Action.STAMP, "a2")._replace(from_revision="a2")
+
+    def written(a1: str, a2: str) -> Revisions:
+        for name, description in (("a1", a1), ("a2", a2)):
+            script = tmp_path / "ours" / "alembic" / "versions" / f"{name}.py"
+            head, _, rest = script.read_text().partition('"""\n')
+            assert head
+            script.write_text(f'"""{description}"""\n{rest}\n')
+        return Revisions(tmp_path / "ours" / "alembic.ini")
+
+    # Mended, and one of them renamed: the same history.
+    mended = site.run(Action.STATUS, revisions=written("Revision a1", "Our second"))
+    other = written("Our first", "Our second")
+    status = site.run(Action.STATUS, revisions=other)
+    for request in (
+        site.request(),
+        site.request(Action.PLAN),
+        site.request(Action.CHECK, None),
+        back,
+    ):
+        with pytest.raises(DatabaseAhead, match="at a2 of another history: there it is 'Revision"):
+            site.run(request=request, revisions=other, settings=settings)
+    command = alembic(
+        "-x", f"url={url_of(site)}", "upgrade", "head", folder=tmp_path / "ours"
+    ).stdout
+    before = site.query("SELECT version_num FROM day2.alembic_version")
+    site.run(request=vouch, revisions=other, settings=settings)
+
+    assert mended.report.changed_files == ["a1", "a2"]
+    assert "would fail" not in mended.message
+    assert "would fail: the database is at a2 of another history" in status.message
+    assert "FAILED: the database is at a2 of another history" in command
+    assert before == [("a2",)]
+    assert ours.identifiers == other.identifiers
+    assert site.run(revisions=other).report.applied == ["a3"]
