@@ -213,7 +213,7 @@ def report_run(
     for tell in (ended.keep_state, ended.put_result, ended.publish):
         try:
             tell()
-        except MigrationError:
+        except Exception:
             logger.exception("the run could not be reported to AWS")
             is_reported = False
     return is_reported

@@ -28,7 +28,12 @@ MOST_WARNINGS = 60
 
 # PostgreSQL documentation, Appendix A.
 _LOCK_NOT_AVAILABLE = "55P03"
-_DEADLOCK_DETECTED = "40P01"
+# What an application or an administrator does at the same moment: a deadlock, a conflict of
+# serializable transactions, and a change of the same privilege or the same table, which the server
+# knows by no code of its own and says in no other language.
+_CONFLICTS = ("40P01", "40001")
+_INTERNAL_ERROR = "XX000"
+_CHANGED_MEANWHILE = "tuple concurrently"
 _OPERATOR_INTERVENTION = "57P"
 _READ_ONLY = "25006"
 
@@ -87,6 +92,10 @@ def apply(
                 ) from error
             if is_ended and not error.is_late and not error.has_committed:
                 raise NotReady(f"{error}: {again}") from error
+        raise
+    except Exception:
+        # Whatever else it is: what was committed before it is told.
+        _read_back_anew(run, place, todo, last_row)
         raise
     read_back(run, session, todo.revisions, last_row)
     if is_done and run.report.final_revision != todo.target:
@@ -157,7 +166,11 @@ class _Application:
                         raise
                     # What the server said stays the cause; its traceback goes to the log.
                     raise described from error.__cause__
-                logger.info("%s: met a lock (%s), trying again", error.revision, error.sqlstate)
+                logger.info(
+                    "%s: met a lock, or another's change (%s), trying again",
+                    error.revision,
+                    error.sqlstate,
+                )
                 self._run.budget.sleep(pause)
             else:
                 if not self._proved_entry() or not self.may_go_on():
@@ -217,10 +230,10 @@ class _Application:
             warnings[MOST_WARNINGS:] = [f"{self._unsaid:,} more warnings are in the log"]
 
     def _may_try_again(self, error: RevisionFailed, pause: float) -> bool:
-        """Say whether somebody else's lock was in the way, and time and tries are left."""
+        """Say whether somebody else was in the way, and time and tries are left."""
         settings = self._run.settings
         return (
-            error.sqlstate in (_LOCK_NOT_AVAILABLE, _DEADLOCK_DETECTED)
+            (error.sqlstate == _LOCK_NOT_AVAILABLE or _is_conflict(error))
             # A retry is safe only where everything was rolled back.
             and not error.has_committed
             and self._tries < settings.revision_tries
@@ -229,11 +242,16 @@ class _Application:
 
     def _with_blockers(self, error: RevisionFailed, blockers: str) -> RevisionFailed:
         """Return *error* saying how often it was tried, and who was in the way."""
-        if error.sqlstate != _LOCK_NOT_AVAILABLE:
+        if error.sqlstate == _LOCK_NOT_AVAILABLE:
+            who = blockers or "the session that holds the lock could not be seen"
+            remedy = "end that session, or try again later"
+        elif _is_conflict(error):
+            who = "somebody was changing the same things each time"
+            remedy = "try again when they have ended"
+        else:
             return error
-        who = blockers or "the session that holds the lock could not be seen"
         return RevisionFailed(
-            f"{error}; {who}; tried {self._tries} time(s): end that session, or try again later",
+            f"{error}; {who}; tried {self._tries} time(s): {remedy}",
             revision=error.revision,
             sqlstate=error.sqlstate,
             has_committed=error.has_committed,
@@ -247,6 +265,13 @@ class _Application:
 
 def _done(*, upward: bool) -> str:
     return "applied" if upward else "rolled back"
+
+
+def _is_conflict(error: RevisionFailed) -> bool:
+    """Say whether *error* is what two who do the same at the same moment meet."""
+    return error.sqlstate in _CONFLICTS or (
+        error.sqlstate == _INTERNAL_ERROR and _CHANGED_MEANWHILE in str(error)
+    )
 
 
 def read_back(run: Run, session: Session, todo: Sequence[str], last_row: int) -> None:

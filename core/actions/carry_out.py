@@ -13,6 +13,7 @@ from core.errors import (
     LeftAlone,
     MigrationError,
     NoSuchInstance,
+    RunFailed,
 )
 from core.model import (
     Action,
@@ -48,6 +49,11 @@ def carry_out(run: Run) -> Result:
     except MigrationError as error:
         error.report = run.report
         return _put_off(run, error)
+    except Exception as error:
+        # Not foreseen, and yet a run that has an instance, which the sweep is to pass over.
+        failed = RunFailed(f"unexpected {type(error).__name__}: see the log of this request")
+        failed.report = run.report
+        raise failed from error
 
 
 def _done(run: Run) -> Result:

@@ -22,7 +22,8 @@ _BEGIN = (
     " SET LOCAL search_path = pg_catalog, pg_temp;"
     " SET LOCAL quote_all_identifiers = off;"
     " SET LOCAL standard_conforming_strings = on;"
-    " SELECT pg_catalog.current_setting('transaction_read_only')"
+    # By SHOW: a parallel worker, up to PostgreSQL 15, says of the setting that it is off.
+    " SELECT 'it has read'; SHOW transaction_read_only"
 )
 
 _ROLES = """

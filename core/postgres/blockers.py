@@ -15,8 +15,15 @@ from core.postgres.session import Session, query
 logger = logging.getLogger(__name__)
 
 _INTERVAL_SECONDS = 0.2
+# A prepared transaction blocks as process 0 (PostgreSQL documentation, "pg_blocking_pids"). Which
+# it is, no view says in so many words; there are few.
 _BLOCKERS = """
-SELECT coalesce(lock.relation::regclass::text, lock.locktype), blocker.pid
+SELECT coalesce(lock.relation::regclass::text, lock.locktype), CASE blocker.pid
+    WHEN 0 THEN concat('a prepared transaction (', (
+        SELECT string_agg(quote_literal(gid), ', ' ORDER BY prepared)
+        FROM (SELECT gid, prepared FROM pg_prepared_xacts WHERE database = current_database()
+              ORDER BY prepared LIMIT 5) AS first), ')')
+    ELSE concat('server process ', blocker.pid) END
 FROM pg_locks AS lock, unnest(pg_blocking_pids(lock.pid)) AS blocker (pid)
 WHERE lock.pid = %s AND NOT lock.granted
 """
@@ -38,7 +45,7 @@ class Watch:
         self._connect = connect
         self._pid = pid
         self._is_over = threading.Event()
-        self._seen: dict[str, set[int]] = {}
+        self._seen: dict[str, set[str]] = {}
         self._thread = threading.Thread(target=self._look, daemon=True)
 
     def __enter__(self) -> Self:
@@ -57,15 +64,15 @@ class Watch:
     def found(self) -> str:
         """Return a clause that names each relation waited for and who holds it; or nothing."""
         return "; ".join(
-            f"{relation} is held by server process {', '.join(map(str, sorted(pids)))}"
-            for relation, pids in sorted(self._seen.items())
+            f"{relation} is held by {', '.join(sorted(holders))}"
+            for relation, holders in sorted(self._seen.items())
         )
 
     def _look(self) -> None:
         try:
             with closing(self._connect()) as session:
                 while not self._is_over.wait(_INTERVAL_SECONDS):
-                    for relation, pid in query(session, _BLOCKERS, (self._pid,)):
-                        self._seen.setdefault(relation, set()).add(pid)
+                    for relation, holder in query(session, _BLOCKERS, (self._pid,)):
+                        self._seen.setdefault(relation, set()).add(holder)
         except MigrationError as error:
             logger.info("cannot see who holds the lock: %s", error)

@@ -51,6 +51,11 @@ _START_SETTINGS = {
     "row_security": "on",
     "check_function_bodies": "on",
     "exit_on_error": "off",
+    # A library that is not there would keep everybody out, us as well.
+    "local_preload_libraries": "",
+    # To compile our looks at the catalogue takes longer than to do them, on a large one, or where
+    # somebody set enable_seqscan (PostgreSQL documentation, "When to JIT?"): 27 s for 2.
+    "jit": "off",
     # What is answered as committed is on the disk.
     "synchronous_commit": "on",
     # Not default_transaction_read_only: by it a database is closed to whoever respects it.

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager, suppress
+from typing import Any
 
-from sqlalchemy import URL, Connection, create_engine
+from sqlalchemy import URL, Connection, Engine, Pool, create_engine
 from sqlalchemy.pool import NullPool
 
 from core.postgres import names
 from core.postgres.notices import listen
 from core.postgres.session import DriverError, Session
 from core.postgres.transactions import NEXT_ID, STAMP, Account
+
+
+def listeners_of_all() -> list[MutableMapping[type, deque[Any]]]:
+    """Return who listens to every engine and every pool, those to come too: by kind, by event."""
+    return [
+        getattr(kind.dispatch, name)._clslevel  # noqa: SLF001 - it cannot be asked for otherwise
+        for kind in (Engine, Pool)
+        for name in kind.dispatch._event_names  # noqa: SLF001
+    ]
 
 
 class Loan:
@@ -81,6 +92,8 @@ class Loan:
         self._session.is_deaf = True
         try:
             is_untouched = not (bind.closed or bind.invalidated or bind.get_execution_options())
+            # What SQLAlchemy has for the driver's connection can be closed by itself.
+            is_untouched = is_untouched and bind.connection.is_valid
             if is_untouched:
                 with suppress(Exception):
                     bind.rollback()

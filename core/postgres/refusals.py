@@ -64,6 +64,13 @@ def meaning_of(sqlstate: str | None, database: Database) -> MigrationError:
                 f"{where} is read-only (25006): a replica, or default_transaction_read_only is "
                 "set; nothing was changed"
             )
+        case "25P04":
+            # Before we can set it: a server that does not know it refuses it in the start packet.
+            return RunFailed(
+                f"{where} ends each transaction by its transaction_timeout (25P04), ours as well: "
+                f"take it away (ALTER DATABASE {database.name} RESET transaction_timeout, or ALTER "
+                f"ROLE {database.user}); nothing was changed"
+            )
         case "53300":
             return NotReady(
                 f"{where} has no free connection (53300): try again later; end idle sessions, or "

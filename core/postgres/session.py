@@ -24,6 +24,11 @@ DRIVER_TABLES = (extensions.string_types, extensions.adapters)
 # What the driver raises, for those who do not know the driver.
 DriverError = psycopg2.Error
 
+# The name of the threads that cut a session off, and how soon again they call whoever did not
+# mind that.
+CUTTER = "day2-cut"
+_AGAIN_SECONDS = 0.2
+
 
 class Listener(Protocol):
     """Who hears what the server says beside its answers."""
@@ -285,10 +290,15 @@ class Session(extensions.connection):  # type: ignore[misc]  # psycopg2 has no t
         self._cutting = threading.Lock()
         self._timer = threading.Timer(seconds, self._cut)
         self._timer.daemon = True
+        self._timer.name = CUTTER
         self._timer.start()
 
     def when_cut(self, call: Callable[[], None] | None) -> None:
-        """Have *call* called, in a thread of its own, when the session is cut; or nothing."""
+        """
+        Have *call* called, in a thread of its own, when the session is cut; or nothing.
+
+        It is called again and again, until this says nothing.
+        """
         if self._timer is not None:
             with self._cutting:
                 self._when_cut = call
@@ -296,9 +306,12 @@ class Session(extensions.connection):  # type: ignore[misc]  # psycopg2 has no t
     def _cut(self) -> None:
         with suppress(OSError):
             self._wire.shutdown(socket.SHUT_RDWR)
-        with self._cutting:
-            if self._when_cut is not None:
+        while True:
+            with self._cutting:
+                if self._when_cut is None:
+                    return
                 self._when_cut()
+            time.sleep(_AGAIN_SECONDS)
 
 
 def sqlstate_of(error: BaseException) -> str | None:

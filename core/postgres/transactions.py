@@ -86,9 +86,11 @@ class Account:
         next_id: The next transaction id that the server gave when the revision began.
         stamp: Of the transaction that it began in, or of the look before it.
         time_left: Returns the seconds that the revision still has.
+        where: Returns where in the revision it is called from, for people.
 
     Attributes:
         stamp: As given.
+        failed: What made the transaction fail that is open, and where; ``None`` where it is whole.
         is_declared: It is in Alembic's autocommit block, which says what it does.
         undeclared: Whether it committed anything outside of one.
         kept: How many transactions with an id it committed itself, as far as that was seen.
@@ -104,8 +106,11 @@ class Account:
         next_id: int,
         stamp: Decimal,
         time_left: Callable[[], float] = lambda: float("inf"),
+        where: Callable[[], str] = str,
     ) -> None:
         self._session = session
+        self._where = where
+        self.failed: tuple[BaseException, str] | None = None
         # Of the transaction that is open, as far as it was asked for.
         self._identifier: int | None = None
         self._since = next_id
@@ -143,10 +148,12 @@ class Account:
         known = self.builds.before(text) if before == IDLE else None
         try:
             yield
-        except BaseException:
+        except BaseException as error:
             if self._status == IDLE:
                 # A transaction of this one statement, or of this one text.
                 self._has_failed = True
+            elif before == OPEN:
+                self.failed = error, self._where()
             raise
         finally:
             if self._is_usable:
@@ -259,6 +266,7 @@ class Account:
         if self._has_failed:
             if _TO_SAVEPOINT.match(text):
                 self._has_failed = False
+                self.failed = None
                 self._look()
             else:
                 self._has_seen_end = self._has_seen_end or before == FAILED

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
 
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
@@ -14,6 +14,10 @@ from core.postgres.lending import Loan
 from core.postgres.transactions import Account
 from core.revisions import dialect
 from core.revisions.books import SCHEMA
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
 
 
 def configure(environment: EnvironmentContext, **options: Any) -> None:
@@ -29,6 +33,19 @@ def configure(environment: EnvironmentContext, **options: Any) -> None:
     )
 
 
+@contextmanager
+def environment_of(config: Config, directory: ScriptDirectory) -> Iterator[EnvironmentContext]:
+    """Have Alembic work by *config* on *directory*, whatever a revision does with Alembic."""
+    environment = EnvironmentContext(config, directory)
+    environment.__enter__()
+    try:
+        yield environment
+    finally:
+        # A revision that ran a command of Alembic's has taken away what is taken away here.
+        with suppress(KeyError):
+            environment.__exit__(None, None, None)
+
+
 class Door:
     """Alembic, on the connection that is lent: made anew where a revision has used that up."""
 
@@ -36,16 +53,18 @@ class Door:
         self._environment = environment
         self._loan = loan
         self._bind: object = None
+        self._made: tuple[int, ...] = ()
         self._account: Account | None = None
 
     def migration(self, account: Account) -> MigrationContext:
         """Return Alembic's context, whose autocommit block tells *account* that it is one."""
         self._account = account
         bind = self._loan.bind()
-        if bind is not self._bind:
+        if bind is not self._bind or self._made != _parts(self._environment.get_context()):
             self._bind = bind
             configure(self._environment, connection=bind)
             self._tell_of_blocks(self._environment.get_context())
+            self._made = _parts(self._environment.get_context())
         return self._environment.get_context()
 
     def _tell_of_blocks(self, migration: MigrationContext) -> None:
@@ -64,3 +83,8 @@ class Door:
                     account.is_declared = False
 
         migration.autocommit_block = declared  # type: ignore[method-assign]
+
+
+def _parts(migration: MigrationContext) -> tuple[int, ...]:
+    """Return what a revision could have put others for, by what each of them is."""
+    return tuple(map(id, (migration, migration.connection, migration.impl, migration.opts)))

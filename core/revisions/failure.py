@@ -18,6 +18,8 @@ _CHARACTERS = 4000
 # PostgreSQL documentation, Appendix A.
 QUERY_CANCELED = "57014"
 _ADMIN_SHUTDOWN = "57P01"
+FAILED_TRANSACTION = "25P02"
+UNDEFINED_TABLE = "42P01"
 
 
 class Details(NamedTuple):
@@ -50,6 +52,16 @@ class Details(NamedTuple):
         return {name: value for name, value in known.items() if value}
 
 
+def text_of(error: BaseException) -> str:
+    """Return what *error* says, in a line; its class where it says nothing, or cannot."""
+    try:
+        lines = str(error).strip().splitlines()
+    except Exception:  # noqa: BLE001 - an error of a revision's own class may do anything
+        return f"{type(error).__name__}, which cannot be shown"
+    kind = type(error).__name__
+    return f"{kind}: {lines[0]}" if lines else kind
+
+
 def failure_details(error: BaseException, file: Path) -> Details:
     """Return what is known of *error*, which the revision in *file* raised."""
     origin = getattr(error, "orig", error)
@@ -72,8 +84,10 @@ def failure_details(error: BaseException, file: Path) -> Details:
 
 def misses_schema(error: BaseException, code: str | None, *, path: str) -> bool:
     """Say whether *error* may come of a schema that the path was not trusted with."""
+    # What the server says, and not the statement beside it.
+    said = text_of(getattr(error, "orig", error))
     return path == names.OURS and (
-        code in names.NOT_FOUND or (code == names.NOT_ALLOWED and "pg_catalog" in str(error))
+        code in names.NOT_FOUND or (code == names.NOT_ALLOWED and "pg_catalog" in said)
     )
 
 
@@ -94,11 +108,11 @@ def why_off_path(session: Session, schema: str) -> str:
 
 def reason_of(error: BaseException, code: str | None, *, is_broken: bool) -> str:
     """Return why a revision failed: the server's code and first line, or the error's."""
-    origin = getattr(error, "orig", error)
-    lines = str(origin).strip().splitlines()
-    first = lines[0] if lines else type(origin).__name__
     if isinstance(error, Untrue | MigrationError):
         return str(error)
+    origin = getattr(error, "orig", error)
+    told = text_of(origin)
+    first = told.partition(": ")[2] or told
     if code == QUERY_CANCELED:
         return (
             f"{code} {first}: the run had time left, so somebody cancelled it, or a timeout that "
@@ -114,4 +128,4 @@ def reason_of(error: BaseException, code: str | None, *, is_broken: bool) -> str
             f"the connection broke ({first}): somebody ended the session, or the server or the "
             "network went away"
         )
-    return f"{type(origin).__name__}: {first}"
+    return told

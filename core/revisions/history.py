@@ -31,9 +31,19 @@ _MOVE = (
     f"WITH moved AS ({{}} RETURNING 1),"
     f" {MOVED} AS ({_ROW} SELECT %s, %s, %s, %s, %s, %s, %s FROM moved RETURNING 1)"
 )
-_FROM_BASE = f"INSERT INTO {SCHEMA}.{VERSION_TABLE} (version_num) VALUES (%s)"
-_TO_BASE = f"DELETE FROM {SCHEMA}.{VERSION_TABLE} WHERE version_num = %s"
-_BETWEEN = f"UPDATE {SCHEMA}.{VERSION_TABLE} SET version_num = %s WHERE version_num = %s"
+# A row that somebody put beside ours would make all that follows unreadable.
+_OTHERS = f"(SELECT FROM {SCHEMA}.{VERSION_TABLE} AS others WHERE others.ctid <> here.ctid)"
+_FROM_BASE = (
+    f"INSERT INTO {SCHEMA}.{VERSION_TABLE} (version_num)"
+    f" SELECT %s WHERE NOT EXISTS (SELECT FROM {SCHEMA}.{VERSION_TABLE})"
+)
+_TO_BASE = (
+    f"DELETE FROM {SCHEMA}.{VERSION_TABLE} AS here WHERE version_num = %s AND NOT EXISTS {_OTHERS}"
+)
+_BETWEEN = (
+    f"UPDATE {SCHEMA}.{VERSION_TABLE} AS here SET version_num = %s"
+    f" WHERE version_num = %s AND NOT EXISTS {_OTHERS}"
+)
 
 # 42P01 undefined_table, 21000 cardinality_violation.
 _MISSING = "42P01"

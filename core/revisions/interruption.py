@@ -31,7 +31,11 @@ def interrupted_with(session: Session) -> Iterator[None]:
     before = signal.signal(signal.SIGUSR1, interrupt)
     session.when_cut(lambda: signal.pthread_kill(ident, signal.SIGUSR1))
     try:
-        yield
+        # Twice: the signal may come once more as this is left.
+        try:
+            yield
+        finally:
+            is_running = False
     finally:
         is_running = False
         session.when_cut(None)

@@ -40,7 +40,7 @@ def carry_out(
         RevisionFailed: A revision failed; the database has what came before it.
         NotReady: What a revision needs is not there yet, and it has committed nothing.
     """
-    with contained():
+    with contained(supervisor.warned):
         _carry_out(environment, session, steps, recorder=recorder, supervisor=supervisor)
 
 

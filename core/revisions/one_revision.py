@@ -19,16 +19,20 @@ from core.postgres.beginning import opening
 from core.postgres.lending import Loan
 from core.postgres.lock import HOLDS_LOCK, lock_holder, take_lock
 from core.postgres.notices import Notices
-from core.postgres.session import Session, is_broken, query, sqlstate_of, storable
+from core.postgres.session import DriverError, Session, is_broken, query, sqlstate_of, storable
 from core.postgres.transactions import STAMP, Account, OutOfTime
 from core.revisions import scripts
 from core.revisions.alembic_door import Door
 from core.revisions.books import SCHEMA, VERSION_TABLE
+from core.revisions.containment import nothing_left
 from core.revisions.failure import (
+    FAILED_TRANSACTION,
     QUERY_CANCELED,
+    UNDEFINED_TABLE,
     failure_details,
     misses_schema,
     reason_of,
+    text_of,
     why_off_path,
 )
 from core.revisions.history import MOVED, Recorder, Step
@@ -83,7 +87,11 @@ class OneRevision:
             opened = query(session, f"{settings}; {prepare}; {self._opening()}")
         ((stamp, next_id, holds_lock, self._loan.path),) = opened
         account = Account(
-            session, next_id=next_id, stamp=stamp, time_left=self._supervisor.time_left
+            session,
+            next_id=next_id,
+            stamp=stamp,
+            time_left=self._supervisor.time_left,
+            where=scripts.where,
         )
         try:
             if not holds_lock:
@@ -135,7 +143,10 @@ class OneRevision:
             self._session.account = account
             self._session.notices_of = self._notices
             try:
-                with interrupted_with(self._session):
+                with (
+                    nothing_left(self._name, self._supervisor.warned),
+                    interrupted_with(self._session),
+                ):
                     scripts.carry_out(
                         self._step.revision, "upgrade" if self._step.is_upward else "downgrade"
                     )
@@ -193,9 +204,20 @@ class OneRevision:
         session = self._session
         session.make_transactional()
         record, values = self._recording()
-        found = query(session, f"{record} SELECT {STAMP}, {HOLDS_LOCK} FROM {MOVED}", values)
+        try:
+            found = query(session, f"{record} SELECT {STAMP}, {HOLDS_LOCK} FROM {MOVED}", values)
+        except DriverError as error:
+            if sqlstate_of(error) == UNDEFINED_TABLE and f'"{SCHEMA}.' in str(error):
+                raise Untrue(
+                    f"{text_of(error)}: the revision dropped or renamed what the runner keeps its "
+                    f"records in: leave schema {SCHEMA} alone"
+                ) from error
+            raise
         if not found:
-            raise Untrue(f"{SCHEMA}.{VERSION_TABLE} was changed by somebody else during this run")
+            raise Untrue(
+                f"{SCHEMA}.{VERSION_TABLE} was changed during this run, by the revision itself or "
+                f"by somebody else: schema {SCHEMA} is the runner's alone"
+            )
         ((stamp, holds_lock),) = found
         account.finish(session, stamp)
         for one in self._others:
@@ -246,6 +268,13 @@ class OneRevision:
             if is_late
             else reason_of(error, code, is_broken=is_broken_now)
         )
+        at = details.at
+        if code == FAILED_TRANSACTION and account.failed is not None:
+            first, at = account.failed
+            reason += (
+                f": it went on after {reason_of(first, sqlstate_of(first), is_broken=False)} at "
+                f"{at}: let that end it, or do the statement in op.get_bind().begin_nested()"
+            )
         if not is_broken_now and misses_schema(error, code, path=self._loan.path):
             reason += f"; {why_off_path(session, self._schema)}"
         if has_committed and not isinstance(error, Untrue):
@@ -259,12 +288,13 @@ class OneRevision:
             reason += f"; {left_invalid(invalid)}"
         if details.hint and not is_late:
             reason += f" (hint: {details.hint})"
-        logger.error("%s failed at %s", self._name, details.at, extra=details.for_the_log())
+        details = details._replace(at=at)
+        logger.error("%s failed at %s", self._name, at, extra=details.for_the_log())
         return RevisionFailed(
             f"revision {self._name} failed: {reason}",
             revision=self._name,
             sqlstate=code,
             has_committed=has_committed,
             is_late=is_late,
-            at=details.at,
+            at=at,
         )

@@ -132,11 +132,9 @@ class Revisions:
             RevisionFailed: A revision failed; the database has what came before it.
         """
         # Imported here: a run with nothing to apply does without Alembic and SQLAlchemy.
-        from alembic.runtime.environment import EnvironmentContext
+        from core.revisions import alembic_door, loop
 
-        from core.revisions import loop
-
-        with EnvironmentContext(self._config(**attributes), self._scripts) as environment:
+        with alembic_door.environment_of(self._config(**attributes), self._scripts) as environment:
             loop.carry_out(
                 environment,
                 session,

@@ -15,7 +15,16 @@ import sys
 import tokenize
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -114,17 +123,26 @@ def carry_out(revision: Revision, direction: str) -> None:
     Load the script of *revision* and call its ``upgrade`` or ``downgrade``.
 
     Raises:
-        RunFailed: It has no such function.
+        RunFailed: It has no such function, or what that returned would have to be run, too.
     """
     step = getattr(load(revision), direction, None)
-    if step is None:
+    name = revision.file.name
+    if not callable(step):
         raise RunFailed(
-            f"{revision.file.name} has no function {direction}(): write it; where there is no way "
+            f"{name} has no function {direction}(): write it; where there is no way "
             "back, let it raise NotImplementedError"
             if direction == "downgrade"
-            else f"{revision.file.name} has no function {direction}(): write it"
+            else f"{name} has no function {direction}(): write it"
         )
-    step()
+    left = step()
+    # Of async def, yield and a decorator that forgets to call: nothing of the body ran.
+    if isinstance(left, Awaitable | AsyncIterator | Generator) or callable(left):
+        if isinstance(left, Coroutine | Generator):
+            left.close()
+        raise RunFailed(
+            f"{direction}() of {name} returned a {type(left).__name__} that nobody runs, so its "
+            f"work was not done: write a plain def {direction}(), without async and yield"
+        )
 
 
 def lay(directory: ScriptDirectory, build: Sequence[Revision], step: Step = carry_out) -> None:
@@ -223,6 +241,12 @@ def line_of(error: BaseException, file: Path) -> str:
     if isinstance(error, SyntaxError) and error.lineno and error.filename in (str(file), None):
         lines.append(error.lineno)
     return f"{file.name}:{lines[-1]}" if lines else file.name
+
+
+def where() -> str:
+    """Return the name of the calling script with its line; nothing where none calls."""
+    found = calling()
+    return f"{found[0].name}:{found[1]}" if found else ""
 
 
 def calling() -> tuple[Path, int] | None:

@@ -70,6 +70,7 @@ def test_a_default_role_owns_nothing_of_ours(roles: Site, default: str, since: s
         "intervalstyle = sql_standard",
         "check_function_bodies = off",
         "statement_timeout = 1",
+        "local_preload_libraries = nowhere",
     ],
 )
 def test_other_defaults_change_nothing(roles: Site, default: str) -> None:

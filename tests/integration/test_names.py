@@ -139,6 +139,10 @@ def test_name_that_is_not_found_is_told_with_the_reason(crowded: Site, tmp_path:
             "may create in it): write public. before the name, or take that away (REVOKE CREATE "
             "ON SCHEMA public FROM PUBLIC, or from the login)"
         ) in str(caught.value)
+    refused = "DO $$ BEGIN PERFORM pg_catalog.now(); RAISE insufficient_privilege; END $$"
+    with pytest.raises(RevisionFailed) as caught:
+        crowded.run(revisions=history_of(tmp_path / "refused", {"a1": f"op.execute({refused!r})"}))
+    assert "is not searched" not in str(caught.value)
     crowded.query("REVOKE CREATE ON SCHEMA public FROM mallory")
 
     assert crowded.run(revisions=revisions).report.final_revision == "a1"

@@ -21,9 +21,49 @@ FAILING = {
     "sql": ('op.execute("SELECT 1/0")', "22012"),
     "python": ('raise LookupError("no such thing")', "LookupError"),
     "exit": ('raise SystemExit("enough")', "SystemExit"),
+    "exit without a word": ("raise SystemExit", "failed: SystemExit"),
     "aborted": (
         'try:\n    op.execute("SELECT 1/0")\nexcept Exception:\n    pass',
-        "25P02",
+        "it went on after 22012 division by zero at a2_test.py:16",
+    ),
+    "aborted, and gone on": (
+        'try:\n    op.execute("SELECT 1/0")\nexcept Exception:\n    op.execute("SELECT 1")',
+        "it went on after 22012 division by zero at a2_test.py:16",
+    ),
+    "error that cannot be shown": (
+        "class Mute(Exception):\n    def __str__(self):\n        raise RuntimeError\nraise Mute",
+        "Mute, which cannot be shown",
+    ),
+    "async def": (
+        'async def upgrade() -> None:\n    op.execute("SELECT 1/0")',
+        "upgrade() of a2_test.py returned a coroutine that nobody runs",
+    ),
+    "yield": (
+        'def upgrade() -> None:\n    op.execute("SELECT 1/0")\n    yield',
+        "upgrade() of a2_test.py returned a generator that nobody runs",
+    ),
+    "decorator that forgets to call": (
+        "def upgrade() -> object:\n    return lambda: None",
+        "upgrade() of a2_test.py returned a function that nobody runs",
+    ),
+    "nothing to call": (
+        "upgrade = None  # and no def upgrade",
+        "a2_test.py has no function upgrade()",
+    ),
+    "a command of Alembic's": (
+        (
+            "from alembic import command\nfrom alembic.config import Config\n"
+            "command.current(Config(op.get_context().config.config_file_name))"
+        ),
+        "revision a2 failed: ",
+    ),
+    "row beside ours": (
+        "op.execute(\"INSERT INTO day2.alembic_version VALUES ('a9')\")",
+        "day2.alembic_version was changed during this run",
+    ),
+    "our books": (
+        'op.execute("DROP TABLE day2.history")',
+        'relation "day2.history" does not exist: the revision dropped or renamed',
     ),
     "constraint at commit": (f"op.execute({DEFERRED!r})", "23503"),
     "terminates itself": (
@@ -165,6 +205,8 @@ def test_session_settings_are_set_on_the_server(world: World, history: MakeHisto
         "idle_in_transaction_session_timeout": "300000",
         "lock_timeout": "300",
         "application_name": "day2",
+        "jit": "off",
+        "local_preload_libraries": "",
         "createrole_self_grant": "set, inherit",
     }
     assert {name: seen[name] for name in wanted if name in seen} == {

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from core.postgres.blockers import Watch
+from core.postgres.session import query
 from tests.equipment.waiting import wait_for
-from tests.equipment.world import World
+from tests.equipment.world import DATABASE, World
 
 MakeHistory = Callable[..., Path]
 
@@ -27,7 +32,7 @@ TOO_LONG = {
     "    op.execute('SELECT 1')",
     "Python alone": f"{MAKE}\ntime.sleep(30)",
     "Python that catches all it can": (
-        f"{MAKE}\nwhile True:\n"
+        f"{MAKE}\ntry:\n    time.sleep(30)\nexcept BaseException:\n    pass\nwhile True:\n"
         "    try:\n        time.sleep(0.2)\n    except Exception:\n        pass"
     ),
     "another session": (
@@ -107,3 +112,42 @@ def test_hand_of_an_administrator_is_told_as_one(
     assert text in answer.body["message"]
     assert "time was over" not in answer.body["message"]
     assert world.history() == []
+
+
+def test_what_another_changes_meanwhile_is_tried_again(world: World, history: MakeHistory) -> None:
+    """An application that grants on its table at that moment makes no run fail."""
+    grants = (
+        "op.execute('SET LOCAL lock_timeout = 0')\n"
+        "op.execute('GRANT SELECT ON ALL TABLES IN SCHEMA public TO PUBLIC')"
+    )
+    world.query("CREATE TABLE public.goods (id int); ALTER TABLE public.goods OWNER TO postgres")
+    waiting = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'day2' AND query ~ 'GRANT'"
+    with closing(world.server.superuser(DATABASE)) as application:
+        application.autocommit = False
+        query(application, "GRANT INSERT ON public.goods TO PUBLIC")
+        call = world.begin(ini=history({"a1": grants}))
+        wait_for(lambda: world.query(f"{waiting} AND wait_event_type = 'Lock'"), "the run waits")
+        application.commit()
+
+    answer = call.answer()
+
+    assert (answer.outcome, world.history()) == ("APPLIED", [("upgrade", "a1")]), answer
+    assert "a1: met a lock, or another's change (XX000), trying again" in answer.log
+
+
+def test_prepared_transaction_in_the_way_is_named(world: World) -> None:
+    """No session could be ended: the transaction is, by its name."""
+    connect = partial(world.server.superuser, DATABASE)
+    world.query("CREATE TABLE public.goods (id int)")
+    with closing(connect()) as stranger, closing(connect()) as waiting:
+        query(stranger, "BEGIN; LOCK TABLE public.goods; PREPARE TRANSACTION 'of a stranger'")
+        asks = threading.Thread(target=query, args=(waiting, "BEGIN; LOCK TABLE public.goods"))
+        try:
+            with Watch(connect, waiting.info.backend_pid) as watch:
+                asks.start()
+                found = wait_for(watch.found, "who is in the way")
+        finally:
+            query(stranger, "ROLLBACK PREPARED 'of a stranger'")
+            asks.join()
+
+    assert found == "goods is held by a prepared transaction ('of a stranger')"

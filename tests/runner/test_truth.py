@@ -281,7 +281,7 @@ SHOWN_LATE = {
     "deferred trigger that fails": (REFUSES_LATE, "P0001 not like this"),
     "our own row moved": (
         "op.execute(\"UPDATE day2.alembic_version SET version_num = 'a9'\")",
-        "was changed by somebody else",
+        "was changed during this run",
     ),
     "rolled back where nobody looks": (f'{UNWATCHED}("ROLLBACK; BEGIN")', "its own work"),
 }
@@ -337,6 +337,9 @@ LEAVING = {
     "read-only": f"{RAW}.commit()\n{RAW}.set_session(readonly=True)",
     "serializable": f"{RAW}.commit()\n{RAW}.set_isolation_level(3)",
     "two phases": f"{RAW}.commit()\n{RAW}.tpc_begin({RAW}.xid(1, 'a', 'b'))\n{RAW}.tpc_rollback()",
+    "SQLAlchemy's hold on it closed": "op.get_bind().commit()\nop.get_bind().connection.close()",
+    "another connection for Alembic": "op.execute('COMMIT')\nop.get_context().connection = None",
+    "another dialect for Alembic": "op.execute('COMMIT')\nop.get_context().impl = None",
     "a transaction by text": (
         f'{RAW}.commit()\n{RAW}.autocommit = True\nop.execute("BEGIN")\n{MAKE.format("by_text")}'
     ),
@@ -355,6 +358,7 @@ def test_next_revision_does_not_feel_the_mode(world: World, history: MakeHistory
     whole = world.call(ini=history(first | {"a2": MAKE.format("two")}))
 
     assert (half.outcome, half.body["applied_migrations"]) == ("FAILED", ["a1"]), half
+    assert "revision a2 failed: 22012" in half.body["message"]
     assert "two" not in after_half
     assert (whole.outcome, whole.body["applied_migrations"]) == ("APPLIED", ["a2"]), whole
     assert "two" in tables(world)

@@ -946,6 +946,11 @@ FALSE_SETTINGS = (
     "SET search_path = evil, pg_catalog",
     "SET quote_all_identifiers = on",
     "SET standard_conforming_strings = off",
+    # As ALTER DATABASE could set it, by its name on this server.
+    (
+        "SELECT pg_catalog.set_config(name, 'regress', false) FROM pg_catalog.pg_settings"
+        " WHERE name IN ('force_parallel_mode', 'debug_parallel_query')"
+    ),
 )
 
 

@@ -27,6 +27,7 @@ MEANINGS: list[tuple[str | None, type[MigrationError]]] = [
     ("3D000", NotFound),
     ("42501", AccessDenied),
     ("25006", RunFailed),
+    ("25P04", RunFailed),
     ("53300", NotReady),
     ("53400", NotReady),
     ("57014", NotReady),
@@ -48,6 +49,13 @@ def test_a_code_means(code: str | None, kind: type[MigrationError]) -> None:
     assert "orders.example:5432" in str(found)
     assert code is None or code in str(found)
     assert "s3cr3t" not in str(found)
+
+
+def test_a_timeout_that_is_there_before_us_is_told_by_its_name() -> None:
+    """With the statement that takes it away."""
+    told = str(meaning_of("25P04", DATABASE))
+
+    assert "ALTER DATABASE shop RESET transaction_timeout" in told
 
 
 def test_a_connection_is_verified_and_shows_no_password() -> None:
