@@ -159,7 +159,9 @@ def test_what_rds_refuses_is_refused(local_aws: LocalAws, orders: str) -> None:
             DBClusterIdentifier=orders, SkipFinalSnapshot=True, FinalDBSnapshotIdentifier="last"
         )
     taken = clusters.describe(local_aws, orders)["Port"]
-    clusters.create(local_aws, "second", members=0)
+    port = free_port()
+    clusters.create(local_aws, "second", members=0, Port=port)
+    assert clusters.describe(local_aws, "second")["Port"] == port
     with pytest.raises(rds.exceptions.ClientError, match=f"Port {taken} is taken"):
         rds.modify_db_cluster(DBClusterIdentifier="second", Port=taken)
     clusters.remove(local_aws, "second")

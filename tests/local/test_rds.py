@@ -208,6 +208,8 @@ def test_deleted_instance_is_gone_with_its_server(
     instance = workflow.wait_for_instance(local_aws, "orders")
     events = bus({"source": ["aws.rds"], "detail": {"EventCategories": ["deletion"]}})
 
+    with pytest.raises(rds.exceptions.ClientError, match="is required unless SkipFinalSnapshot"):
+        rds.delete_db_instance(DBInstanceIdentifier="orders")
     rds.delete_db_instance(DBInstanceIdentifier="orders", SkipFinalSnapshot=True)
 
     assert events.next()["detail"]["EventID"] == "RDS-EVENT-0003"

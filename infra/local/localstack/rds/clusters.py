@@ -346,7 +346,8 @@ def _change_creation() -> None:
     @patch(moto.DBCluster.__init__)
     def _begin_creating(fn: Callable[..., None], cluster: Any, *args: Any, **kwargs: Any) -> None:
         fn(cluster, *args, **kwargs)
-        cluster.port = free_port()
+        asked = int(kwargs.get("port") or 0)
+        cluster.port = asked if asked and port_is_free(asked) else free_port()
         if has_servers(cluster):
             # Without a wish moto takes one of its own.
             cluster.engine_version = kwargs.get("engine_version") or usual_version()

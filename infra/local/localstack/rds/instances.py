@@ -264,8 +264,18 @@ def _change_secrets() -> None:
 
 def _change_deletion() -> None:
     @patch(moto.RDSBackend.delete_db_instance)
-    def _delete(fn: Callable[..., Any], backend: Any, *args: Any, **kwargs: Any) -> Any:
-        instance = fn(backend, *args, **kwargs)
+    def _delete(
+        fn: Callable[..., Any], backend: Any, db_instance_identifier: str, **kwargs: Any
+    ) -> Any:
+        (found,) = backend.describe_db_instances(db_instance_identifier)
+        # What a member or a replica has is its cluster's, or its source's.
+        if not found.db_cluster_identifier and not found.is_replica:
+            wanted = kwargs.get("final_db_snapshot_identifier")
+            with _as_rds_says():
+                rules.check_final_snapshot(
+                    wanted, is_skipped=bool(kwargs.get("skip_final_snapshot"))
+                )
+        instance = fn(backend, db_instance_identifier, **kwargs)
         if instance.db_cluster_identifier:
             return instance
         server = SERVERS.pop(instance.dbi_resource_id, None)

@@ -102,7 +102,8 @@ def check(operation: str, request: Mapping[str, Any]) -> None:
         RefusedError: RDS would refuse it.
     """
     if operation == "DeleteDBCluster":
-        check_final_snapshot(request)
+        skips = bool(request.get("SkipFinalSnapshot"))
+        check_final_snapshot(request.get("FinalDBSnapshotIdentifier"), is_skipped=skips)
     name = NEW_IDENTIFIERS.get(operation)
     if name is None:
         return
@@ -125,18 +126,14 @@ def check(operation: str, request: Mapping[str, Any]) -> None:
     check_range("BackupRetentionPeriod", request, BACKUP_DAYS)
 
 
-def check_final_snapshot(request: Mapping[str, Any]) -> None:
+def check_final_snapshot(wanted: str | None, *, is_skipped: bool) -> None:
     """Refuse a deletion that does not say, or says twice, what becomes of the data."""
-    is_wanted, is_skipped = (
-        request.get("FinalDBSnapshotIdentifier"),
-        request.get("SkipFinalSnapshot"),
-    )
-    if is_wanted and is_skipped:
+    if wanted and is_skipped:
         raise RefusedError(
             "InvalidParameterCombination",
             "You cannot specify both FinalDBSnapshotIdentifier and SkipFinalSnapshot",
         )
-    if not is_wanted and not is_skipped:
+    if not wanted and not is_skipped:
         raise RefusedError(
             "InvalidParameterCombination",
             "FinalDBSnapshotIdentifier is required unless SkipFinalSnapshot is specified.",
