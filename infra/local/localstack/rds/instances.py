@@ -28,6 +28,7 @@ from typing import Any
 from localstack.utils.patch import patch
 from moto.rds import models as moto
 from moto.rds.exceptions import InvalidDBInstanceStateFault, RDSClientError
+from moto.rds.responses import RDSResponse
 
 from infra.local.localstack.rds import rds_events, rules
 from infra.local.postgres import engine_versions
@@ -263,19 +264,23 @@ def _change_secrets() -> None:
 
 
 def _change_deletion() -> None:
-    @patch(moto.RDSBackend.delete_db_instance)
-    def _delete(
-        fn: Callable[..., Any], backend: Any, db_instance_identifier: str, **kwargs: Any
-    ) -> Any:
-        (found,) = backend.describe_db_instances(db_instance_identifier)
+    # Not where moto itself deletes one, as the green side of a deployment.
+    @patch(RDSResponse.delete_db_instance)
+    def _asked(fn: Callable[..., Any], response: Any) -> Any:
+        asked = response.params
+        (found,) = response.backend.describe_db_instances(asked["DBInstanceIdentifier"])
         # What a member or a replica has is its cluster's, or its source's.
         if not found.db_cluster_identifier and not found.is_replica:
-            wanted = kwargs.get("final_db_snapshot_identifier")
             with _as_rds_says():
                 rules.check_final_snapshot(
-                    wanted, is_skipped=bool(kwargs.get("skip_final_snapshot"))
+                    asked.get("FinalDBSnapshotIdentifier"),
+                    is_skipped=bool(asked.get("SkipFinalSnapshot")),
                 )
-        instance = fn(backend, db_instance_identifier, **kwargs)
+        return fn(response)
+
+    @patch(moto.RDSBackend.delete_db_instance)
+    def _delete(fn: Callable[..., Any], backend: Any, *args: Any, **kwargs: Any) -> Any:
+        instance = fn(backend, *args, **kwargs)
         if instance.db_cluster_identifier:
             return instance
         server = SERVERS.pop(instance.dbi_resource_id, None)
