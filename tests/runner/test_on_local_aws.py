@@ -17,7 +17,9 @@ from infra.local.local_aws import LocalAws
 from tests.equipment.histories import OURS
 from tests.equipment.waiting import wait_for
 
-# Beside the stack of the end-to-end tests: each hears of all instances, and minds its own.
+# It waits for queues most of the time: in a part of its own, nothing waits for it.
+pytestmark = pytest.mark.alone
+
 STACK = "chaos"
 INSTANCE = "late"
 SECRET = "late/master"
