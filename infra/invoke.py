@@ -23,6 +23,7 @@ from typing import Any
 from botocore.config import Config
 from botocore.exceptions import ConnectionClosedError, ReadTimeoutError
 
+from core.revisions import books
 from infra import account, commands, story
 from infra.commands import StoppedError, WrongUseError
 
@@ -136,6 +137,9 @@ def show_sql(call: Call) -> int:
         print(json.dumps(call.response, indent=2))
         return 1
     print(f"-- {story.printable(body['message'])}\n")
+    if body["plan"] and body.get("final_revision") is None:
+        # A run makes them before its first revision, whose SQL writes to them.
+        print(f"-- day2's own books\n{books.CREATE.strip()}\n")
     for one in body["plan"]:
         title = story.printable(f"{one['revision']}: {one['description']}")
         print(f"-- {title}\n{one['sql']}\n")

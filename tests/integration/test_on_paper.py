@@ -10,8 +10,11 @@ import pytest
 
 from core.errors import RevisionFailed, RunFailed
 from core.model import Action
+from core.outcome import Outcome
 from core.postgres.session import query
 from core.revisions.runner import Revisions
+from handlers.responses import render
+from infra.invoke import Call, show_sql
 from tests.equipment.histories import history_of
 from tests.equipment.single import programs  # noqa: F401
 from tests.equipment.site import Site, make_empty
@@ -81,6 +84,24 @@ def test_a_script_writes_the_values_that_a_run_sends(site: Site, tmp_path: Path)
 
     assert len(sent) == 3
     assert site.query(rows) == sent
+
+
+def test_a_plan_is_a_script_too(
+    site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From an empty database, and from where it then is: what ``make plan`` prints is whole."""
+    steps = {"a1": "op.execute('CREATE TABLE t (i int)')"}
+    for tables in (["t"], ["t", "u"]):
+        revisions = history_of(tmp_path / tables[-1], steps)
+        planned = render(site.run(Action.PLAN, revisions=revisions), duration_ms=1, request_id="r")
+        assert show_sql(Call(planned, None, "request-1", "")) == 0
+
+        run_script(site, capsys.readouterr().out)
+
+        assert site.run(revisions=revisions).outcome is Outcome.UP_TO_DATE
+        found = "SELECT relname::text FROM pg_class WHERE relname IN ('t', 'u') ORDER BY 1"
+        assert [name for (name,) in site.query(found)] == tables
+        steps["b2"] = "op.execute('CREATE TABLE u (i int)')"
 
 
 # Texts that each layer on the way to the server may take for something of its own: what is run on
