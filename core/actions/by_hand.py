@@ -302,7 +302,20 @@ def _foreign_revision(run: Run, session: Session, place: Place) -> str:
 
 def _rows_of_a_plain_table(session: Session) -> list[tuple[object, ...]]:
     """Read ``public.alembic_version`` in the transaction that is open, if that runs nothing."""
+    # What cannot be locked is told in our words; what was looked at before the lock may be another.
+    _refuse_what_may_run(session)
     query(session, "LOCK TABLE ONLY public.alembic_version IN ACCESS SHARE MODE")
+    _refuse_what_may_run(session)
+    return query(session, "SELECT version_num FROM ONLY public.alembic_version")
+
+
+def _refuse_what_may_run(session: Session) -> None:
+    """
+    Refuse a ``public.alembic_version`` whose reading could run somebody's code.
+
+    Raises:
+        Rejected: It is another's, or not a plain table.
+    """
     ((owner, is_ours, is_plain),) = query(session, _PLAIN_TABLE)
     if not is_ours:
         raise Rejected(
@@ -314,7 +327,6 @@ def _rows_of_a_plain_table(session: Session) -> list[tuple[object, ...]]:
             "public.alembic_version is more than a plain table (a view, a rule, a policy or a "
             "computed column), so it is not read: stamp the database instead"
         )
-    return query(session, "SELECT version_num FROM ONLY public.alembic_version")
 
 
 def _is_ours(session: Session, role: PromisedRole) -> bool:
