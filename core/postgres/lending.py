@@ -105,6 +105,12 @@ class Loan:
         finally:
             self._session.is_deaf = False
 
+    def cancel(self) -> None:
+        """Have the server give up what this session, and those that were opened, are at."""
+        for session in (self._session, *(other for other, _ in self._others)):
+            if not session.closed:
+                session.cancel()
+
     def close_others(self) -> list[Account]:
         """Close the sessions that a revision opened, and return their accounts."""
         others, self._others = self._others, []

@@ -18,6 +18,7 @@ from core.postgres.session import Session
 from core.revisions.alembic_door import Door
 from core.revisions.containment import contained
 from core.revisions.history import Recorder, Step
+from core.revisions.interruption import Interruption
 from core.revisions.one_revision import OneRevision
 from core.revisions.supervisor import Supervisor
 
@@ -39,6 +40,8 @@ def carry_out(
     Raises:
         RevisionFailed: A revision failed; the database has what came before it.
         NotReady: What a revision needs is not there yet, and it has committed nothing.
+        BaseException: A signal's handler raised it, such as KeyboardInterrupt: what was not
+            committed is rolled back, and no further revision is begun.
     """
     with contained(supervisor.warned):
         _carry_out(environment, session, steps, recorder=recorder, supervisor=supervisor)
@@ -60,15 +63,24 @@ def _carry_out(
         loan.bind()
         listen(session)
         door = Door(environment, loan)
-        for step in steps:
-            recorder.begin()
-            one = OneRevision(
-                door, session, loan, step, schema, recorder=recorder, supervisor=supervisor
-            )
-            goes_on = one.carry_out(is_last=step is steps[-1])
-            supervisor.committed(step.revision.identifier)
-            if not goes_on:
-                break
+        interruption = Interruption(session, loan)
+        with interruption.heard():
+            for step in steps:
+                recorder.begin()
+                one = OneRevision(
+                    door,
+                    session,
+                    loan,
+                    step,
+                    schema,
+                    interruption=interruption,
+                    recorder=recorder,
+                    supervisor=supervisor,
+                )
+                goes_on = one.carry_out(is_last=step is steps[-1])
+                supervisor.committed(step.revision.identifier)
+                if not goes_on:
+                    break
     finally:
         loan.end()
         session.let_go()

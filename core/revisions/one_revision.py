@@ -36,7 +36,7 @@ from core.revisions.failure import (
     why_off_path,
 )
 from core.revisions.history import MOVED, Recorder, Step
-from core.revisions.interruption import interrupted_with
+from core.revisions.interruption import Interruption
 from core.revisions.supervisor import Supervisor
 from core.revisions.truth import Untrue, check, left_invalid
 
@@ -60,10 +60,12 @@ class OneRevision:
         step: Step,
         schema: str,
         *,
+        interruption: Interruption,
         recorder: Recorder,
         supervisor: Supervisor,
     ) -> None:
         self._schema = schema
+        self._interruption = interruption
         self._door = door
         self._session = session
         self._loan = loan
@@ -107,6 +109,15 @@ class OneRevision:
                 session.commit_and_open(following)
         except BaseException as error:
             # The one place that catches everything: a revision may raise anything at all.
+            self._bring_back(account)
+            if self._interruption.word is not None:
+                # No fault of the revision's, whatever it made of it.
+                logger.warning(
+                    "%s was interrupted: its open transaction is rolled back", self._name
+                )
+                if error is self._interruption.word:
+                    raise
+                raise self._interruption.word from error
             failure = self._failure(error, account)
             if failure is error:
                 raise
@@ -145,7 +156,7 @@ class OneRevision:
             try:
                 with (
                     nothing_left(self._name, self._supervisor.warned),
-                    interrupted_with(self._session),
+                    self._interruption.at_work(),
                 ):
                     scripts.carry_out(
                         self._step.revision, "upgrade" if self._step.is_upward else "downgrade"
@@ -243,16 +254,19 @@ class OneRevision:
             )
         logger.warning("%s: gave up the lock of the run: it was taken again", self._name)
 
+    def _bring_back(self, account: Account) -> None:
+        """Roll back what is open, and have the session back as it was before the revision."""
+        self._session.account = None
+        self._loan.take_back()
+        self._session.let_go()
+        self._warn((account, *self._others))
+
     def _failure(self, error: BaseException, account: Account) -> BaseException:
-        """Bring the session back, and return *error* as ours."""
+        """Return *error* as ours; the session is brought back."""
         session = self._session
         accounts = (account, *self._others)
-        session.account = None
-        self._loan.take_back()
-        session.let_go()
         is_broken_now = is_broken(session)
         has_committed = any(one.has_committed for one in accounts)
-        self._warn(accounts)
         if isinstance(error, NotReady) and not has_committed:
             return error
         code = sqlstate_of(error)

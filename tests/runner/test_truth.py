@@ -383,6 +383,7 @@ def test_mode_left_on_by_the_last_revision_loses_nothing(
         "SystemExit('enough')",
         "KeyboardInterrupt('enough')",
         "GeneratorExit('enough')",
+        "MemoryError('enough')",
         "StopIteration('enough')",
         "type('Own', (BaseException,), {})('enough')",
         "__import__('asyncio').CancelledError('enough')",
