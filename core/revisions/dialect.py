@@ -16,7 +16,7 @@ from typing import Any, Self
 from uuid import UUID
 
 from alembic.ddl.postgresql import PostgresqlImpl
-from sqlalchemy import BindParameter, Connection, event, text
+from sqlalchemy import BindParameter, Connection, TextClause, event, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import Range, psycopg2
 from sqlalchemy.dialects.postgresql.base import PGCompiler
@@ -63,9 +63,14 @@ class Day2PostgresqlImpl(PostgresqlImpl):
         *given: Any,
         **options: Any,
     ) -> Any:
-        if not self.as_sql:
-            return super()._exec(construct, execution_options, *given, **options)
-        return self.write(construct, {}, execution_options)
+        if self.as_sql:
+            return self.write(construct, {}, execution_options)
+        if isinstance(construct, str) and not (execution_options or given or options):
+            connection = self.connection
+            if connection is not None and _is_plain(construct) and not _is_listened_to(connection):
+                # The driver is sent the same, and SQLAlchemy has nothing to compile.
+                return connection.exec_driver_sql(construct)
+        return super()._exec(construct, execution_options, *given, **options)
 
     def write(
         self,
@@ -97,6 +102,17 @@ class Day2PostgresqlImpl(PostgresqlImpl):
             self.static_output(written.strip() + self.command_terminator)
 
 
+def _is_plain(statement: str) -> bool:
+    """Say whether *statement* means the same to SQLAlchemy and to the driver: no parameters."""
+    return ":" not in statement and "%" not in statement
+
+
+def _is_listened_to(connection: Connection) -> bool:
+    """Say whether anybody but us hears of each statement that is executed on *connection*."""
+    hears = connection.dispatch
+    return len(hears.before_execute) > 1 or len(hears.after_execute) > 0
+
+
 def refuse_unbound(construct: Any, values: Mapping[str, Any]) -> None:
     """
     Refuse a parameter that nobody gives a value: most often it is only a colon in a text.
@@ -125,7 +141,8 @@ def refuse_unbound_in(connection: Connection) -> None:
         one: Mapping[str, Any],
         _options: Mapping[str, Any],
     ) -> None:
-        if not isinstance(construct, str):
+        # A text without a colon has no parameter.
+        if not isinstance(construct, TextClause) or ":" in construct.text:
             refuse_unbound(construct, many[0] if many else one)
 
     event.listen(connection, "before_execute", before)

@@ -486,3 +486,15 @@ def test_password_that_somebody_stored_is_taken_up(site: Site, password: str) ->
     assert site.cloud.secrets[name]["password"] == password
     assert site.query("SELECT session_user", user="app_user") == [("app_user",)]
     assert password not in site.server.log
+
+
+@pytest.mark.parametrize("when", ["before_execute", "after_execute"])
+def test_whoever_listens_hears_of_plain_statements(site: Site, tmp_path: Path, when: str) -> None:
+    """They go to the driver without SQLAlchemy's compiler, but not past its events."""
+    body = (
+        "from sqlalchemy import event; heard = []\n"
+        f"    event.listen(op.get_bind(), '{when}', lambda *given: heard.append(str(given[1])))\n"
+        "    op.execute('SELECT 1'); assert heard == ['SELECT 1'], heard"
+    )
+
+    assert site.run(revisions=history_of(tmp_path, {"a1": body})).outcome is Outcome.APPLIED
