@@ -209,6 +209,9 @@ def test_session_settings_are_set_on_the_server(world: World, history: MakeHisto
         "local_preload_libraries": "",
         "createrole_self_grant": "set, inherit",
     }
+    if seen["ssl"] == "off":
+        # Behind the front is a unix socket, which has none of them.
+        wanted = {name: value for name, value in wanted.items() if not name.startswith("tcp_")}
     assert {name: seen[name] for name in wanted if name in seen} == {
         name: value for name, value in wanted.items() if name in seen
     }
