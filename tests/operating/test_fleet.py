@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -29,15 +30,17 @@ def test_whoever_is_behind_is_requested_and_nobody_else(
     requests = bus({"source": ["day2"], "detail-type": ["Migration Requested"]})
 
     first = made.sweep().response["body"]
-    heard = [requests.next()["detail"] for _ in range(COUNT)]
+    heard: dict[str, Any] = {}
+    while len(heard) < COUNT:
+        # Whoever waits too long for a busy bus asks again: it may deliver an event twice.
+        detail = requests.next()["detail"]
+        heard[detail["instance"]] = detail
     made.observe(dict.fromkeys(made.names, "004") | {"fleet-007": "003"})
     second = made.sweep().response["body"]
     full = made.sweep(full=True).response["body"]
 
     assert tuple(first["requested"]) == made.names
-    assert sorted(heard, key=lambda one: str(one["instance"])) == [
-        {"instance": name, "action": "migrate"} for name in made.names
-    ]
+    assert heard == {name: {"instance": name, "action": "migrate"} for name in made.names}
     assert second["requested"] == ["fleet-007"]
     assert tuple(full["requested"]) == made.names
 
