@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,11 @@ ROOT = Path(__file__).resolve().parent.parent
 os.environ[migrations.VARIABLE] = str(OURS.path)
 # Nor does a test go to whatever AWS or database the shell is for.
 shell.forget()
+
+
+def pytest_configure() -> None:
+    """Hear of interrupts, also where a shell that put us into the background ignores them."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:
