@@ -1,7 +1,7 @@
 """
 What day2 does: plan and apply revisions to one database, safely. It knows no event and no Lambda.
 
-A module imports only from what stands below it; ``tests/unit/test_architecture.py`` holds it::
+A module imports only from what stands below it; ``tests/house/test_architecture.py`` holds it::
 
     operations/        what migrations import: a contract with revisions deployed years ago
         roles          roles and logins

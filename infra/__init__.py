@@ -2,7 +2,7 @@
 How day2 gets onto AWS and is operated there, and the same on this machine.
 
 Those of the first group are operators' commands: ``python -m infra.invoke --help``.
-``tests/unit/test_architecture.py`` holds the map::
+``tests/house/test_architecture.py`` holds the map::
 
     invoke             asks the function, and tells the story of its log
     redrive            sends failed events again

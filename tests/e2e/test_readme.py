@@ -1,7 +1,7 @@
 """
 The documents can be followed: every command in them that can run here is run, in their order.
 
-What they name without a command, ``tests/unit/test_documents.py`` compares with what exists.
+What they name without a command, ``tests/house/test_documents.py`` compares with what exists.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ COMMANDS: dict[str, dict[str, Run | Not]] = {
     "CONTRIBUTING.md": {
         "make test": Not("this is what runs these tests"),
         "make lint": Not("the copy that is followed has no tests; .ci/run runs it"),
-        ".venvs/dev/bin/python -m pytest -q tests/unit": Not("make test runs it"),
+        ".venvs/dev/bin/python -m pytest -q tests/unit tests/house": Not("make test runs it"),
         "make test-postgres VERSION=16": Not("fetches a server; it runs the tests on one version"),
         "make test-terraform TERRAFORM_PLUGINS=folder": Not("needs Terraform and its provider"),
         "make chaos": MEASURES,

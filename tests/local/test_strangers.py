@@ -9,7 +9,7 @@ from tests.equipment.histories import OURS
 
 def test_what_is_deployed_fails_no_test_of_ours() -> None:
     """Three revisions of a team's, in place of the examples."""
-    done = strangers.run("strange", ["tests/unit"])
+    done = strangers.run("strange", ["tests/unit", "tests/house"])
 
     assert done.returncode == 0, done.stdout[-4000:]
 

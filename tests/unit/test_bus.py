@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -13,18 +12,8 @@ from typing import Any
 import pytest
 
 from core.actions import bus, later
-from core.model import (
-    MIGRATION_REQUESTED,
-    SWEEP_REQUESTED,
-    Action,
-    Request,
-    Sweep,
-    Trigger,
-    Waiting,
-)
+from core.model import Action, Request, Sweep, Trigger, Waiting
 from handlers.requests import Asked, original, parse
-from tests.conftest import ROOT
-from tests.equipment.sources import nodes
 
 AT = datetime(2026, 5, 4, 12, 30, tzinfo=UTC)
 QUEUE = "arn:aws:sqs:us-east-1:123456789012:day2-waiting"
@@ -113,19 +102,3 @@ def test_each_kind_that_is_written_is_tried_above() -> None:
     kinds = [name for name, _ in inspect.getmembers(bus, inspect.isfunction) if name[0] != "_"]
 
     assert [name for name in kinds if f"bus.{name}(" not in tried] == []
-
-
-def test_nobody_else_writes_what_wakes_us() -> None:
-    """The detail-types are used by the writer and by the reader only."""
-    names = {"MIGRATION_REQUESTED", "SWEEP_REQUESTED"}
-    texts = {MIGRATION_REQUESTED, SWEEP_REQUESTED}
-    users = {
-        path.relative_to(ROOT).as_posix()
-        for folder in ("core", "handlers")
-        for path in (ROOT / folder).rglob("*.py")
-        for node in nodes(path)
-        if (isinstance(node, ast.alias) and node.name in names)
-        or (isinstance(node, ast.Constant) and node.value in texts)
-    }
-
-    assert users == {"core/actions/bus.py", "core/model.py", "handlers/requests.py"}

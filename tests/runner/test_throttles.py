@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
@@ -27,7 +28,7 @@ ASSUMED = 100
 # What is written when a run has ended: it has a patience of its own.
 REPORTED = ("ssm:PutParameter", "events:PutEvents")
 
-BUSY = ClientError({"Error": {"Code": "ThrottlingException", "Message": "Rate exceeded"}}, "Any")
+BUSY: Any = {"Error": {"Code": "ThrottlingException", "Message": "Rate exceeded"}}
 
 
 def calls() -> list[tuple[str, int]]:
@@ -55,7 +56,8 @@ class Account:
         """Take one call of *action*, or be told that there were too many."""
         slot = (action, int(now))
         if self.taken[slot] >= rate:
-            raise BUSY
+            # A new one each time: one that is raised again keeps every frame that it went through.
+            raise ClientError(BUSY, "Any")
         self.taken[slot] += 1
 
 

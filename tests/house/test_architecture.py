@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from core.model import MIGRATION_REQUESTED, SWEEP_REQUESTED
 from tests.conftest import ROOT
 from tests.equipment.sources import nodes, parsed
 
@@ -299,6 +300,21 @@ def test_the_environment_is_read_at_one_door() -> None:
     assert wrong == []
 
 
+def test_what_wakes_us_is_written_and_read_in_one_place_each() -> None:
+    """The detail-types are used by the writer and by the reader only."""
+    names = {"MIGRATION_REQUESTED", "SWEEP_REQUESTED"}
+    texts = {MIGRATION_REQUESTED, SWEEP_REQUESTED}
+    users = {
+        name_of(path)
+        for path in FILES
+        for node in nodes(path)
+        if (isinstance(node, ast.alias) and node.name in names)
+        or (isinstance(node, ast.Constant) and node.value in texts)
+    }
+
+    assert users == {"core/actions/bus.py", "core/model.py", "handlers/requests.py"}
+
+
 def test_every_module_says_what_lives_in_it() -> None:
     """In its docstring."""
     assert [name_of(path) for path in FILES if not ast.get_docstring(parsed(path))] == []
@@ -364,14 +380,13 @@ SENDERS = ("core/operations", "core/postgres", "core/drift")
 def test_what_is_sent_to_a_server_is_in_every_encoding(folder: str) -> None:
     """A database may be of any: a text in our SQL that it lacks fails each revision that has it."""
     for path in sorted((ROOT / folder).glob("*.py")):
-        tree = ast.parse(path.read_text())
         told = {
             id(body[0].value)
-            for node in ast.walk(tree)
+            for node in nodes(path)
             if isinstance(body := getattr(node, "body", None), list)
             and body
             and isinstance(body[0], ast.Expr)
         }
-        for node in ast.walk(tree):
+        for node in nodes(path):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 assert id(node) in told or node.value.isascii(), f"{path.name}:{node.lineno}"
