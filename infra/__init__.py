@@ -9,6 +9,7 @@ Those of the first group are operators' commands: ``python -m infra.invoke --hel
     orphans            lists and deletes what is left of databases that are gone
     account            names the account, region and stack, and asks before a change
     commands           what all commands share: their help, and why one stops
+    interrupts         what is said of Ctrl-C, whatever a command is at
     story              a run's log, as a person reads it
 
     package            the zips for Lambda: function, libraries, migrations
@@ -75,3 +76,7 @@ Those of the first group are operators' commands: ``python -m infra.invoke --hel
             by_npm           further majors
             engine_versions  which there are, and which a request means
 """
+
+from infra import interrupts
+
+interrupts.told_briefly()

@@ -12,7 +12,7 @@ from typing import Any
 
 from infra.commands import StoppedError, WrongUseError
 from infra.local import shell
-from infra.local.local_aws import LocalAws
+from infra.local.local_aws import OUTDATED, LocalAws
 from infra.local.postgres.programs import available_programs
 from infra.local.state import State
 
@@ -67,6 +67,8 @@ def status(aws: LocalAws, arguments: argparse.Namespace) -> int:
         return 1
     aws.check()
     print(f"up at {aws.endpoint_url}, log {aws.state.log}")
+    if aws.is_outdated:
+        print(f"  {OUTDATED}")
     for instance in aws.client("rds").describe_db_instances()["DBInstances"]:
         endpoint = instance.get("Endpoint", {})
         where = f"{endpoint.get('Address', '-')}:{endpoint.get('Port', '-')}"
@@ -249,7 +251,9 @@ def main(words: list[str]) -> int:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted: what the function was asked for may still run", file=sys.stderr)
+        asks = arguments.run in (invoke, plan, migrate, demo)
+        more = ": what the function was asked for may still run" if asks else ""
+        print(f"interrupted{more}", file=sys.stderr)
         return 130
 
 

@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,11 @@ START_SECONDS = 120
 ANSWER_SECONDS = 30
 
 PLUGINS = Path(__file__).parent / "localstack" / "plugins"
+
+OUTDATED = (
+    "the local AWS was started before infra/local or its libraries changed, and runs as it was: "
+    "make down, then make up, starts it anew, without its instances"
+)
 
 
 class LocalAwsError(StoppedError):
@@ -108,12 +113,15 @@ class LocalAws:
         with self.state.locked():
             if self.port is not None:
                 self.check()
+                if self.is_outdated:
+                    print(OUTDATED, file=sys.stderr)
                 return False
             self._sweep()
             self.state.make()
             certificates.ensure(self.state.tls)
             port = port or (USUAL_PORT if port_is_free(USUAL_PORT) else free_port())
             self.state.port_file.write_text(str(port))
+            self.state.code_file.write_text(_code())
             self.state.keys()
             self.state.log.unlink(missing_ok=True)
             self.state.log.touch(mode=0o600)
@@ -124,7 +132,12 @@ class LocalAws:
                 environment=self._localstack_environment(port),
             )
             (self.state.pids / "localstack").write_text(str(process.pid))
-            self._wait_until_it_answers(process, f"http://127.0.0.1:{port}/_localstack/health")
+            try:
+                self._wait_until_it_answers(process, f"http://127.0.0.1:{port}/_localstack/health")
+            except BaseException:
+                # Half up, it would be taken for one that hangs.
+                self._sweep()
+                raise
         return True
 
     def check(self) -> None:
@@ -139,6 +152,12 @@ class LocalAws:
             raise LocalAwsError(
                 f"the local AWS at {url} does not answer, see {self.state.log}: make down, make up"
             )
+
+    @property
+    def is_outdated(self) -> bool:
+        """Tell whether it runs other code than this checkout has by now, such as after a pull."""
+        file = self.state.code_file
+        return not file.exists() or file.read_text() != _code()
 
     def down(self) -> None:
         """Stop LocalStack and all that it started, however it ended before."""
@@ -229,12 +248,24 @@ def _answers(url: str) -> bool:
 
 def _cache() -> Path:
     """Return the folder of what LocalStack finds out about itself, one for each set of pins."""
-    digest = hashlib.sha256()
-    for file in (interpreter("localstack").parents[1] / "made-from", *PLUGINS.glob("*/*")):
-        digest.update(file.read_bytes())
-    folder = State.of_checkout().folder / f"cache-{digest.hexdigest()[:8]}"
+    folder = State.of_checkout().folder / f"cache-{_digest(PLUGINS.glob('*/*'))[:8]}"
     folder.mkdir(exist_ok=True)
     return folder
+
+
+def _code() -> str:
+    """Return what LocalStack is started from, as a digest: its pins, and our code in it."""
+    here = Path(__file__).parent
+    folders = (here / "localstack", here / "postgres")
+    ours = [file for folder in folders for file in folder.rglob("*.py")]
+    return _digest([here / "processes.py", here / "state.py", *ours])
+
+
+def _digest(files: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in (interpreter("localstack").parents[1] / "made-from", *sorted(files)):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def _without_surprises(environment: Mapping[str, str]) -> dict[str, str]:

@@ -65,12 +65,14 @@ def up(aws: LocalAws, text: str = "") -> dict[str, str]:
         LocalAwsError: CloudFormation refused, or no event has reached the function.
     """
     values = given(text)
-    kept = {
-        name: value
-        for name, value in _values(aws.client("cloudformation")).items()
-        if name in _declared() and name not in _OWN
-    }
-    return deploy(aws, parameters={**kept, **values}, is_probed=True)
+    # One command after the other: what both change at once is neither's.
+    with aws.state.locked():
+        kept = {
+            name: value
+            for name, value in _values(aws.client("cloudformation")).items()
+            if name in _declared() and name not in _OWN
+        }
+        return deploy(aws, parameters={**kept, **values}, is_probed=True)
 
 
 def deploy(
@@ -129,9 +131,10 @@ def deploy(
             {"ParameterKey": name, "ParameterValue": value} for name, value in values.items()
         ],
     }
-    known = {event["EventId"] for event in _failures(cloudformation, stack)}
     try:
-        if _status(cloudformation, stack) is None:
+        is_there = settled(cloudformation, stack) is not None
+        known = {event["EventId"] for event in _failures(cloudformation, stack)}
+        if not is_there:
             cloudformation.create_stack(**request)
         else:
             cloudformation.update_stack(**request)
@@ -143,7 +146,10 @@ def deploy(
     # LocalStack may say that an update is complete of which a part has failed.
     failed = [one for one in _failures(cloudformation, stack) if one["EventId"] not in known]
     if failed:
-        raise LocalAwsError(f"stack {stack} was not updated:\n{_reasons(failed)}")
+        raise LocalAwsError(
+            f"stack {stack} was not updated:\n{_reasons(failed)}\n"
+            "make down, then make up, begins anew"
+        )
     if is_probed:
         _wait_until_awake(aws, values.get("Prefix") or stack)
     return outputs
@@ -204,14 +210,26 @@ def _declared() -> dict[str, Any]:
     return dict(template.load()["Parameters"])
 
 
-def _status(cloudformation: Any, stack: str) -> str | None:
-    """Return the stack's status; None when there is none that can be updated."""
-    try:
-        status = cloudformation.describe_stacks(StackName=stack)["Stacks"][0]["StackStatus"]
-    except ClientError as error:
-        if "does not exist" in str(error):
-            return None
-        raise
+def settled(cloudformation: Any, stack: str) -> str | None:
+    """
+    Return the stack's status; None when there is none that can be updated.
+
+    What another command has begun ends first, as on AWS, which refuses to change it meanwhile: the
+    other may have been interrupted.
+    """
+    deadline = time.monotonic() + DEPLOY_SECONDS
+    while True:
+        try:
+            status = cloudformation.describe_stacks(StackName=stack)["Stacks"][0]["StackStatus"]
+        except ClientError as error:
+            if "does not exist" in str(error):
+                return None
+            raise
+        if not status.endswith("_IN_PROGRESS"):
+            break
+        if time.monotonic() > deadline:
+            raise LocalAwsError(f"stack {stack} is {status} for {DEPLOY_SECONDS} s: make down")
+        time.sleep(0.2)
     if status in ("CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED"):
         cloudformation.delete_stack(StackName=stack)
         cloudformation.get_waiter("stack_delete_complete").wait(
@@ -283,5 +301,7 @@ def _failures(cloudformation: Any, stack: str) -> list[dict[str, Any]]:
 
 def _reasons(failures: list[dict[str, Any]]) -> str:
     return "\n".join(
-        f"  {event['LogicalResourceId']}: {event.get('ResourceStatusReason')}" for event in failures
+        f"  {event['LogicalResourceId']}: {event['ResourceStatusReason']}"
+        for event in failures
+        if event.get("ResourceStatusReason")
     )

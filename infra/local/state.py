@@ -174,6 +174,11 @@ class State:
         """Holds the port that LocalStack listens on."""
         return self.folder / "port"
 
+    @property
+    def code_file(self) -> Path:
+        """Holds what LocalStack was started from."""
+        return self.folder / "code"
+
     def keys(self) -> Keys:
         """Return the keys to it, which only this user can read; made when missing."""
         file = self.folder / "keys"

@@ -4,16 +4,18 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from infra.local import processes, workflow
-from infra.local.local_aws import LocalAws, interpreter
+from infra.local.local_aws import OUTDATED, LocalAws, interpreter
 from infra.local.state import State, free_port
+from tests.conftest import ROOT
 from tests.equipment.local_aws import LocalFunction
-from tests.equipment.waiting import PATIENCE_SECONDS
+from tests.equipment.waiting import PATIENCE_SECONDS, wait_for
 
 # Those with a second local AWS, too.
 pytestmark = pytest.mark.local_aws
@@ -133,12 +135,41 @@ def test_objects_and_code_lie_in_the_state_folder(
     assert temporary.startswith(str(local_aws.state.folder))
 
 
-def test_up_again_is_the_same_one(local_aws: LocalAws) -> None:
-    """Starting what is up does nothing."""
-    before = local_aws.endpoint_url
+def test_up_again_is_the_same_one(local_aws: LocalAws, capsys: pytest.CaptureFixture[str]) -> None:
+    """Starting what is up does nothing, and says so where the code has changed since."""
+    before, code = local_aws.endpoint_url, local_aws.state.code_file.read_text()
 
     assert local_aws.up() is False
     assert local_aws.endpoint_url == before
+    assert capsys.readouterr().err == ""
+
+    local_aws.state.code_file.write_text("as before a pull")
+    try:
+        assert local_aws.up() is False
+    finally:
+        local_aws.state.code_file.write_text(code)
+    assert capsys.readouterr().err == f"{OUTDATED}\n"
+
+
+def test_an_interrupted_start_leaves_nothing(tmp_path: Path) -> None:
+    """Half up, the next command would take it for one that hangs."""
+    aws = LocalAws(State(tmp_path))
+    pid_file = aws.state.pids / "localstack"
+    begun = subprocess.Popen(
+        [sys.executable, "-m", "infra.local", "up"],
+        cwd=ROOT,
+        env=os.environ | {"DAY2_STATE": str(tmp_path)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(pid_file.exists, "the start")
+
+    begun.send_signal(signal.SIGINT)
+    _, said = begun.communicate(timeout=PATIENCE_SECONDS)
+
+    assert (begun.returncode, said) == (130, "interrupted\n")
+    assert not pid_file.exists()
+    assert processes_of(aws) == {}
 
 
 def test_state_of_a_killed_run_is_cleaned(local_aws: LocalAws) -> None:

@@ -153,6 +153,24 @@ def test_every_parameter_takes_its_default() -> None:
     assert read("", DECLARED) == {}
 
 
+class _BusyStack:
+    """CloudFormation, with a stack that somebody else's command changes for a while."""
+
+    def __init__(self, *statuses: str) -> None:
+        self._statuses = iter(statuses)
+
+    def describe_stacks(self, **_: str) -> dict[str, Any]:
+        """Return its next status."""
+        return {"Stacks": [{"StackStatus": next(self._statuses)}]}
+
+
+def test_what_an_interrupted_command_began_ends_first() -> None:
+    """A change of what is changed meanwhile breaks both, and the stack for good."""
+    busy = _BusyStack("CREATE_IN_PROGRESS", "CREATE_IN_PROGRESS", "CREATE_COMPLETE")
+
+    assert stack.settled(busy, "day2") == "CREATE_COMPLETE"
+
+
 def test_what_is_not_deployed_is_told_in_one_line(local_aws: LocalAws) -> None:
     """And what deploys it."""
     with pytest.raises(LocalAwsError, match=r"^nobody is not deployed here: make up$"):
