@@ -5,15 +5,26 @@
 .SUFFIXES:
 MAKEFLAGS += --no-print-directory
 
-PYTHON ?= python3
+PYTHON := python3
 
-# What a recipe takes from the command line goes by its environment, where quotes are just text,
-# and as it was given: make would take a ${word} in it for a variable of its own.
+# Only what make itself is given counts: another tool's NAME or VERSION may be in the shell. It goes
+# by the recipe's environment, where quotes are just text, and as it was given: make would take a
+# ${word} in it for a variable of its own.
 GIVEN := EVENT PAYLOAD TARGET NAME MIGRATIONS POSTGRES GOLDEN DIR VERSION INSTANCE LOG PARAMETERS \
-  COUNT CLUSTER YES
-$(foreach one,$(GIVEN),$(if $(filter undefined,$(origin $(one))),,$(eval override $(one) := $$(value $(one)))))
+  COUNT CLUSTER YES BUCKET
+HERE := $(foreach one,$(GIVEN),$(if $(filter command,$(firstword $(origin $(one)))),$(one)))
+ELSEWHERE := $(foreach one,$(GIVEN),$(if $(filter environment,$(firstword $(origin $(one)))),$(one)))
+$(foreach one,$(HERE),$(eval override $(one) := $$(value $(one))))
+export $(HERE)
 # What is not given is not there: an empty MIGRATIONS would be a folder that somebody forgot.
-export $(foreach one,$(GIVEN),$(if $(filter undefined,$(origin $(one))),,$(one)))
+$(foreach one,$(ELSEWHERE),$(eval override $(one) :=)$(eval unexport $(one)))
+# Whoever wrote it before make, and not behind it, is told.
+$(if $(ELSEWHERE),$(shell awk -F ':.*## ' -v goals=' $(MAKECMDGOALS) ' -v names='$(ELSEWHERE)' ' \
+  /^[a-z-]+:.*## / && index(goals, " " $$1 " ") { split(names, each, " "); for (i in each) if ($$2 ~ each[i] "=") \
+  printf "%s of your shell is not read: make %s %s=…\n", each[i], $$1, each[i] }' $(MAKEFILE_LIST) infra/*.mk >&2))
+
+# The shell's own Python is none of ours: a library of its path would go before that of the lock.
+unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH PYTHONOPTIMIZE PYTHONINSPECT PYTHONWARNINGS PYTHONSTARTUP
 
 # $(call needs,NAMES) installs what is missing or stale of the virtual environments.
 needs = @$(PYTHON) infra/environments.py $(1)
@@ -36,7 +47,7 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: run
-run: ## Set up all from nothing and play the three triggers before your eyes (CLUSTER=1: on a DB cluster)
+run: ## Set up all from nothing and play the three triggers before your eyes [CLUSTER=1] [MIGRATIONS=…]
 	$(call needs,$(RUNTIME_ENVIRONMENTS))
 	$(LOCAL) demo $(if $(call said,$(CLUSTER)),--cluster)
 
@@ -56,7 +67,7 @@ test-terraform: ## Keep an instance and its target in Terraform: TERRAFORM_PLUGI
 	@$(DEV) -m tests.terraform
 
 .PHONY: up
-up: ## Start the local AWS, and package and deploy this checkout to it: [PARAMETERS="Name=value …"]
+up: ## Start the local AWS, and package and deploy this checkout to it: [PARAMETERS="Name=value …"] [MIGRATIONS=…]
 	$(call needs,$(RUNTIME_ENVIRONMENTS))
 	$(LOCAL) up --parameters="$$PARAMETERS"
 
@@ -82,7 +93,7 @@ env: ## Print what AWS clients need: eval "$(make -s env)"
 	$(LOCAL) env
 
 .PHONY: invoke
-invoke: ## Invoke the function with EVENT=file or PAYLOAD='{…}'
+invoke: ## Invoke the function with EVENT=file or PAYLOAD='{…}' [LOG=raw]
 	$(call needs,dev)
 	$(LOCAL) invoke --event="$$EVENT" --payload="$$PAYLOAD"
 
@@ -92,24 +103,24 @@ plan: ## Print the SQL that is pending on INSTANCE=orders, up to TARGET=004 or i
 	$(LOCAL) plan --instance="$$INSTANCE" --target="$$TARGET"
 
 .PHONY: db-up
-db-up: up ## Make a local database and its secret, to try revisions on
+db-up: up ## Make a local database and its secret, to try revisions on: [MIGRATIONS=…]
 	$(LOCAL) database-up
 
 .PHONY: db-reset
-db-reset: up ## Make that database anew, empty
+db-reset: up ## Make that database anew, empty: [MIGRATIONS=…]
 	$(LOCAL) database-reset
 
 .PHONY: list-migrations
-list-migrations: ## List the revisions with their descriptions
+list-migrations: ## List the revisions with their descriptions: [MIGRATIONS=…]
 	$(call needs,dev)
 	$(LOCAL) revisions
 
 .PHONY: test-lambda
-test-lambda: up ## Have the function apply all revisions to that database
+test-lambda: up ## Have the function apply all revisions to that database: [MIGRATIONS=…] [LOG=raw]
 	$(LOCAL) migrate
 
 .PHONY: test-lambda-to
-test-lambda-to: ## Have it apply them up to TARGET=revision
+test-lambda-to: ## Have it apply them up to TARGET=revision [MIGRATIONS=…] [LOG=raw]
 	$(call needs,dev)
 	$(LOCAL) check-target --target="$$TARGET"
 	@$(MAKE) up
@@ -135,12 +146,12 @@ new-migrations: ## Make a folder of migrations for a repository of your own: DIR
 	@$(DEV) -m infra.new_migrations
 
 .PHONY: new-migration
-new-migration: ## Write the skeleton of the next revision: NAME="what it does"
+new-migration: ## Write the skeleton of the next revision: NAME="what it does" [MIGRATIONS=…]
 	$(call needs,dev)
 	$(LOCAL) new-revision -- "$$NAME"
 
 .PHONY: lint-migrations
-lint-migrations: ## Read the SQL of every revision for what is dangerous on a live database
+lint-migrations: ## Read the SQL of every revision for what is dangerous on a live database: [MIGRATIONS=…]
 	$(call needs,dev)
 	@$(DEV) -m infra.lint
 

@@ -1,14 +1,14 @@
 # Packages, their pins, the checks of the template, and the way to AWS. Included by the Makefile.
 
-LAMBDA_PYTHON ?= 3.13
-ARCHITECTURE ?= arm64
-STACK ?= day2
+LAMBDA_PYTHON := 3.13
+ARCHITECTURE := arm64
+STACK := day2
 TEMPLATE := infra/template.yaml
 PACKAGE := $(MADE)/build/python$(LAMBDA_PYTHON)-$(ARCHITECTURE)
 LOCKS := $(basename $(notdir $(wildcard infra/requirements/*.in)))
 
 .PHONY: package
-package: ## Build the zips for Lambda, with its own Python (PYTHON_FOR_LAMBDA=…), MIGRATIONS=… as a layer
+package: ## Build the zips for Lambda: [MIGRATIONS=…] [ARCHITECTURE=x86_64] [PYTHON_FOR_LAMBDA=/path/to/python3.13]
 	$(call needs,dev)
 	@$(DEV) -m infra.rds_ca --compare
 	@$(DEV) -m infra.package --python $(LAMBDA_PYTHON) --architecture $(ARCHITECTURE)

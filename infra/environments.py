@@ -15,6 +15,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +32,36 @@ OLDEST, NEWEST = (3, 11), (3, 13)
 PIP = ["-m", "pip", "--disable-pip-version-check", "--no-input", "-qq"]
 # Byte code is made for what gets imported, a small part of the largest environments.
 INSTALL = ["install", "--require-hashes", "--no-deps", "--no-compile"]
+# What says how pip reaches a registry. Its other variables say what to do with what it finds, such
+# as to install it elsewhere, and are for another project.
+_REACHING = (
+    "CACHE_DIR",
+    "CERT",
+    "CLIENT_CERT",
+    "CONFIG_FILE",
+    "DEFAULT_TIMEOUT",
+    "EXTRA_INDEX_URL",
+    "FIND_LINKS",
+    "INDEX_URL",
+    "KEYRING_PROVIDER",
+    "NO_CACHE_DIR",
+    "NO_INDEX",
+    "PROXY",
+    "RETRIES",
+    "TIMEOUT",
+    "TRUSTED_HOST",
+)
+
+
+def for_pip() -> dict[str, str]:
+    """Return the variables that pip is run with: of its own those that say how it gets there."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("PIP_") or name.removeprefix("PIP_") in _REACHING
+    }
+    # A file of settings may have it, and a virtual environment refuses it.
+    return kept | {"PIP_USER": "0"}
 
 
 def key(name: str) -> str:
@@ -50,11 +81,30 @@ def make(name: str) -> None:
     begin = time.monotonic()
     folder = ENVIRONMENTS / name
     shutil.rmtree(folder, ignore_errors=True)
-    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    _run([sys.executable, "-m", "venv", folder])
     lock = LOCKS / f"{name}.txt"
-    subprocess.run([folder / "bin" / "python", *PIP, *INSTALL, "-r", lock], check=True)
+    _run([folder / "bin" / "python", *PIP, *INSTALL, "-r", lock], env=for_pip())
     (folder / "made-from").write_text(key(name))
     print(f"  .venvs/{name} ({time.monotonic() - begin:.0f} s)", file=sys.stderr, flush=True)
+
+
+# What runs, and whether nothing more is to.
+_running: set[subprocess.Popen[bytes]] = set()
+_interrupted = threading.Event()
+
+
+def _run(command: list[str | Path], env: dict[str, str] | None = None) -> None:
+    """Run *command*, unless all was interrupted, and see that it succeeds."""
+    if _interrupted.is_set():
+        raise OSError("interrupted")
+    with subprocess.Popen(command, env=env) as process:
+        _running.add(process)
+        try:
+            status = process.wait()
+        finally:
+            _running.discard(process)
+    if status:
+        raise subprocess.CalledProcessError(status, command)
 
 
 @contextlib.contextmanager
@@ -99,10 +149,20 @@ def make_all(stale: list[str]) -> int:
     print(f"installing {', '.join(stale)} …", file=sys.stderr, flush=True)
     with concurrent.futures.ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 1)) as workers:
         made = {workers.submit(make, name): name for name in stale}
-        for future in concurrent.futures.as_completed(made):
-            if error := future.exception():
-                print(f"  .venvs/{made[future]} was not made: {_reason(error)}", file=sys.stderr)
-                return 1
+        try:
+            for future in concurrent.futures.as_completed(made):
+                if error := future.exception():
+                    print(
+                        f"  .venvs/{made[future]} was not made: {_reason(error)}", file=sys.stderr
+                    )
+                    return 1
+        except KeyboardInterrupt:
+            # The threads are waited for: what they began ends, and they begin nothing more.
+            _interrupted.set()
+            for process in [*_running]:
+                process.terminate()
+            print("interrupted: what was not made is made by the next command", file=sys.stderr)
+            return 130
     return 0
 
 

@@ -28,7 +28,7 @@ from pathlib import Path
 from core.errors import RunFailed
 from core.revisions import manifest
 from core.revisions.folder import EXAMPLES, Folder
-from infra.environments import MADE
+from infra.environments import MADE, for_pip
 from infra.migrations import chosen
 
 ROOT = Path(__file__).parents[1]
@@ -425,7 +425,7 @@ def _locked(lock: str) -> dict[str, str]:
 
 def _pip_install(*arguments: str) -> None:
     command = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=for_pip())
     if done.returncode:
         raise PackageError(f"the layer's libraries could not be installed:\n{done.stderr.strip()}")
 

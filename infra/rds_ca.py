@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import boto3
+from botocore.exceptions import BotoCoreError
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
@@ -200,6 +201,16 @@ def write(roots: list[x509.Certificate], bundle: Path) -> None:
     print(f"{bundle.name}: {len(roots)} root certificates")
 
 
+def _shells_region() -> str | None:
+    """Return the region that the shell is set for; none where its settings cannot be read."""
+    try:
+        region_name: str | None = boto3.session.Session().region_name
+    except BotoCoreError as unread:
+        print(f"the shell's region is not known: {unread}", file=sys.stderr)
+        return None
+    return region_name
+
+
 def main(
     words: list[str], *, bundle: Path = BUNDLE, stores: Mapping[str, str] = TRUST_STORES
 ) -> int:
@@ -213,11 +224,14 @@ def main(
     what.add_argument("--require", action="store_true", help="a root of the shell's region")
     arguments = parser.parse_args(words)
     if arguments.compare:
-        print(compare(boto3.session.Session().region_name, bundle, stores), file=sys.stderr)
+        print(compare(_shells_region(), bundle, stores), file=sys.stderr)
     elif arguments.require:
-        require(boto3.session.Session().region_name, bundle)
+        require(_shells_region(), bundle)
     elif arguments.source:
-        found = certificates(arguments.source.read_bytes())
+        try:
+            found = certificates(arguments.source.read_bytes())
+        except OSError as unread:
+            raise SystemExit(f"--from {arguments.source}: {unread.strerror}") from None
         write(trusted(found, datetime.now(UTC)), bundle)
     else:
         roots, silent = refreshed(certificates(bundle.read_bytes()), stores)

@@ -186,6 +186,20 @@ def test_no_deployment_to_a_region_that_no_root_is_known_of(bundle: Path) -> Non
         require(None, bundle)
 
 
+def test_a_package_needs_no_shell_of_aws(
+    address: str, bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A profile that is not there leaves the region unknown, for which a deployment asks."""
+    monkeypatch.setenv("AWS_PROFILE", "not-there")
+
+    assert main(["--compare"], bundle=bundle, stores={"aws": f"{address}/aws"}) == 0
+    assert "not-there" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="set AWS_REGION"):
+        main(["--require"], bundle=bundle)
+    with pytest.raises(SystemExit, match=r"^--from /nowhere: No such file"):
+        main(["--from", "/nowhere"], bundle=bundle)
+
+
 def test_a_refresh_keeps_what_a_silent_store_had(
     address: str, bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

