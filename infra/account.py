@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import boto3
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -37,6 +36,9 @@ class NoStackError(StoppedError):
 
 def carried_out(command: Callable[[Any], int]) -> int:
     """Run *command* with the shell's own session; say in one line what stops it."""
+    # Imported here: the tests and the local AWS have sessions of their own.
+    import boto3
+
     try:
         return command(boto3.session.Session())
     except KeyboardInterrupt:

@@ -29,12 +29,14 @@ shell.forget()
 def pytest_configure() -> None:
     """Hear of interrupts, also where a shell that put us into the background ignores them."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # What the tests import stays until the end: the garbage collector need not look at it.
+    gc.disable()
 
 
 def pytest_collection_finish() -> None:
-    """Have the garbage collector pass over what was imported: it stays until the end."""
-    gc.collect()
+    """Have the garbage collector look at what comes from now on."""
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture

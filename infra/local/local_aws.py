@@ -16,7 +16,6 @@ from typing import Any
 from infra.commands import StoppedError
 from infra.environments import ENVIRONMENTS
 from infra.local import processes
-from infra.local.postgres import certificates
 from infra.local.postgres.programs import find_programs
 from infra.local.postgres.server import remove_servers
 from infra.local.state import CHECKOUT, State, free_port, port_is_free
@@ -118,6 +117,9 @@ class LocalAws:
                 return False
             self._sweep()
             self.state.make()
+            # Imported here: who makes none needs no cryptography.
+            from infra.local.postgres import certificates
+
             certificates.ensure(self.state.tls)
             port = port or (USUAL_PORT if port_is_free(USUAL_PORT) else free_port())
             self.state.port_file.write_text(str(port))

@@ -78,7 +78,8 @@ def is_delivered(event: Mapping[str, Any]) -> bool:
     """Say whether a rule matches *event* of our account, or a schedule sends such a one."""
     if kind_of(event) in map(kind_of, inputs()):
         return True
-    return any(matches(pattern, {**event, "account": ACCOUNT}) for pattern in patterns())
+    ours = {**event, "account": ACCOUNT}
+    return any(matches(pattern, ours) for pattern in patterns())
 
 
 def kind_of(event: Mapping[str, Any]) -> tuple[Any, Any]:
@@ -95,20 +96,20 @@ def matches(pattern: Mapping[str, Any], event: Mapping[str, Any]) -> bool:
         if isinstance(wanted, Mapping):
             if not (isinstance(value, Mapping) and matches(wanted, value)):
                 return False
-        elif not any(is_one(choice, value) for choice in wanted):
+        elif value not in wanted and not any(is_like(choice, value) for choice in wanted):
             return False
     return True
 
 
-def is_one(choice: object, value: object) -> bool:
-    """Say whether *value* is what one *choice* of a pattern allows."""
+def is_like(choice: object, value: object) -> bool:
+    """Say whether *value* is not just the text, but what one *choice* of a pattern allows."""
     match choice:
         case str():
-            return value == choice
+            return False
         case {"wildcard": text, **others} if not others:
             form = ".*".join(map(re.escape, text.split("*")))
             return isinstance(value, str) and re.fullmatch(form, value) is not None
-    raise NotImplementedError(f"the rules use {choice!r}: teach it to is_one")
+    raise NotImplementedError(f"the rules use {choice!r}: teach it to is_like")
 
 
 def literals(pattern: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[Any]:
@@ -193,11 +194,10 @@ def test_parser_and_rules_draw_the_same_line(name: str) -> None:
     event = samples()[name]
     fields = {path for pattern in patterns() for path, _ in literals(pattern)} - {("account",)}
     differ = []
-    for path, value in product(fields, words()):
-        if at(event, path) is None:
-            continue
+    for path, value in product((one for one in fields if at(event, one) is not None), words()):
         other = with_value(event, path, value)
-        if becomes(other) == ("ignored" if is_delivered(other) else "accepted"):
+        found = becomes(other)
+        if found != "rejected" and (found == "accepted") != is_delivered(other):
             differ.append((path, value))
 
     assert differ == []
