@@ -172,7 +172,7 @@ def readers(prefix: str) -> dict[tuple[str, str], Callable[[Mapping[str, Any]], 
     Return what reads the detail of each event that wakes us, by its source and detail-type.
 
     Each needs a rule or a schedule in ``infra/template.yaml`` that delivers it, and a sample in
-    ``events/``: ``tests/unit/test_triggers.py`` compares the three.
+    ``events/``: ``tests/house/test_triggers.py`` compares the three.
     """
     return {
         ("aws.rds", "RDS DB Instance Event"): _instance_event,

@@ -12,6 +12,8 @@ from core.errors import RevisionFailed, RunFailed
 from core.model import Action
 from core.outcome import Outcome
 from core.postgres.session import query
+from core.revisions import rendering
+from core.revisions.manifest import Revision
 from core.revisions.runner import Revisions
 from handlers.responses import render
 from infra.invoke import Call, show_sql
@@ -177,6 +179,24 @@ def test_a_script_that_is_not_whole_stops_and_records_nothing(site: Site, tmp_pa
     assert site.query("SELECT to_regclass('two')::text, to_regclass('three')::text") == [
         (None, None)
     ]
+
+
+def test_a_session_of_the_orm_is_shown_up_to_there(tmp_path: Path) -> None:
+    """It begins a transaction of its own; the script has its BEGIN and COMMIT already."""
+    script = tmp_path / "a1.py"
+    script.write_text("""
+from alembic import op
+from sqlalchemy import orm, text
+def upgrade():
+    op.execute("SELECT 1")
+    orm.Session(bind=op.get_bind()).execute(text("SELECT 2"))
+""")
+
+    written, _ = rendering.statements(Revision("a1", "Of the ORM", script, ""), "upgrade")
+
+    assert "SELECT 1;" in written
+    assert "note: a1.py:6 ends or begins a transaction itself: what follows" in "".join(written)
+    assert "SELECT 2" not in "".join(written)
 
 
 COLONS = {

@@ -135,7 +135,7 @@ def test_each_rule_matches_its_samples_and_no_other(
     assert set(patterns) == {INSTANCES, CLUSTERS, DEPLOYMENTS, PARAMETERS, REQUESTS}
     assert found == {name: {WAKE[name]} if name in WAKE else set() for name in events}
     assert set(WAKE) <= set(events)
-    # The others are what a schedule sends; tests/unit/test_triggers.py compares it.
+    # The others are what a schedule sends; tests/house/test_triggers.py compares it.
     accepted = {name for name in events if not name.startswith(("ignored_", "rejected_"))}
     assert accepted - set(WAKE) == {"sweep_scheduled", "sweep_scheduled_full"}
 

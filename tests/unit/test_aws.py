@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -26,7 +25,7 @@ from botocore.parsers import ResponseParserError
 from botocore.retries.standard import ThrottledRetryableChecker, TransientRetryableChecker
 from botocore.stub import ANY, Stubber
 
-from core.aws import SERVICES, Aws, _calling
+from core.aws import Aws, _calling
 from core.budget import Budget
 from core.errors import (
     AccessDenied,
@@ -51,7 +50,6 @@ from core.model import (
 )
 from core.settings import Settings
 from tests.conftest import ROOT
-from tests.equipment.sources import nodes, parsed
 
 ARN = "arn:aws:secretsmanager:us-east-1:123456789012:secret:orders-master-AbCdEf"
 AT = datetime(2026, 5, 4, 10, tzinfo=UTC)
@@ -109,6 +107,13 @@ def environment() -> Iterator[None]:
 def shared(environment: None) -> Aws:  # noqa: ARG001 - wanted for what it sets
     """Return the AWS of a whole module: its clients are slow to make."""
     return Aws(Settings())
+
+
+def set_to(shared: Aws, settings: Settings) -> Aws:
+    """Return *shared* with other settings, and its clients."""
+    other = Aws(settings, session=shared._session)
+    other._clients = shared._clients
+    return other
 
 
 @pytest.fixture
@@ -281,8 +286,7 @@ def test_the_vpc_of_a_cluster_is_asked_for_once_and_where_it_counts(
         {"DBSubnetGroups": [{"VpcId": "vpc-1"}]},
         {"DBSubnetGroupName": "private"},
     )
-    in_vpc = Aws(Settings(vpc_id="vpc-1"))
-    in_vpc._clients = shared._clients
+    in_vpc = set_to(shared, Settings(vpc_id="vpc-1"))
 
     assert list(in_vpc.within(Budget.of(0)).clusters()) == [orders_cluster] * 2
 
@@ -523,31 +527,25 @@ def test_a_secret_without_a_value_is_told_from_one_that_is_not_there(
 
 @pytest.mark.parametrize(("key", "extra"), [("", {}), ("arn:key", {"KmsKeyId": "arn:key"})])
 def test_a_secret_is_made_under_the_stacks_key(
-    key: str,
-    extra: dict[str, str],
-    environment: None,  # noqa: ARG001
+    key: str, extra: dict[str, str], stub: Stub, shared: Aws
 ) -> None:
     """Without a key of its own the stack uses that of Secrets Manager."""
-    aws = Aws(Settings(secret_kms_key_id=key))
-    with Stubber(aws._client("secretsmanager")) as stubber:
-        stubber.add_response(
-            "create_secret",
-            {},
-            {
-                "Name": "day2/orders/app_user",
-                "ClientRequestToken": ANY,
-                "Description": "a login",
-                "SecretString": "{}",
-                "Tags": [{"Key": "day2:unset", "Value": "true"}],
-                **extra,
-            },
-        )
+    stub("secretsmanager").add_response(
+        "create_secret",
+        {},
+        {
+            "Name": "day2/orders/app_user",
+            "ClientRequestToken": ANY,
+            "Description": "a login",
+            "SecretString": "{}",
+            "Tags": [{"Key": "day2:unset", "Value": "true"}],
+            **extra,
+        },
+    )
 
-        aws.create_secret(
-            "day2/orders/app_user", "{}", description="a login", tags={"day2:unset": "true"}
-        )
-
-        stubber.assert_no_pending_responses()
+    set_to(shared, Settings(secret_kms_key_id=key)).create_secret(
+        "day2/orders/app_user", "{}", description="a login", tags={"day2:unset": "true"}
+    )
 
 
 def test_a_secret_is_changed_and_tagged(aws: Aws, stub: Stub) -> None:
@@ -749,69 +747,6 @@ def test_entries_refused_for_good_are_an_error(aws: Aws, stub: Stub) -> None:
         aws.within(patient([])).put_events("Migration Requested", details(2))
 
     assert str(caught.value) == "the event bus refused 1 event(s): NotAuthorizedForSourceException"
-
-
-def test_no_call_is_without_patience() -> None:
-    """Each use of a client stands in what ``_call`` and its like may ask again."""
-    tree = parsed(ROOT / "core" / "aws.py")
-    patient_ones = {
-        inner
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and ast.unparse(node.func) in ASKING
-        for argument in node.args
-        if isinstance(argument, ast.Lambda)
-        for inner in ast.walk(argument)
-    }
-    hasty = [
-        node.lineno
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute)
-        and node.attr in ("_client", "create_client", "_clients")
-        and node not in patient_ones
-        and enclosing(tree, node) not in WITHOUT_A_CALL
-    ]
-
-    assert hasty == []
-    assert len(patient_ones) > len(WITHOUT_A_CALL)
-
-
-def test_the_models_of_every_service_we_ask_are_found() -> None:
-    """One that is missing in the list would be unknown to botocore, at its first use."""
-    asked = {
-        node.args[0].value
-        for node in nodes(ROOT / "core" / "aws.py")
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "self._client"
-        if isinstance(node.args[0], ast.Constant)
-    }
-
-    assert asked == set(SERVICES)
-
-
-ASKING = ("self._call", "self._pages", "self._all")
-# They make clients and keep them; a token is signed here, and nothing is sent.
-WITHOUT_A_CALL = {"__init__", "_client", "auth_token"}
-
-
-def enclosing(tree: ast.Module, node: ast.AST) -> str:
-    """Return the name of the function that *node* stands in."""
-    return next(
-        one.name
-        for one in ast.walk(tree)
-        if isinstance(one, ast.FunctionDef) and node in list(ast.walk(one))
-    )
-
-
-def test_whoever_has_an_aws_gives_it_a_budget() -> None:
-    """Patience without an end would be killed by the platform."""
-    without = [
-        f"{path.name}:{node.lineno}"
-        for path in sorted((ROOT / "handlers").glob("*.py"))
-        for node in nodes(path)
-        if isinstance(node, ast.Attribute) and ast.unparse(node).startswith("ours.aws.")
-        if node.attr != "within"
-    ]
-
-    assert without == []
 
 
 # Errors
