@@ -74,29 +74,28 @@ CASES: list[tuple[dict[str, Any], Verdict, str]] = [
 SETTINGS = Settings(instance_name_prefix="orders", vpc_id="vpc-1")
 
 
-@pytest.mark.parametrize(("changes", "verdict", "reason"), CASES)
-def test_an_event_finds(
-    changes: dict[str, Any], verdict: Verdict, reason: str, orders: ManagedDatabase
-) -> None:
+def test_an_event_finds(orders: ManagedDatabase, subtests: pytest.Subtests) -> None:
     """An instance that differs in this is used, waited for, skipped or refused so."""
-    found = eligibility(orders._replace(**changes), SETTINGS, uses_managed_secret=True)
+    for changes, verdict, reason in CASES:
+        with subtests.test(**changes):
+            found = eligibility(orders._replace(**changes), SETTINGS, uses_managed_secret=True)
 
-    assert (found.verdict, found.reason) == (verdict, reason)
+            assert (found.verdict, found.reason) == (verdict, reason)
 
 
-@pytest.mark.parametrize(("changes", "verdict", "reason"), CASES)
 def test_a_direct_request_differs_in_the_tag_alone(
-    changes: dict[str, Any], verdict: Verdict, reason: str, orders: ManagedDatabase
+    orders: ManagedDatabase, subtests: pytest.Subtests
 ) -> None:
     """Whoever names an instance needs no tag on it; all else holds for them too."""
-    if reason == "not-opted-in":
-        verdict, reason = USE, "eligible"
+    for changes, verdict, reason in CASES:
+        with subtests.test(**changes):
+            found = eligibility(
+                orders._replace(**changes), SETTINGS, is_direct=True, uses_managed_secret=True
+            )
 
-    found = eligibility(
-        orders._replace(**changes), SETTINGS, is_direct=True, uses_managed_secret=True
-    )
-
-    assert (found.verdict, found.reason) == (verdict, reason)
+            needs_a_tag = reason == "not-opted-in"
+            expected = (USE, "eligible") if needs_a_tag else (verdict, reason)
+            assert (found.verdict, found.reason) == expected
 
 
 # The same of a cluster that is fine.
@@ -129,15 +128,18 @@ OF_CLUSTERS: list[tuple[dict[str, Any], Verdict, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("changes", "verdict", "reason"), OF_CLUSTERS)
 def test_an_event_of_a_cluster_finds(
-    changes: dict[str, Any], verdict: Verdict, reason: str, orders_cluster: ManagedDatabase
+    orders_cluster: ManagedDatabase, subtests: pytest.Subtests
 ) -> None:
     """A cluster that differs in this is used, waited for, skipped or refused so."""
-    found = eligibility(orders_cluster._replace(**changes), SETTINGS, uses_managed_secret=True)
+    for changes, verdict, reason in OF_CLUSTERS:
+        with subtests.test(**changes):
+            cluster = orders_cluster._replace(**changes)
 
-    assert (found.verdict, found.reason) == (verdict, reason)
-    assert reason in SKIPPED or verdict is not SKIP
+            found = eligibility(cluster, SETTINGS, uses_managed_secret=True)
+
+            assert (found.verdict, found.reason) == (verdict, reason)
+            assert reason in SKIPPED or verdict is not SKIP
 
 
 def test_a_copy_of_a_global_cluster_is_left(orders_cluster: ManagedDatabase) -> None:

@@ -15,7 +15,10 @@ HISTORY = ("001", "002", "003", "004")
 POSITIONS = (None, *HISTORY)
 TARGETS = (*HISTORY, "head")
 PAIRS = list(product(POSITIONS, TARGETS))
-FLAGS = list(product((True, False), repeat=2))
+FLAGS = [
+    {"at_base": at_base, "follow_head": follow_head}
+    for at_base, follow_head in product((True, False), repeat=2)
+]
 
 DECLARED = Declared("003", TargetSource.PARAMETER, "/day2/orders/target-revision")
 
@@ -30,19 +33,20 @@ def goal(target: str) -> str:
     return HISTORY[-1] if target == "head" else target
 
 
-@pytest.mark.parametrize(("current", "target"), PAIRS)
-def test_a_plan_leads_forward_or_refuses(current: str | None, target: str) -> None:
+def test_a_plan_leads_forward_or_refuses(subtests: pytest.Subtests) -> None:
     """What is applied plus the plan is all up to the target; backwards always refuses."""
-    if POSITIONS.index(current) > POSITIONS.index(goal(target)):
-        with pytest.raises(BehindCurrent):
-            plan(HISTORY, current, target)
-        return
+    for current, target in PAIRS:
+        with subtests.test(current=current, target=target):
+            if POSITIONS.index(current) > POSITIONS.index(goal(target)):
+                with pytest.raises(BehindCurrent):
+                    plan(HISTORY, current, target)
+                continue
 
-    found = plan(HISTORY, current, target)
+            found = plan(HISTORY, current, target)
 
-    assert applied(current) + found.revisions == applied(goal(target))
-    assert (found.current, found.target) == (current, goal(target))
-    assert bool(found) == (current != goal(target))
+            assert applied(current) + found.revisions == applied(goal(target))
+            assert (found.current, found.target) == (current, goal(target))
+            assert bool(found) == (current != goal(target))
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -51,18 +55,20 @@ def test_planning_again_is_empty(target: str) -> None:
     assert plan(HISTORY, goal(target), target) == Plan(goal(target), goal(target), ())
 
 
-@pytest.mark.parametrize(("current", "target"), PAIRS)
-def test_a_rollback_leads_back_or_refuses(current: str | None, target: str) -> None:
+def test_a_rollback_leads_back_or_refuses(subtests: pytest.Subtests) -> None:
     """A rollback undoes the forward plan, newest first; forwards and ``head`` always refuse."""
-    is_below = target != "head" and POSITIONS.index(target) < POSITIONS.index(current)
-    if not is_below:
-        with pytest.raises(Rejected):
-            plan_rollback(HISTORY, current, target)
-        return
+    for current, target in PAIRS:
+        with subtests.test(current=current, target=target):
+            is_below = target != "head" and POSITIONS.index(target) < POSITIONS.index(current)
+            if not is_below:
+                with pytest.raises(Rejected):
+                    plan_rollback(HISTORY, current, target)
+                continue
 
-    back = plan_rollback(HISTORY, current, target)
+            back = plan_rollback(HISTORY, current, target)
 
-    assert back == Plan(current, target, plan(HISTORY, target, current or "").revisions[::-1])
+            forward = plan(HISTORY, target, current or "")
+            assert back == Plan(current, target, forward.revisions[::-1])
 
 
 @pytest.mark.parametrize("target", ["005", "00", "0010", "base", "heads", "", "HEAD"])
@@ -97,60 +103,46 @@ def test_an_empty_history_has_nothing_to_apply() -> None:
     assert plan((), None, "head") == Plan(None, None, ())
 
 
-@pytest.mark.parametrize(("at_base", "follow_head"), FLAGS)
-@pytest.mark.parametrize("declared", [DECLARED, None])
-@pytest.mark.parametrize("instance", ["orders", None])
-def test_the_requests_own_target_wins(
-    instance: str | None, declared: Declared | None, *, at_base: bool, follow_head: bool
-) -> None:
+def test_the_requests_own_target_wins(subtests: pytest.Subtests) -> None:
     """What the caller asks for is what is done, whatever anybody declared."""
-    request = Request(Trigger.DIRECT, instance=instance, secret_name="master", target="002")
+    for instance, declared, flags in product(("orders", None), (DECLARED, None), FLAGS):
+        with subtests.test(instance=instance, declared=declared, **flags):
+            request = Request(Trigger.DIRECT, instance=instance, secret_name="master", target="002")
 
-    found = choose_target(request, declared, at_base=at_base, follow_head=follow_head)
+            found = choose_target(request, declared, **flags)
 
-    assert found == Choice("002", TargetSource.REQUEST)
+            assert found == Choice("002", TargetSource.REQUEST)
 
 
-@pytest.mark.parametrize(("at_base", "follow_head"), FLAGS)
-@pytest.mark.parametrize("declared", [DECLARED, None])
-def test_a_bare_secret_means_head(
-    declared: Declared | None, *, at_base: bool, follow_head: bool
-) -> None:
+def test_a_bare_secret_means_head(subtests: pytest.Subtests) -> None:
     """With a secret alone nothing is declared, and no target is head."""
-    request = Request(Trigger.DIRECT, secret_name="master")
+    for declared, flags in product((DECLARED, None), FLAGS):
+        with subtests.test(declared=declared, **flags):
+            found = choose_target(Request(Trigger.DIRECT, secret_name="master"), declared, **flags)
 
-    found = choose_target(request, declared, at_base=at_base, follow_head=follow_head)
-
-    assert found == Choice("head", TargetSource.DEFAULT)
+            assert found == Choice("head", TargetSource.DEFAULT)
 
 
-@pytest.mark.parametrize(("at_base", "follow_head"), FLAGS)
-@pytest.mark.parametrize("source", [TargetSource.PARAMETER, TargetSource.FLEET])
-@pytest.mark.parametrize("trigger", Trigger)
-def test_a_declared_target_is_taken(
-    trigger: Trigger, source: TargetSource, *, at_base: bool, follow_head: bool
-) -> None:
+def test_a_declared_target_is_taken(subtests: pytest.Subtests) -> None:
     """What a parameter declares goes before every default, whoever asks."""
-    request = Request(trigger, instance="orders")
-    declared = Declared(" 003\n", source, "/day2/orders/target-revision")
+    sources = (TargetSource.PARAMETER, TargetSource.FLEET)
+    for trigger, source, flags in product(Trigger, sources, FLAGS):
+        with subtests.test(trigger=trigger, source=source, **flags):
+            declared = Declared(" 003\n", source, "/day2/orders/target-revision")
 
-    found = choose_target(request, declared, at_base=at_base, follow_head=follow_head)
+            found = choose_target(Request(trigger, instance="orders"), declared, **flags)
 
-    assert found == Choice("003", source)
+            assert found == Choice("003", source)
 
 
-@pytest.mark.parametrize(("at_base", "follow_head"), FLAGS)
-@pytest.mark.parametrize("trigger", Trigger)
-def test_without_a_declared_target_only_base_moves_by_itself(
-    trigger: Trigger, *, at_base: bool, follow_head: bool
-) -> None:
+def test_without_a_declared_target_only_base_moves_by_itself(subtests: pytest.Subtests) -> None:
     """A person means head; events move nobody past base, unless FollowHead says so."""
-    request = Request(trigger, instance="orders")
+    for trigger, flags in product(Trigger, FLAGS):
+        with subtests.test(trigger=trigger, **flags):
+            found = choose_target(Request(trigger, instance="orders"), None, **flags)
 
-    found = choose_target(request, None, at_base=at_base, follow_head=follow_head)
-
-    means_head = trigger is Trigger.DIRECT or at_base or follow_head
-    assert found == (Choice("head", TargetSource.DEFAULT) if means_head else None)
+            means_head = trigger is Trigger.DIRECT or any(flags.values())
+            assert found == (Choice("head", TargetSource.DEFAULT) if means_head else None)
 
 
 @pytest.mark.parametrize("kind", ["StringList", "SecureString"])

@@ -242,21 +242,25 @@ def test_every_sample_has_an_expectation_and_every_expectation_a_sample() -> Non
     assert sorted([*ACCEPTED, *IGNORED, *REJECTED]) == SAMPLES
 
 
-@pytest.mark.parametrize(("name", "asked"), [*ACCEPTED.items(), *IGNORED.items()])
-def test_a_sample_asks_for_this(name: str, asked: Asked, load_event: Callable[[str], Any]) -> None:
+def test_a_sample_asks_for_this(
+    load_event: Callable[[str], Any], subtests: pytest.Subtests
+) -> None:
     """A known event is parsed to exactly this."""
-    assert parse(load_event(name), "day2", QUEUE) == asked
+    for name, asked in [*ACCEPTED.items(), *IGNORED.items()]:
+        with subtests.test(name):
+            assert parse(load_event(name), "day2", QUEUE) == asked
 
 
-@pytest.mark.parametrize(("name", "message"), REJECTED.items())
 def test_a_wrong_sample_is_rejected_by_field(
-    name: str, message: str, load_event: Callable[[str], Any]
+    load_event: Callable[[str], Any], subtests: pytest.Subtests
 ) -> None:
     """A wrong event is refused with the field, the problem and the remedy."""
-    with pytest.raises(Rejected) as caught:
-        parse(load_event(name), "day2", QUEUE)
+    for name, message in REJECTED.items():
+        with subtests.test(name):
+            with pytest.raises(Rejected) as caught:
+                parse(load_event(name), "day2", QUEUE)
 
-    assert str(caught.value) == message
+            assert str(caught.value) == message
 
 
 def test_the_names_of_samples_say_what_becomes_of_them() -> None:

@@ -47,15 +47,16 @@ def test_the_defaults_are_the_designs() -> None:
     }
 
 
-@pytest.mark.parametrize("name", Settings()._asdict())
-def test_each_setting_is_read_from_its_variable(name: str) -> None:
+def test_each_setting_is_read_from_its_variable(subtests: pytest.Subtests) -> None:
     """``DAY2_`` and the field's name in capitals is the variable."""
-    default = getattr(Settings(), name)
-    text, value = {bool: ("true", True), int: (" 7 ", 7), str: ("other", "other")}[type(default)]
+    given = {bool: ("true", True), int: (" 7 ", 7), str: ("other", "other")}
+    for name, default in Settings()._asdict().items():
+        with subtests.test(name):
+            text, value = given[type(default)]
 
-    found = Settings.from_env(BUILD | {f"DAY2_{name.upper()}": text})
+            found = Settings.from_env(BUILD | {f"DAY2_{name.upper()}": text})
 
-    assert found._asdict() == Settings(build=BUILD["DAY2_BUILD"])._asdict() | {name: value}
+            assert found._asdict() == Settings(build=BUILD["DAY2_BUILD"])._asdict() | {name: value}
 
 
 def test_an_empty_variable_keeps_its_default() -> None:

@@ -149,14 +149,11 @@ NEEDS: list[tuple[str, Declared | None, ObservedState | None, Need]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("own", "state", "expected"), [case[1:] for case in NEEDS], ids=[case[0] for case in NEEDS]
-)
-def test_an_instance_needs(
-    own: Declared | None, state: ObservedState | None, expected: Need, orders: ManagedDatabase
-) -> None:
+def test_an_instance_needs(orders: ManagedDatabase, subtests: pytest.Subtests) -> None:
     """Parameters alone say what an instance needs; a doubt is a run, which decides."""
-    assert what(own, state, orders) is expected
+    for name, own, state, expected in NEEDS:
+        with subtests.test(name):
+            assert what(own, state, orders) is expected
 
 
 @pytest.mark.parametrize(("revision", "expected"), [("003", Need.BEHIND), ("004", Need.AT_TARGET)])
@@ -496,25 +493,23 @@ ASLEEP: list[tuple[str, Declared | None, ObservedState | None, set[str]]] = [
 
 
 @pytest.mark.parametrize("asked", [Sweep(), Sweep(full=True), BUMP], ids=["sweep", "full", "bump"])
-@pytest.mark.parametrize(("own", "state", "wakes"), [one[1:] for one in ASLEEP])
 def test_nobody_is_woken_only_to_look(
-    own: Declared | None,
-    state: ObservedState | None,
-    wakes: set[str],
-    asked: Sweep | str,
-    orders_cluster: ManagedDatabase,
+    asked: Sweep | str, orders_cluster: ManagedDatabase, subtests: pytest.Subtests
 ) -> None:
     """A cluster that may be asleep is requested where there is something to do for it."""
-    if state is not None and state.dbi_resource_id == "db-ORDERS":
-        state = state._replace(dbi_resource_id=orders_cluster.resource_id)
-    target = own and own._replace(source=TargetSource.FLEET)
-    parameters = {"_fleet": Parameters(target), "orders": Parameters(target, state)}
-    asleep = FakeFleet([orders_cluster._replace(sleeps=True)], parameters)
+    for name, own, seen, wakes in ASLEEP:
+        with subtests.test(name):
+            state = seen
+            if seen is not None and seen.dbi_resource_id == "db-ORDERS":
+                state = seen._replace(dbi_resource_id=orders_cluster.resource_id)
+            target = own and own._replace(source=TargetSource.FLEET)
+            parameters = {"_fleet": Parameters(target), "orders": Parameters(target, state)}
+            asleep = FakeFleet([orders_cluster._replace(sleeps=True)], parameters)
 
-    _, found = run(asked, asleep) if isinstance(asked, Sweep) else bump(asleep)
+            _, found = run(asked, asleep) if isinstance(asked, Sweep) else bump(asleep)
 
-    expected = (BUMP if asked == BUMP else SWEEP) in wakes
-    assert found.requested == (["orders"] if expected else [])
+            expected = (BUMP if asked == BUMP else SWEEP) in wakes
+            assert found.requested == (["orders"] if expected else [])
 
 
 def test_a_cluster_that_never_sleeps_is_opened_by_a_full_sweep(

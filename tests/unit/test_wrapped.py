@@ -134,19 +134,18 @@ WRAPPED: dict[str, tuple[object, str]] = {
 }
 
 
-@pytest.mark.parametrize("name", WRAPPED)
-def test_what_came_wrapped_raises_and_says_as_what_it_came(name: str) -> None:
+def test_what_came_wrapped_raises_and_says_as_what_it_came(subtests: pytest.Subtests) -> None:
     """Nobody would read the answer, so a failure has to be an exception."""
-    raw, came_as = WRAPPED[name]
+    for name, (raw, came_as) in WRAPPED.items():
+        with subtests.test(name):
+            with pytest.raises(InvalidField) as caught:
+                parse(raw, "day2")
 
-    with pytest.raises(InvalidField) as caught:
-        parse(raw, "day2")
-
-    assert str(caught.value).startswith(f"event: came as {came_as}")
-    # A problem and a remedy, and nothing of what the event holds.
-    assert str(caught.value).count(": ") >= 2
-    assert SECRET not in str(caught.value)
-    assert (asks_to_raise(raw), is_event(raw)) == (True, False)
+            assert str(caught.value).startswith(f"event: came as {came_as}")
+            # A problem and a remedy, and nothing of what the event holds.
+            assert str(caught.value).count(": ") >= 2
+            assert SECRET not in str(caught.value)
+            assert (asks_to_raise(raw), is_event(raw)) == (True, False)
 
 
 @pytest.mark.parametrize("queue", ["", "arn:aws:sqs:us-east-1:123456789012:other"])
