@@ -78,10 +78,8 @@ _SWEEP_FIELDS = ("full", "after")
 # What EventBridge gives every event.
 _EVENT_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
-_SNAPSHOT_EVENTS = (
-    ("aws.rds", "RDS DB Snapshot Event"),
-    ("aws.rds", "RDS DB Cluster Snapshot Event"),
-)
+# What all detail-types of RDS begin with: of snapshots, groups, proxies, shard groups, …
+_OF_RDS = "RDS "
 
 Asked = Request | FleetBump | Sweep | Ignored
 
@@ -154,11 +152,11 @@ def parse(raw: object, prefix: str, waiting_queue_arn: str = "") -> Asked:
     if not isinstance(detail, dict):
         raise InvalidField("detail", "is not a JSON object", "send the event as AWS sends it")
     source, kind = raw["source"], raw["detail-type"]
-    # Beside the instances' own: a rule by hand that leaves out the detail-type brings them.
-    if (source, kind) in _SNAPSHOT_EVENTS:
-        return _other_rds_event(detail)
     is_text = isinstance(source, str) and isinstance(kind, str)
     read = readers(prefix).get((source, kind)) if is_text else None
+    # A rule by hand that leaves out the detail-type brings all of them.
+    if read is None and is_text and source == "aws.rds" and kind.startswith(_OF_RDS):
+        return _other_rds_event(detail)
     if read is None:
         raise Rejected(
             f"source, detail-type: day2 does nothing for {kind!r} of {source!r}: "
@@ -248,8 +246,11 @@ def _parameter_event(detail: Mapping[str, Any], prefix: str) -> Request | FleetB
     if path[2] == FLEET:
         return FleetBump()
     if not _INSTANCE.fullmatch(path[2]):
-        return Ignored(
-            "other-parameter", f"{path[2]!r} in {name} cannot be an instance or a cluster"
+        # Whoever wrote it waits for a run that would never come.
+        raise InvalidField(
+            "detail.name",
+            f"{name} declares a target for {path[2]!r}, and nothing of RDS can have that name",
+            "write it for the identifier as RDS keeps it, in small letters",
         )
     return Request(Trigger.PARAMETER, instance=path[2])
 

@@ -11,7 +11,7 @@ from core.access.naming import find
 from core.actions.run import Run
 from core.budget import pauses
 from core.decisions.eligibility import BEING_MADE
-from core.decisions.patience import inside_seconds, is_rds_at_it
+from core.decisions.patience import FULL, inside_seconds, is_rds_at_it
 from core.errors import (
     AccessDenied,
     AwaitsPerson,
@@ -139,6 +139,8 @@ def _connect_or_explain(place: Place, run: Run) -> Session:
         status = place.managed.status if place.managed else ""
         if is_rds_at_it(status):
             raise InstanceNotReady(f"{error}; {place.name} is {status}") from error
+        if status == FULL:
+            raise AwaitsPerson(f"{error}; {place.name} is {FULL}: give it more storage") from error
         groups = place.managed.security_groups if place.managed else ()
         if not groups or not isinstance(error, Unreachable):
             raise

@@ -297,5 +297,10 @@ def refusal(found: Eligibility) -> MigrationError | None:
             return Rejected(f"instance: {found.message} ({found.reason})")
         case Verdict.SKIP if found.reason == "old-version":
             return Rejected(f"instance: {found.message} ({found.reason}): upgrade it first")
+        case Verdict.SKIP if found.reason == "unusable":
+            return Rejected(
+                f"instance: {found.message} ({found.reason}): mend what RDS says of it first, or "
+                "name another one"
+            )
         case _:
             return Rejected(f"instance: {found.message} ({found.reason}): name another one")

@@ -38,6 +38,10 @@ _RDS_IS_AT_IT = frozenset(
     }
 )
 
+# One in which a server may answer no more until somebody gives it storage (RDS User Guide,
+# "Amazon RDS DB instance running out of storage").
+FULL = "storage-full"
+
 
 def is_rds_at_it(status: str) -> bool:
     """Say whether a server that does not answer is away because of what RDS does to it."""

@@ -13,10 +13,11 @@ import pytest
 from core.actions.entry import entered
 from core.actions.run import Cloud, Run
 from core.budget import Budget
-from core.errors import Unreachable
+from core.errors import AwaitsPerson, Unreachable
 from core.model import ManagedDatabase, Request, Secret, Trigger
 from core.revisions.runner import Revisions
 from core.settings import Settings
+from infra.local.state import free_port
 from tests.equipment.fakes import FakeRegister
 
 
@@ -25,6 +26,7 @@ class Elsewhere(FakeRegister):
     """An account with one available instance, at a port of this machine."""
 
     port: int
+    status: str = "available"
 
     def databases(self) -> list[ManagedDatabase]:
         """Return the instance."""
@@ -33,7 +35,7 @@ class Elsewhere(FakeRegister):
             "arn",
             "db-ORDERS",
             "postgres",
-            "available",
+            self.status,
             host="127.0.0.1",
             port=self.port,
             vpc_id="vpc-1",
@@ -66,6 +68,18 @@ def silent_port() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
+def run_on(account: Elsewhere, settings: Settings) -> Run:
+    """Return a run that a bumped parameter asks for."""
+    return Run(
+        request=Request(Trigger.PARAMETER, instance="orders"),
+        cloud=cast("Cloud", account),
+        revisions=cast("Revisions", cast("Any", None)),
+        settings=settings,
+        budget=Budget.of(1.5),
+        request_id="1",
+    )
+
+
 @pytest.mark.parametrize(
     ("settings", "ours"),
     [
@@ -76,14 +90,7 @@ def silent_port() -> Iterator[int]:
 )
 def test_the_security_groups_are_named(settings: Settings, ours: str, silent_port: int) -> None:
     """Whose group has to admit whose, and on which port: NOT_READY, so that it is tried again."""
-    run = Run(
-        request=Request(Trigger.PARAMETER, instance="orders"),
-        cloud=cast("Cloud", Elsewhere(silent_port)),
-        revisions=cast("Revisions", cast("Any", None)),
-        settings=settings,
-        budget=Budget.of(1.5),
-        request_id="1",
-    )
+    run = run_on(Elsewhere(silent_port), settings)
 
     with pytest.raises(Unreachable) as caught, entered(run):
         pytest.fail("entered what does not answer")
@@ -92,3 +99,13 @@ def test_the_security_groups_are_named(settings: Settings, ours: str, silent_por
     assert caught.value.outcome.retryable
     remedy = f"let its security group sg-orders admit {ours} on port {silent_port}"
     assert str(caught.value).endswith(f"orders is available, so {remedy}")
+
+
+def test_a_full_storage_is_named() -> None:
+    """Then no group is in the way, and to try again at once would help nobody."""
+    run = run_on(Elsewhere(free_port(), "storage-full"), Settings())
+
+    with pytest.raises(AwaitsPerson) as caught, entered(run):
+        pytest.fail("entered what does not answer")
+
+    assert str(caught.value).endswith("orders is storage-full: give it more storage")

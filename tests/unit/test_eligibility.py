@@ -263,6 +263,14 @@ def test_an_old_server_that_no_instance_is_known_of_is_refused(
             "instance: it runs PostgreSQL 13 (old-version): upgrade it first",
         ),
         (
+            Eligibility(SKIP, "unusable", "it is incompatible-network"),
+            Rejected,
+            (
+                "instance: it is incompatible-network (unusable): mend what RDS says of it first, "
+                "or name another one"
+            ),
+        ),
+        (
             Eligibility(SKIP, "read-replica", "it is a replica"),
             Rejected,
             "instance: it is a replica (read-replica): name another one",

@@ -337,6 +337,36 @@ def test_another_stacks_parameter_is_left_alone(
     assert isinstance(parse(load_event(name), "day2-test"), Ignored)
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "RDS DB Cluster Snapshot Event",
+        "RDS DB Parameter Group Event",
+        "RDS DB Security Group Event",
+        "RDS DB Proxy Event",
+        "RDS DB Shard Group Event",
+        "RDS Custom Engine Version Event",
+    ],
+)
+def test_what_else_rds_tells_of_needs_no_run(kind: str, load_event: Callable[[str], Any]) -> None:
+    """A rule by hand for all of RDS fills no queue of failures."""
+    event = load_event("ignored_snapshot_restored") | {"detail-type": kind}
+
+    assert parse(event, "day2") == IGNORED["ignored_snapshot_restored"]
+
+
+@pytest.mark.parametrize("named", ["Orders", "or_ders", "1orders", "orders.eu", "_Fleet"])
+def test_a_target_for_what_can_never_be_is_rejected(
+    named: str, load_event: Callable[[str], Any]
+) -> None:
+    """A parameter's name has the case that it was written in; an identifier of RDS has none."""
+    event = load_event("parameter_updated")
+    event["detail"]["name"] = f"/day2/{named}/target-revision"
+
+    with pytest.raises(Rejected, match=rf"^detail\.name: /day2/{named}/.* in small letters$"):
+        parse(event, "day2")
+
+
 @pytest.mark.parametrize("name", ["requested", "sweep_scheduled", "sweep_continued"])
 def test_another_stacks_request_is_rejected(name: str, load_event: Callable[[str], Any]) -> None:
     """A request's source is the stack's prefix, exactly."""
