@@ -214,11 +214,13 @@ def build(
     # Two at once would empty each other's trees: the tests' workers, or a person in two windows.
     with (output / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        layer = _build_layer(output, target)
-        function, identity = _build_function(output, target)
-        own = None
+        own, its = None, ""
+        # First: who has a mistake in a migration hears of it before anything is fetched.
         if migrations != EXAMPLES:
             own, its = _build_migrations(output, target, migrations)
+        layer = _build_layer(output, target)
+        function, identity = _build_function(output, target)
+        if own is not None:
             identity = f"{identity}+{its}"
     return Package(function, layer, own, identity, target.runtime, target.architecture)
 

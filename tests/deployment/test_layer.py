@@ -102,8 +102,10 @@ def test_the_same_folder_gives_the_same_layer(folder: Folder, tmp_path: Path) ->
     """Wherever it lies, and whenever it is built."""
     again = folder_of(tmp_path / "elsewhere", FIRST)
 
-    assert content(packaged(folder)) == content(packaged(again))
-    assert packaged(folder).migrations_key == packaged(again).migrations_key
+    first, second = packaged(folder), packaged(again)
+
+    assert content(first) == content(second)
+    assert first.migrations_key == second.migrations_key
 
 
 @pytest.mark.parametrize(
@@ -125,9 +127,9 @@ def test_the_same_folder_gives_the_same_layer(folder: Folder, tmp_path: Path) ->
     ],
 )
 def test_migrations_that_cannot_be_run_are_not_packaged(
-    folder: Folder, files: dict[str, str | Path | None], problem: str
+    folder: Folder, files: dict[str, str | Path | None], problem: str, tmp_path: Path
 ) -> None:
-    """Neither none nor broken ones; the message names folder and file."""
+    """Neither none nor broken ones; the message names folder and file, before all else is made."""
     for name, text in files.items():
         file = folder.path / name
         file.parent.mkdir(exist_ok=True)
@@ -139,9 +141,11 @@ def test_migrations_that_cannot_be_run_are_not_packaged(
             file.write_text(text)
 
     with pytest.raises(PackageError, match=re.escape(problem)) as caught:
-        packaged(folder)
+        packaging.build(tmp_path / "built", migrations=folder)
 
     assert str(folder.path) in str(caught.value)
+    (made,) = (tmp_path / "built").iterdir()
+    assert {one.name for one in made.iterdir()} <= {".lock", "migrations"}
 
 
 def test_what_is_uploaded_and_passed_on(folder: Folder, package: Package) -> None:

@@ -129,7 +129,7 @@ class _Store(BaseHTTPRequestHandler):
 def address() -> Iterator[str]:
     """Return the address of a trust store."""
     server = HTTPServer(("127.0.0.1", 0), _Store)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()

@@ -565,23 +565,28 @@ def test_endpoints_are_for_us_alone(all_resources: dict[str, Any]) -> None:
         for service in re.findall(r'_client\("(\w+)"\)', file.read_text())
     }
 
+    program = (
+        "import botocore.session, sys\n"
+        "session = botocore.session.get_session()\n"
+        "for service in sys.argv[1:]:\n"
+        "    client = session.create_client(service)\n"
+        "    print(service, client.meta.endpoint_url, client.meta.region_name)"
+    )
+    given = {key: text for key, text in variables.items() if key.startswith("AWS_")}
+    done = subprocess.run(
+        [sys.executable, "-c", program, *endpoints],
+        env={"AWS_DEFAULT_REGION": "eu-west-1", "PATH": os.environ["PATH"], **given},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
     assert asked == set(endpoints)
-    for service, name in endpoints.items():
+    assert done.stdout.splitlines() == [
+        f"{service} https://{name}.DnsEntries eu-west-1" for service, name in endpoints.items()
+    ]
+    for name in endpoints.values():
         assert all_resources[name]["Properties"]["PrivateDnsEnabled"] is False
-        program = (
-            "import botocore.session, sys\n"
-            "client = botocore.session.get_session().create_client(sys.argv[1])\n"
-            "print(client.meta.endpoint_url, client.meta.region_name)"
-        )
-        given = {key: text for key, text in variables.items() if key.startswith("AWS_")}
-        done = subprocess.run(
-            [sys.executable, "-c", program, service],
-            env={"AWS_DEFAULT_REGION": "eu-west-1", "PATH": os.environ["PATH"], **given},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        assert done.stdout.split() == [f"https://{name}.DnsEntries", "eu-west-1"]
 
 
 @pytest.mark.parametrize(
