@@ -19,6 +19,7 @@ Those of the first group are operators' commands: ``python -m infra.invoke --hel
     environments       the virtual environments, from hashed locks
 
     migrations         which folder of migrations a command was given
+    imports            what their scripts import, and the function has
     new_migrations     such a folder, for a repository of a team's own
     lint/              their SQL, read for what is dangerous on a live database
         revisions      each of them, up and down, less what it allows

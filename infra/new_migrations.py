@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -136,16 +137,12 @@ def main() -> int:
     (first,) = (place / "versions").glob("*.py")
     print(
         f"{place} is made. Next:\n\n"
-        f"  cd {_quoted(text)}\n"
+        f"  cd {shlex.quote(str(place) if text.startswith('~') else text)}\n"
         f"  fill in versions/{first.name}, and promise in promises.toml what it makes\n"
         "  make test-migrations      tells what is wrong, or missing\n"
         "  make test-lambda          a local database, migrated by the function"
     )
     return 0
-
-
-def _quoted(text: str) -> str:
-    return f"'{text}'" if " " in text else text
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from pathlib import Path
 from core.errors import RunFailed
 from core.revisions import manifest
 from core.revisions.folder import EXAMPLES, Folder
+from infra import imports
 from infra.environments import MADE, for_pip
 from infra.migrations import chosen
 
@@ -249,13 +250,17 @@ def migrations_files(folder: Folder) -> Iterator[Path]:
     Yield every file of a team's that is deployed, relative to *folder*, in a fixed order.
 
     The revisions with what lies beside them, their promises, and the modules that they may import:
-    those beside ``versions/``, alone or as packages. A team's tests, notes and workflows stay home.
+    those beside ``versions/``, alone or as packages, and a folder without ``__init__.py`` if they
+    do. A team's tests, notes and workflows stay home.
     """
     yield Path(folder.promises.name)
-    modules = [one for one in folder.path.iterdir() if (one / "__init__.py").is_file()]
-    for source in sorted([folder.versions, *modules, *folder.path.glob("*.py")]):
-        if source.name == "tests":
-            continue
+    packages = {
+        one
+        for one in folder.path.iterdir()
+        if (one / "__init__.py").is_file() and one.name != "tests"
+    }
+    modules = {*packages, *folder.path.glob("*.py"), *imports.of(folder).beside}
+    for source in sorted({folder.versions, *modules}):
         for file in sorted(source.rglob("*")) if source.is_dir() else [source]:
             if not _is_deployed(name := file.relative_to(folder.path)):
                 continue

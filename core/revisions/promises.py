@@ -103,7 +103,8 @@ class Promises(NamedTuple):
         import tomllib
 
         try:
-            found = tomllib.loads(file.read_text("utf-8"))
+            # With the byte order mark that some editors write, as scripts and SQL files may be.
+            found = tomllib.loads(file.read_text("utf-8-sig"))
         except ValueError as error:
             # What is no TOML, and what is not in UTF-8.
             raise RunFailed(

@@ -66,6 +66,8 @@ def test_the_layer_holds_what_runs_and_its_byte_code(folder: Folder) -> None:
         "naming.py": "ROLE = 'acme'",
         "shared/__init__.py": "",
         "shared/sql.py": "",
+        "acme/names.py": "",
+        "tools/make.py": "",
         "versions/sql/seed.sql": "SELECT 1",
         "tests/__init__.py": "",
         "tests/test_them.py": "",
@@ -82,11 +84,14 @@ def test_the_layer_holds_what_runs_and_its_byte_code(folder: Folder) -> None:
     }.items():
         (folder.path / name).parent.mkdir(exist_ok=True, parents=True)
         (folder.path / name).write_text(text)
+    script = folder.versions / "a1.py"
+    script.write_text(f"import acme.names\n{script.read_text()}")
 
     package = packaged(folder)
     found = content(package)
 
-    sources = {"naming.py", "shared/__init__.py", "shared/sql.py", "versions/a1.py"}
+    shared = {"naming.py", "acme/names.py", "shared/__init__.py", "shared/sql.py"}
+    sources = {*shared, "versions/a1.py"}
     tag = sys.implementation.cache_tag
     byte_code = {re.sub(r"([^/]+)\.py$", rf"__pycache__/\1.{tag}.pyc", one) for one in sources}
     others = {"BUILD", "layer.json", "history.json", "promises.toml", "versions/sql/seed.sql"}

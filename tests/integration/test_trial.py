@@ -270,18 +270,22 @@ def test_what_is_right_holds(faults: Prove, tmp_path: Path) -> None:
 
 
 def test_the_files_are_looked_at_first(tmp_path: Path) -> None:
-    """A promise of a revision that there is not, and what the linter finds."""
-    folder = folder_of(
-        tmp_path,
-        {"a1": ('op.execute("GRANT ALL ON SCHEMA acme TO PUBLIC")', "pass")},
-        ROLE.replace("a1", "a9"),
+    """Promises that nobody keeps or that are there twice, an import, and what the linter finds."""
+    names = "import acme_names, boto3.session, pytest"
+    up = f'{names}; op.execute("GRANT ALL ON SCHEMA acme TO PUBLIC")'
+    folder = folder_of(tmp_path, {"a1": (up, "pass")}, ROLE.replace("a1", "a9") + ROLE)
+    (folder.path / "acme_names.py").write_text(
+        "import acme_names, yaml\ntry:\n    import ruff\nexcept ImportError:\n    pass\n"
     )
 
-    unmade, found = files.faults(files.loaded(folder))
+    unmade, twice, library, below, found = files.faults(files.loaded(folder))
 
     assert unmade == (
         "promises.toml: [[role]] acme_role: since = 'a9' names no revision: the last ones are a1"
     )
+    assert twice == "promises.toml: [[role]] acme_role is there 2 times: keep one"
+    assert "imports pytest, which the function does not have" in library
+    assert below.startswith("acme_names.py:1 imports yaml, ")
     assert found.startswith("a1 upgrade: grant-to-public")
 
 

@@ -42,13 +42,15 @@ def commands(folder: Path) -> set[str]:
     return set(found.split())
 
 
-def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, *words: str, home: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run make in *folder* as a person does: with nothing of ours in the environment."""
     kept = {
         name: value
         for name, value in os.environ.items()
         if name != "MIGRATIONS" and not name.startswith("MAKE")
     }
+    if home:
+        kept["HOME"] = str(home)
     return subprocess.run(
         ["make", *words], cwd=folder, env=kept, capture_output=True, text=True, check=False
     )
@@ -300,8 +302,12 @@ def test_make_makes_it(tmp_path: Path) -> None:
 
     done = run(ROOT, *words)
     again = run(ROOT, *words)
+    at_home = run(
+        ROOT, *(one.replace(f"{tmp_path}/acme", "~/acme 2") for one in words), home=tmp_path
+    )
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{tmp_path / 'acme'} is made. Next:\n")
     assert again.returncode == 2
     assert "is a folder with something in it" in again.stderr
+    assert f"\n  cd '{tmp_path}/acme 2'\n" in at_home.stdout

@@ -355,7 +355,7 @@ def test_an_error_of_loading_names_file_and_line(text: str, problem: str, tmp_pa
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "latin-1"])
 def test_a_script_is_read_as_python_reads_it(encoding: str, tmp_path: Path) -> None:
-    """By its byte order mark, or by the encoding that its first line says."""
+    """By its byte order mark, or by the encoding that its first line says; promises, too."""
     (tmp_path / "versions").mkdir()
     coding = "# coding: latin-1\n" if encoding == "latin-1" else ""
     text = f'{coding}"""Rôle"""\nrevision = "001"\ndown_revision = None\n'
@@ -364,6 +364,9 @@ def test_a_script_is_read_as_python_reads_it(encoding: str, tmp_path: Path) -> N
     (found,) = scripts.read(tmp_path / "versions")
 
     assert (found.identifier, found.description) == ("001", "Rôle")
+    if encoding.startswith("utf-8"):
+        (tmp_path / "promises.toml").write_text('[[role]]\nname = "rôle"\nsince = "1"', encoding)
+        assert Promises.load(tmp_path / "promises.toml").roles[0].name == "rôle"
 
 
 def test_checksums_do_not_see_line_endings(tmp_path: Path) -> None:
