@@ -154,41 +154,43 @@ def test_an_absent_file_promises_nothing(tmp_path: Path) -> None:
     assert Promises.load(tmp_path / "promises.toml") == Promises()
 
 
-@pytest.mark.parametrize(
-    ("text", "problem"),
-    [
-        ('[[role]]\nname = "a"\nsince = "1"\nact_as = "b"', "[[role]] a has 'act_as': its fields"),
-        ('[[role]]\nname = "a"', "[[role]] a lacks 'since': its fields are name, since"),
-        ('[[allow]]\nrole = "a"', "[[allow]] lacks 'privileges'"),
-        ('[[roles]]\nname = "a"', "[[roles]] promises nothing: write [[role]]"),
-        ('[role]\nname = "a"', "role stands in other brackets than [[role]]: write these"),
-        ('role = ["a"]', "role stands in other brackets than [[role]]"),
-        ('[[role]]\nname = "a"\nsince = 1', "[[role]] a: since = 1: give a text"),
-        ('[[role]]\nname = "a"\nsince = ""', "[[role]] a: since = '': give a text"),
-        (
-            '[[role]]\nname = "a"\nsince = "1"\nlogin = "pasword"',
-            '[[role]] a: login = \'pasword\': give "password" or "iam"',
-        ),
-        (
-            '[[role]]\nname = "a"\nsince = "1"\nmember_of = "b"',
-            "[[role]] a: member_of = 'b': give a list of texts, such as member_of",
-        ),
-        (
-            '[[role]]\nname = "a"\nsince = "1"\nis_internal = "yes"',
-            "[[role]] a: is_internal = 'yes': give true or false",
-        ),
-        ('[[role]\nname = "a"', "promises.toml cannot be read: "),
-    ],
-)
-def test_a_promise_that_nobody_reads_is_refused(text: str, problem: str, tmp_path: Path) -> None:
+# Slips of the pen, and what is said of each.
+UNREAD = [
+    ('[[role]]\nname = "a"\nsince = "1"\nact_as = "b"', "[[role]] a has 'act_as': its fields"),
+    ('[[role]]\nname = "a"', "[[role]] a lacks 'since': its fields are name, since"),
+    ('[[allow]]\nrole = "a"', "[[allow]] lacks 'privileges'"),
+    ('[[roles]]\nname = "a"', "[[roles]] promises nothing: write [[role]]"),
+    ('[role]\nname = "a"', "role stands in other brackets than [[role]]: write these"),
+    ('role = ["a"]', "role stands in other brackets than [[role]]"),
+    ('[[role]]\nname = "a"\nsince = 1', "[[role]] a: since = 1: give a text"),
+    ('[[role]]\nname = "a"\nsince = ""', "[[role]] a: since = '': give a text"),
+    (
+        '[[role]]\nname = "a"\nsince = "1"\nlogin = "pasword"',
+        '[[role]] a: login = \'pasword\': give "password" or "iam"',
+    ),
+    (
+        '[[role]]\nname = "a"\nsince = "1"\nmember_of = "b"',
+        "[[role]] a: member_of = 'b': give a list of texts, such as member_of",
+    ),
+    (
+        '[[role]]\nname = "a"\nsince = "1"\nis_internal = "yes"',
+        "[[role]] a: is_internal = 'yes': give true or false",
+    ),
+    ('[[role]\nname = "a"', "promises.toml cannot be read: "),
+]
+
+
+def test_a_promise_that_nobody_reads_is_refused(tmp_path: Path, subtests: pytest.Subtests) -> None:
     """A slip of the pen must not promise less than was meant."""
     file = tmp_path / "promises.toml"
-    file.write_text(text)
+    for text, problem in UNREAD:
+        with subtests.test(text):
+            file.write_text(text)
 
-    with pytest.raises(RunFailed) as caught:
-        Promises.load(file)
+            with pytest.raises(RunFailed) as caught:
+                Promises.load(file)
 
-    assert problem in str(caught.value)
+            assert problem in str(caught.value)
 
 
 # What a build may get wrong, each as its files by name: identifier, then what it stands on.
@@ -243,20 +245,21 @@ BAD_IDENTIFIERS = {
 }
 
 
-@pytest.mark.parametrize(("identifier", "problem"), BAD_IDENTIFIERS.items())
 def test_an_identifier_that_nobody_could_use_is_refused(
-    identifier: str, problem: str, tmp_path: Path
+    tmp_path: Path, subtests: pytest.Subtests
 ) -> None:
     """What Alembic, the version table or a target cannot hold is refused, with its file."""
-    write_script(tmp_path, identifier, "down_revision = None\n", file="005_roles.py")
+    for identifier, problem in BAD_IDENTIFIERS.items():
+        with subtests.test(repr(identifier)):
+            write_script(tmp_path, identifier, "down_revision = None\n", file="005_roles.py")
 
-    with pytest.raises(RunFailed) as caught:
-        scripts.read(tmp_path / "versions")
+            with pytest.raises(RunFailed) as caught:
+                scripts.read(tmp_path / "versions")
 
-    assert f"revision {identifier!r} (005_roles.py) {problem}" in str(caught.value)
-    if identifier != "head":
-        with pytest.raises(InvalidField):
-            target_revision(identifier, named="target_revision")
+            assert f"revision {identifier!r} (005_roles.py) {problem}" in str(caught.value)
+            if identifier != "head":
+                with pytest.raises(InvalidField):
+                    target_revision(identifier, named="target_revision")
 
 
 @pytest.mark.parametrize("identifier", ["2025.11.1", "_", "a" * 32, "1", "A_b.C", "005."])

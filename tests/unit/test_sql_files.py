@@ -79,16 +79,17 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("text", "problem"), REFUSED.items())
-def test_what_the_server_cannot_be_sent_is_refused(folder: Path, text: str, problem: str) -> None:
+def test_what_the_server_cannot_be_sent_is_refused(folder: Path, subtests: pytest.Subtests) -> None:
     """When the build is listed: by name and line, with the revision that runs the file."""
     write_script(folder)
-    (folder / "seed.sql").write_bytes(text.encode(errors="surrogateescape"))
+    for text, problem in REFUSED.items():
+        with subtests.test(repr(text)):
+            (folder / "seed.sql").write_bytes(text.encode(errors="surrogateescape"))
 
-    with pytest.raises(RunFailed) as caught:
-        scripts.read(folder)
+            with pytest.raises(RunFailed) as caught:
+                scripts.read(folder)
 
-    assert f"001_seed.py:7: {problem}" in str(caught.value)
+            assert f"001_seed.py:7: {problem}" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -119,23 +120,24 @@ UNFOUND = {
 }
 
 
-@pytest.mark.parametrize(("name", "problem"), UNFOUND.items())
 @pytest.mark.parametrize("called", ["operations.sql_file", "run"])
 def test_a_file_is_named_in_plain_text_and_lies_beside(
-    folder: Path, called: str, name: str, problem: str
+    folder: Path, called: str, subtests: pytest.Subtests
 ) -> None:
     """So that it is known, packaged and in the checksum, before anything is run."""
-    write_script(folder, f"{called}({name})")
     (folder / "folder.sql").mkdir()
     (folder.parent / "seed.sql").write_text("SELECT 1")
     (folder / "seed.sql").write_text("SELECT 1")
     (folder / "link.sql").symlink_to(folder.parent / "seed.sql")
+    for name, problem in UNFOUND.items():
+        with subtests.test(name):
+            write_script(folder, f"{called}({name})")
 
-    with pytest.raises(RunFailed) as caught:
-        scripts.read(folder)
+            with pytest.raises(RunFailed) as caught:
+                scripts.read(folder)
 
-    assert "001_seed.py:7: " in str(caught.value)
-    assert problem in str(caught.value)
+            assert "001_seed.py:7: " in str(caught.value)
+            assert problem in str(caught.value)
 
 
 def test_a_file_is_run_as_it_is_written(folder: Path) -> None:
