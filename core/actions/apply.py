@@ -12,13 +12,14 @@ from core.actions.logins import passwords_of, prove_entry, settle
 from core.actions.run import Run
 from core.budget import pauses
 from core.decisions.plan import Plan
-from core.errors import MigrationError, NotReady, RevisionFailed, RunFailed
+from core.errors import AccessDenied, MigrationError, NotReady, RevisionFailed, RunFailed
 from core.postgres.beginning import session_settings
 from core.postgres.blockers import Watch
 from core.postgres.refusals import translating
 from core.postgres.session import Session, is_broken, query
 from core.postgres.writer import takes_writes
 from core.revisions import history
+from core.revisions.books import without_word
 from core.revisions.history import Recorder
 
 logger = logging.getLogger(__name__)
@@ -277,7 +278,14 @@ def _is_conflict(error: RevisionFailed) -> bool:
 def read_back(run: Run, session: Session, todo: Sequence[str], last_row: int) -> None:
     """Read what was committed by this run: Alembic's own word is given before the commit."""
     query(session, session_settings(session, statement_timeout_seconds=30))
-    at = history.position(session)
+    try:
+        at = history.position(session)
+    except (AccessDenied, RunFailed) as error:
+        # What is found as a run begins has another word: that nothing was changed.
+        run.report.final_revision = None
+        told = f"could not read back what was committed: {without_word(error)}"
+        run.report.details["unknown"] = told
+        raise type(error)(told) from error
     run.report.final_revision = at.current
     run.report.applied = [
         row.revision
@@ -294,4 +302,5 @@ def _read_back_anew(run: Run, place: Place, todo: Plan, last_row: int) -> None:
             read_back(run, session, todo.revisions, last_row)
     except MigrationError as error:
         run.report.final_revision = None
-        run.report.details["unknown"] = f"could not read back what was committed: {error}"
+        told = f"could not read back what was committed: {error}"
+        run.report.details.setdefault("unknown", told)

@@ -47,6 +47,11 @@ _TO_SAVEPOINT = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _PREPARES = re.compile(r"\bprepare\s+transaction\b", re.IGNORECASE)
+# The words of a statement that can change our books, or whose they are.
+_MAY_CHANGE_BOOKS = re.compile(
+    r"\bday2\"?\s*\.|\b(?:schema|search_path)\b[^;]{0,200}\bday2\b|\b(?:reassign|drop)\s+owned\b",
+    re.IGNORECASE,
+)
 
 IDLE = extensions.TRANSACTION_STATUS_IDLE
 OPEN = extensions.TRANSACTION_STATUS_INTRANS
@@ -93,6 +98,7 @@ class Account:
         failed: What made the transaction fail that is open, and where; ``None`` where it is whole.
         is_declared: It is in Alembic's autocommit block, which says what it does.
         undeclared: Whether it committed anything outside of one.
+        may_have_changed_books: A statement of its had the words for that.
         kept: How many transactions with an id it committed itself, as far as that was seen.
         lost: How many with an id it rolled back.
         prepared: The names of those that it prepared and left.
@@ -122,6 +128,7 @@ class Account:
         self._has_autocommitted = False
         self.is_declared = False
         self.undeclared = False
+        self.may_have_changed_books = False
         self.kept = 0
         self.lost = 0
         self.prepared: list[str] = []
@@ -146,6 +153,8 @@ class Account:
         may_end = _MAY_END.search(text) is not None
         seen = self._look() if may_end and before in (IDLE, OPEN) else None
         known = self.builds.before(text) if before == IDLE else None
+        if _MAY_CHANGE_BOOKS.search(text):
+            self.may_have_changed_books = True
         try:
             yield
         except BaseException as error:
@@ -213,7 +222,7 @@ class Account:
     def is_plain(self) -> bool:
         """Whether all that was seen is one transaction, which is open still."""
         is_eventful = self.has_committed or self.lost or self._has_failed or self._has_seen_end
-        return self._status == OPEN and not is_eventful
+        return self._status == OPEN and not (is_eventful or self.may_have_changed_books)
 
     # How it is kept
 

@@ -22,7 +22,13 @@ class Watched:
         account: Account | None = session.account
         if account is None:
             return call()
-        with account.statement(_text(statement, session)):
+        text = _text(statement, session)
+        if "\0" in text:
+            raise ValueError(
+                "a statement has a zero byte in it, and the server would read no further: take it "
+                "out, or read its file in the right encoding (UTF-16 has many)"
+            )
+        with account.statement(text):
             return call()
 
     def execute(self, query: Any, vars: Any = None) -> Any:  # noqa: A002 - the driver's name

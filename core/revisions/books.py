@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import NamedTuple
 
-from core.errors import AccessDenied, LockBusy, RunFailed
+from core.errors import AccessDenied, LockBusy, MigrationError, RunFailed
 from core.postgres.session import Session, is_broken, query, sqlstate_of
 
 logger = logging.getLogger(__name__)
@@ -89,6 +89,8 @@ _KEPT_BY_NOBODY = (
     " DO UPDATE SET version = EXCLUDED.version, updated_at = clock_timestamp()"
 )
 
+_NOTHING = "; nothing was changed"
+
 _TABLES = ("history", VERSION_TABLE, "book", "run")
 
 # What others may do to the schema and what is in it, as default privileges give it to them:
@@ -153,6 +155,11 @@ WHERE NOT is_plain OR owner <> (SELECT oid FROM pg_roles WHERE rolname = current
 ORDER BY 1 LIMIT 3
 """
 
+_REFUSES_CHANGE = f"""
+SELECT EXISTS (
+    SELECT FROM pg_trigger WHERE tgrelid = to_regclass('{SCHEMA}.history')
+    AND tgname = 'append_only' AND tgenabled = 'O')
+"""
 
 # 42P06 duplicate_schema, 42P07 duplicate_table, 23505 unique_violation (of the catalogue).
 _MADE_MEANWHILE = ("42P06", "42P07", "23505")
@@ -197,7 +204,7 @@ def _look(session: Session) -> bool | None:
         if not is_ours:
             raise AccessDenied(
                 f"schema {SCHEMA} belongs to {owner}, not to the user we connect as: "
-                "hand it over or drop it; nothing was changed"
+                f"hand it over or drop it{_NOTHING}"
             )
         if strange:
             raise _holds_strange(strange)
@@ -241,7 +248,7 @@ def bring_up(session: Session) -> None:
                     "run checks who owns it"
                 ) from error
             raise
-        _verify(session)
+        verify(session)
         # Who may read them is the team's to say, once they are there.
         query(session, _CLOSE.format(which="true" if is_open is None else _MAY_WRITE))
         query(session, _KEPT_BY_NOBODY, (VERSION,))
@@ -274,17 +281,32 @@ def tables(session: Session) -> list[str]:
     return sorted(name for (name,) in found)
 
 
-def _verify(session: Session) -> None:
-    """Raise unless the schema and all in it are ours, in the transaction that is open."""
+def verify(session: Session) -> None:
+    """
+    Raise unless the schema and all in it are ours, in the transaction that is open.
+
+    Raises:
+        AccessDenied: A part of them is somebody else's, or not of our making.
+        RunFailed: They are gone, or do not refuse changes any more.
+    """
     if not is_there(session):
         raise RunFailed(f"schema {SCHEMA} was dropped meanwhile: run the same request again")
     strange = query(session, _STRANGE)
     if strange:
         raise _holds_strange(f"{name} of {owner}" for name, owner in strange)
+    if not query(session, _REFUSES_CHANGE)[0][0]:
+        raise RunFailed(
+            f"{SCHEMA}.history is without its trigger append_only: the history would take changes"
+        )
+
+
+def without_word(error: MigrationError) -> str:
+    """Return what *error* says of the books, where something was changed."""
+    return str(error).removesuffix(_NOTHING)
 
 
 def _holds_strange(things: Iterable[str]) -> AccessDenied:
     return AccessDenied(
         f"schema {SCHEMA} holds what we did not make: {', '.join(things)}: drop it, or move it "
-        "elsewhere; nothing was changed"
+        f"elsewhere{_NOTHING}"
     )

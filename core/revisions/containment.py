@@ -14,6 +14,7 @@ import locale
 import logging
 import os
 import random
+import re
 import resource
 import signal
 import socket
@@ -24,7 +25,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple, TextIO
 
 from core.postgres.lending import listeners_of_all
 from core.postgres.session import CUTTER, DRIVER_TABLES
@@ -59,6 +60,17 @@ _STOOD_ON = frozenset(
 )
 # Those of them whose classes people change, too.
 _WITH_CLASSES = ("json", "logging", "psycopg2")
+
+# What Python warns of when a coroutine is thrown away.
+_NEVER_RUN = re.compile(r"coroutine .* was never awaited")
+
+
+class Undone(NamedTuple):
+    """Work that a revision began and that was not done, though it went on: why, and its error."""
+
+    why: str
+    error: BaseException | None
+
 
 # Returns what could not be put back, in words, if there is something.
 Restore = Callable[[], str | None]
@@ -103,16 +115,19 @@ def _tried(restore: Restore) -> str | None:
 
 
 @contextmanager
-def nothing_left(revision: str, tell: Callable[[Sequence[str]], None]) -> Iterator[None]:
+def nothing_left(revision: str, tell: Callable[[Sequence[str]], None]) -> Iterator[list[Undone]]:
     """
     Tell what *revision*, which runs inside, leaves running: threads and processes.
 
     Nobody waits for their work, and none of it is in what is recorded. A process that it forked,
     and that comes back from it as if it were this one, ends here: it would be a second run.
+    What was left undone in it without an error is collected in the list that this yields.
     """
     pid, before, had_children = os.getpid(), set(threading.enumerate()), _has_children()
+    undone: list[Undone] = []
     try:
-        yield
+        with _heard(undone):
+            yield undone
     finally:
         if os.getpid() != pid:
             logger.error(
@@ -136,6 +151,40 @@ def nothing_left(revision: str, tell: Callable[[Sequence[str]], None]) -> Iterat
             )
             logger.warning(text)
             tell([text])
+
+
+@contextmanager
+def _heard(undone: list[Undone]) -> Iterator[None]:
+    """Collect what Python only prints: an error that ends a thread, and code that nobody runs."""
+    hook, show = threading.excepthook, warnings.showwarning
+
+    def ended(thread: threading.ExceptHookArgs) -> None:
+        hook(thread)
+        name = thread.thread.name if thread.thread else ""
+        if thread.exc_value is not None and name != CUTTER:
+            undone.append(Undone(f"its thread {name} ended by an error", thread.exc_value))
+
+    def shown(  # noqa: PLR0917 - as Python calls it
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        show(message, category, filename, lineno, file, line)
+        if _NEVER_RUN.match(str(message)):
+            where = f"{os.path.basename(filename)}:{lineno}"  # noqa: PTH119 - a name, and no path
+            undone.append(Undone(f"{where}: {message}: by await or asyncio.run() it is run", None))
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("always", _NEVER_RUN.pattern, RuntimeWarning)
+        threading.excepthook = ended
+        warnings.showwarning = shown
+        try:
+            yield
+        finally:
+            threading.excepthook = hook
 
 
 def _has_children() -> bool:

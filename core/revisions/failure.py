@@ -10,6 +10,7 @@ from core.model import cut
 from core.postgres import names
 from core.postgres.masking import masked
 from core.postgres.session import DriverError, Session, query, sqlstate_of
+from core.revisions.containment import Undone
 from core.revisions.scripts import line_of
 from core.revisions.truth import Untrue
 
@@ -53,13 +54,22 @@ class Details(NamedTuple):
 
 
 def text_of(error: BaseException) -> str:
-    """Return what *error* says, in a line; its class where it says nothing, or cannot."""
+    """Return what *error* says, masked, in a line; its class where it says nothing, or cannot."""
     try:
-        lines = str(error).strip().splitlines()
+        lines = masked(str(error)).strip().splitlines()
     except Exception:  # noqa: BLE001 - an error of a revision's own class may do anything
         return f"{type(error).__name__}, which cannot be shown"
     kind = type(error).__name__
     return f"{kind}: {lines[0]}" if lines else kind
+
+
+def untrue(undone: Undone) -> Untrue:
+    """Return that a revision is not done whole, with the line at which it was left *undone*."""
+    error = undone.error
+    if error is None:
+        return Untrue(undone.why)
+    why = f"{undone.why}, {text_of(getattr(error, 'orig', error))}: its work is not done"
+    return Untrue(why).with_traceback(error.__traceback__)
 
 
 def failure_details(error: BaseException, file: Path) -> Details:

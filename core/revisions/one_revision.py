@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from alembic.operations import Operations
 
-from core.errors import NotReady, RevisionFailed
+from core.errors import AccessDenied, NotReady, RevisionFailed, RunFailed
 from core.postgres import names
 from core.postgres.beginning import opening
 from core.postgres.lending import Loan
@@ -21,7 +21,7 @@ from core.postgres.lock import HOLDS_LOCK, lock_holder, take_lock
 from core.postgres.notices import Notices
 from core.postgres.session import DriverError, Session, is_broken, query, sqlstate_of, storable
 from core.postgres.transactions import STAMP, Account, OutOfTime
-from core.revisions import scripts
+from core.revisions import books, scripts
 from core.revisions.alembic_door import Door
 from core.revisions.books import SCHEMA, VERSION_TABLE
 from core.revisions.containment import nothing_left
@@ -33,6 +33,7 @@ from core.revisions.failure import (
     misses_schema,
     reason_of,
     text_of,
+    untrue,
     why_off_path,
 )
 from core.revisions.history import MOVED, Recorder, Step
@@ -44,6 +45,9 @@ logger = logging.getLogger(__name__)
 
 # How long a full look at the schema of a revision's names is relied on.
 _FULL_LOOK_SECONDS = 1.0
+
+# What a row or a privilege, a rule, and a constraint say where they close our books.
+_CLOSED = ("42501", "0A000", "23514")
 
 # A statement that was cut off by our own time leaves no more of it than this.
 _LATE_SECONDS = 0.25
@@ -155,12 +159,14 @@ class OneRevision:
             self._session.notices_of = self._notices
             try:
                 with (
-                    nothing_left(self._name, self._supervisor.warned),
+                    nothing_left(self._name, self._supervisor.warned) as undone,
                     self._interruption.at_work(),
                 ):
                     scripts.carry_out(
                         self._step.revision, "upgrade" if self._step.is_upward else "downgrade"
                     )
+                if undone:
+                    raise untrue(undone[0])
             finally:
                 self._session.account = None
                 self._others = self._loan.close_others()
@@ -218,12 +224,19 @@ class OneRevision:
         try:
             found = query(session, f"{record} SELECT {STAMP}, {HOLDS_LOCK} FROM {MOVED}", values)
         except DriverError as error:
-            if sqlstate_of(error) == UNDEFINED_TABLE and f'"{SCHEMA}.' in str(error):
+            code = sqlstate_of(error)
+            if code == UNDEFINED_TABLE and f'"{SCHEMA}.' in str(error):
                 raise Untrue(
                     f"{text_of(error)}: the revision dropped or renamed what the runner keeps its "
                     f"records in: leave schema {SCHEMA} alone"
                 ) from error
+            if code in _CLOSED and account.may_have_changed_books:
+                raise Untrue(
+                    f"{text_of(error)}: the revision changed what the runner keeps its records in: "
+                    f"leave schema {SCHEMA} alone"
+                ) from error
             raise
+        self._look_at_books((account, *self._others))
         if not found:
             raise Untrue(
                 f"{SCHEMA}.{VERSION_TABLE} was changed during this run, by the revision itself or "
@@ -237,6 +250,23 @@ class OneRevision:
         if not holds_lock:
             self._take_lock_again()
         self._warn((account, *self._others))
+
+    def _look_at_books(self, accounts: Sequence[Account]) -> None:
+        """
+        Hold the books to be ours still, where a statement may have changed that.
+
+        Raises:
+            Untrue: They are not: with this commit no further run could read them.
+        """
+        if not any(one.may_have_changed_books for one in accounts):
+            return
+        try:
+            books.verify(self._session)
+        except (AccessDenied, RunFailed) as error:
+            raise Untrue(
+                f"it changed what the runner keeps its records in ({books.without_word(error)}): "
+                f"leave schema {SCHEMA} alone"
+            ) from error
 
     def _warn(self, accounts: Sequence[Account]) -> None:
         if any(one.undeclared for one in accounts):

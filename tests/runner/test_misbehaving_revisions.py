@@ -65,6 +65,55 @@ FAILING = {
         'op.execute("DROP TABLE day2.history")',
         'relation "day2.history" does not exist: the revision dropped or renamed',
     ),
+    "our books given away": (
+        (
+            "op.execute('CREATE ROLE r1; GRANT r1 TO CURRENT_USER; GRANT CREATE ON SCHEMA day2"
+            " TO r1; ALTER TABLE day2.history OWNER TO r1')"
+        ),
+        "schema day2 holds what we did not make: history of r1",
+    ),
+    "all of the master's given away": (
+        (
+            "op.execute('CREATE ROLE r1; GRANT r1 TO CURRENT_USER; GRANT CREATE ON DATABASE shop"
+            " TO r1; ALTER SCHEMA day2 OWNER TO r1')"
+        ),
+        "it changed what the runner keeps its records in (schema day2 belongs to r1",
+    ),
+    "a trigger on our books": (
+        (
+            "op.execute('CREATE FUNCTION public.n() RETURNS trigger LANGUAGE plpgsql"
+            " AS $$ BEGIN RETURN NULL; END $$;"
+            " CREATE TRIGGER x AFTER INSERT ON day2.history EXECUTE FUNCTION public.n()')"
+        ),
+        "trigger x on history",
+    ),
+    "no trigger on our books": (
+        "op.execute('DROP TRIGGER append_only ON day2.history')",
+        "without its trigger append_only",
+    ),
+    "our books closed": (
+        (
+            "op.execute('ALTER TABLE day2.history ENABLE ROW LEVEL SECURITY,"
+            " FORCE ROW LEVEL SECURITY')"
+        ),
+        "the revision changed what the runner keeps its records in",
+    ),
+    "a zero byte": (
+        'op.execute("CREATE TABLE public.seen ();\\0 CREATE TABLE public.unseen ()")',
+        "a statement has a zero byte in it",
+    ),
+    "an error in a thread": (
+        "import threading\none = threading.Thread(target=lambda: 1 / 0)\none.start()\none.join()",
+        "ended by an error, ZeroDivisionError: division by zero: its work is not done",
+    ),
+    "a coroutine thrown away": (
+        "async def seed():\n    op.execute('SELECT 1/0')\nseed()",
+        "a2_test.py:17: coroutine 'upgrade.<locals>.seed' was never awaited",
+    ),
+    "a secret in an error": (
+        "import subprocess\nsubprocess.run(['false', 'password=s3cr3t'], check=True)",
+        "Command '['false', 'password=***']' returned non-zero exit status 1",
+    ),
     "constraint at commit": (f"op.execute({DEFERRED!r})", "23503"),
     "terminates itself": (
         'op.execute("SELECT pg_terminate_backend(pg_backend_pid())")',
@@ -94,6 +143,22 @@ def test_failing_revision_keeps_those_before(world: World, history: MakeHistory,
     assert world.history() == [("upgrade", "a1")]
     assert tables(world) == ["one"]
     world.wait_for_lock(held=False)
+
+
+def test_books_that_a_revision_gave_away_for_good_are_told(
+    world: World, history: MakeHistory
+) -> None:
+    """It committed that itself: what was applied cannot be read, so nothing is claimed of it."""
+    world.query("CREATE ROLE r1; GRANT r1 TO postgres; GRANT CREATE ON DATABASE shop TO r1")
+    ini = history({"a1": "op.execute('ALTER SCHEMA day2 OWNER TO r1; COMMIT')"})
+
+    answer = world.call(ini=ini)
+
+    assert (answer.outcome, answer.body["success"]) == ("ACCESS_DENIED", False), answer
+    assert answer.body["message"] == (
+        "could not read back what was committed: schema day2 belongs to r1, not to the user we "
+        "connect as: hand it over or drop it"
+    )
 
 
 def test_mended_revision_carries_on(world: World, history: MakeHistory) -> None:

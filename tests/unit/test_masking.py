@@ -24,9 +24,19 @@ SECRET = [
     f"ALTER ROLE x PASSWORD '{VERIFIER}'",
     f"UPDATE mine SET verifier = '{VERIFIER}'",
     "ALTER ROLE x PASSWORD 'md5aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa'",
+    "Command '['psql', 'password=s3cr3t']' returned non-zero exit status 1",
+    "PGPASSWORD=s3cr3t psql",
+    "cannot parse postgresql+psycopg2://x:s3c%40r3t@host:5432/shop",
+    '{"username": "x", "password": "s3c\\"r3t"}',
+    "{'username': 'x', 'password': 's3cr3t'}",
 ]
 PARTS = ("s3c", "r3t", "c3RvcmVk", "aaaaaaaaaaaaaaaa")
-PLAIN = ["ALTER ROLE x PASSWORD NULL", "SELECT password FROM users", "-- no password here: 'x'"]
+PLAIN = [
+    "ALTER ROLE x PASSWORD NULL",
+    "SELECT password FROM users",
+    "-- no password here: 'x'",
+    "https://sqlalche.me:443/e/20/8s2b and me@example.com",
+]
 
 
 @pytest.mark.parametrize("text", SECRET)
