@@ -223,7 +223,10 @@ def main(words: list[str]) -> int:
     arguments = parser.parse_args(words)
 
     def command(session: Any) -> int:
-        if not arguments.list:
+        if arguments.list:
+            # Nothing waits in most accounts: say which one that is.
+            print(account.place(session, arguments.stack), file=sys.stderr)
+        else:
             what = "send again what waits there"
             account.confirm(session, arguments.stack, what, yes=arguments.yes)
         return run(Redrive(arguments.stack, session.client), send=not arguments.list)

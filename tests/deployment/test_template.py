@@ -669,6 +669,8 @@ def test_the_alarms_ring_for_what_matters(all_resources: dict[str, Any]) -> None
         ("AWS/Lambda", "AsyncEventsDropped", "Dispatcher"),
     }
     assert {metric for namespace, metric, _ in watched if namespace == "day2"} <= METRICS
+    told = {row[0].strip("`") for row in documents.rows("infra/OPERATIONS.md", "alarm")}
+    assert {alarm["AlarmName"] for alarm in alarms.values()} == {f"day2-{one}" for one in told}
     assert alarms["NearTimeoutAlarm"]["Metrics"][0]["Expression"] == "duration / (900 * 10)"
     for alarm in alarms.values():
         assert alarm["AlarmActions"] == ["arn:aws:sns:us-east-1:000000000000:alarms"]

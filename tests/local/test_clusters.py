@@ -86,8 +86,9 @@ def test_created_event_comes_before_any_member(
     alone = clusters.describe(local_aws, "copy")
     with pytest.raises(psycopg2.OperationalError, match="refused"):
         enter(local_aws, "copy", *managed_login(local_aws, alone))
-    clusters.add_member(local_aws, "copy", "copy-first")
+    clusters.add_member(local_aws, "copy", "copy-first", EnablePerformanceInsights=True)
     member_told = told(events, 1)
+    (member,) = local_aws.client("rds").describe_db_instances()["DBInstances"]
     secret = local_aws.client("secretsmanager").describe_secret(
         SecretId=alone["MasterUserSecret"]["SecretArn"]
     )
@@ -96,6 +97,9 @@ def test_created_event_comes_before_any_member(
     assert (alone["Status"], alone["DBClusterMembers"], alone["TagList"]) == ("available", [], tags)
     assert alone["DbClusterResourceId"].startswith("cluster-")
     assert alone["IAMDatabaseAuthenticationEnabled"] is True
+    # Serverless v1 alone has it.
+    assert "ScalingConfigurationInfo" not in alone
+    assert member["PerformanceInsightsEnabled"] is True
     arn = alone["DBClusterArn"]
     assert (created["detail-type"], created["resources"]) == ("RDS DB Cluster Event", [arn])
     assert created["detail"] | {"Date": ""} == {

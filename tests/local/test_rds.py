@@ -394,6 +394,17 @@ def test_settings_are_kept_as_they_were_given(local_aws: LocalAws, rds: Any) -> 
     assert parameter["ParameterValue"] == "500"
     assert parameter["Source"] == "user"
 
+    tags = [{"Key": "team", "Value": "shop"}]
+    group = rds.create_db_cluster_parameter_group(
+        DBClusterParameterGroupName="own",
+        DBParameterGroupFamily="aurora-postgresql15",
+        Description="ours",
+        Tags=tags,
+    )["DBClusterParameterGroup"]
+    found = rds.list_tags_for_resource(ResourceName=group["DBClusterParameterGroupArn"])
+    rds.delete_db_cluster_parameter_group(DBClusterParameterGroupName="own")
+    assert found["TagList"] == tags
+
     port = free_port()
     create(
         rds,

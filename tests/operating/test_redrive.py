@@ -42,7 +42,9 @@ def test_redrive_sends_what_waits_and_the_work_is_done(
 ) -> None:
     """Listed first, which changes nothing; sent once the secret is right again."""
     assert redrive.main(["--list"]) == 0
-    listed = capsys.readouterr().out
+    said = capsys.readouterr()
+    listed = said.out
+    assert said.err.startswith("account 000000000000, region us-east-1, stack day2 at http://")
     ident = story.failed["requestPayload"]["id"]
     assert listed.splitlines()[0].startswith(f"Parameter Store Change {TARGET} ({ident}): ")
     assert listed.splitlines()[-1] == "1 event(s) wait"

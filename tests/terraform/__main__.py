@@ -1,5 +1,5 @@
 """
-An instance and its target kept in Terraform, on a local AWS of its own.
+An instance, a cluster and their targets kept in Terraform, on a local AWS of its own.
 
     TERRAFORM_PLUGINS=folder python -m tests.terraform
 
@@ -28,6 +28,7 @@ from infra.local.state import State, free_port
 CONFIGURATION = Path(__file__).with_name("main.tf")
 VARIABLE = "TERRAFORM_PLUGINS"
 MIGRATED_SECONDS = 60
+DATABASES = ("orders", "shop")
 
 
 class StepError(Exception):
@@ -122,10 +123,10 @@ def _play(aws: LocalAws, terraform: Terraform) -> None:
         f"apply: PostgreSQL {major}, target 002",
         lambda: terraform.apply(engine_version=major, target="002"),
     )
-    _step("orders is at 002", lambda: _wait_until_at(aws, "002"))
+    _step("both are at 002", lambda: _wait_until_at(aws, "002"))
     _step("the plan is empty", terraform.expect_nothing)
     _step("apply: target 004", lambda: terraform.apply(target="004"))
-    _step("orders is at 004", lambda: _wait_until_at(aws, "004"))
+    _step("both are at 004", lambda: _wait_until_at(aws, "004"))
     _step("the plan is empty", terraform.expect_nothing)
     _step(f"apply: version {version}", lambda: terraform.apply(engine_version=version))
     _step("the plan is empty", terraform.expect_nothing)
@@ -141,28 +142,29 @@ def _step(name: str, play: Callable[[], object]) -> None:
 
 
 def _wait_until_at(aws: LocalAws, revision: str) -> None:
-    """Wait until day2 has reported the instance at *revision*."""
+    """Wait until day2 has reported the instance and the cluster at *revision*."""
     ssm = aws.client("ssm")
     deadline = time.monotonic() + MIGRATED_SECONDS
-    seen = None
+    names = [f"/day2/{one}/observed-state" for one in DATABASES]
+    seen: dict[str, str] = {}
     while time.monotonic() < deadline:
-        try:
-            value = ssm.get_parameter(Name="/day2/orders/observed-state")["Parameter"]["Value"]
-            seen = json.loads(value)["revision"]
-        except ssm.exceptions.ParameterNotFound:
-            seen = None
-        if seen == revision:
+        found = ssm.get_parameters(Names=names)["Parameters"]
+        seen = {one["Name"]: json.loads(one["Value"])["revision"] for one in found}
+        if [seen.get(one) for one in names] == [revision] * len(names):
             return
         time.sleep(0.2)
-    raise StepError(f"orders is at {seen}, not at {revision}, after {MIGRATED_SECONDS} s")
+    raise StepError(f"not at {revision} after {MIGRATED_SECONDS} s: {seen}")
 
 
 def _expect_nothing_left(aws: LocalAws) -> None:
     instances = aws.client("rds").describe_db_instances()["DBInstances"]
+    clusters = aws.client("rds").describe_db_clusters()["DBClusters"]
     groups = aws.client("rds").describe_db_parameter_groups()["DBParameterGroups"]
     own = [one["DBParameterGroupName"] for one in groups if one["DBParameterGroupName"] == "orders"]
-    if instances or own:
-        raise StepError(f"left: {[one['DBInstanceIdentifier'] for one in instances]}, {own}")
+    names = [one["DBInstanceIdentifier"] for one in instances]
+    names += [one["DBClusterIdentifier"] for one in clusters]
+    if names or own:
+        raise StepError(f"left: {names}, {own}")
 
 
 if __name__ == "__main__":

@@ -321,6 +321,12 @@ def put_servers_behind_clusters() -> None:
         lambda cluster: cluster._status,
         lambda cluster, value: setattr(cluster, "_status", value),
     )
+    # AWS tells of Serverless v1 what moto tells of every cluster, without values; Terraform would
+    # take that away at each apply.
+    told = moto.DBCluster.scaling_configuration_info.fget
+    moto.DBCluster.scaling_configuration_info = property(
+        lambda cluster: told(cluster) if cluster.scaling_configuration else None
+    )
     for change in (
         _change_creation,
         _change_snapshots,

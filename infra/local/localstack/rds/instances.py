@@ -110,6 +110,20 @@ def _change_parameters() -> None:
         def _update(fn: Callable[..., None], group: Any, parameters: Any) -> None:
             fn(group, [{"Source": "user", **dict(one)} for one in parameters])
 
+    # moto has tags of every other thing; Terraform asks for these, too.
+    @patch(RDSResponse.create_db_cluster_parameter_group)
+    def _create_with_tags(fn: Callable[..., Any], response: Any) -> Any:
+        answer = fn(response)
+        name = response.params["DBClusterParameterGroupName"]
+        tags = response.params.get("Tags") or []
+        response.backend.db_cluster_parameter_groups[name].add_tags(tags)
+        return answer
+
+    @patch(moto.RDSBackend._get_resource_for_tagging)
+    def _find(fn: Callable[..., Any], backend: Any, arn: str) -> Any:
+        name = arn.partition(":cluster-pg:")[2]
+        return backend.db_cluster_parameter_groups.get(name) if name else fn(backend, arn)
+
 
 def _change_creation() -> None:
     @patch(moto.DBInstance.__init__)
@@ -119,6 +133,7 @@ def _change_creation() -> None:
         instance.dbi_resource_id = _new_resource_id()
         asked = kwargs.get("port")
         instance.port = int(asked) if asked and port_is_free(int(asked)) else free_port()
+        _keep_as_given(instance, kwargs)
         if instance.db_cluster_identifier:
             return
         if _has_server(instance):
@@ -126,7 +141,6 @@ def _change_creation() -> None:
         # Without a wish moto takes 9.3.
         if instance.engine == rules.ENGINE and not kwargs.get("engine_version"):
             instance.engine_version = engine_versions.usual_version()
-        _keep_as_given(instance, kwargs)
 
     @patch(moto.RDSBackend.create_db_instance)
     def _create(fn: Callable[..., Any], backend: Any, db_kwargs: dict[str, Any]) -> Any:
