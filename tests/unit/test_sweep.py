@@ -291,13 +291,14 @@ def test_a_refusing_bus_fails_the_sweep(orders: ManagedDatabase) -> None:
 
 
 def test_a_bump_of_the_fleet_moves_those_who_follow_it(orders: ManagedDatabase) -> None:
-    """Whoever has a parameter of its own, or is not ours, is left where it is."""
+    """Also who is there and awake: whoever has its own parameter, or is not ours, is left."""
     fleet = FakeFleet(
         [
             orders._replace(identifier=name, **changes)
             for name, changes in {
                 "follows": {},
                 "follows-and-was-seen": {},
+                "follows-and-is-there": {},
                 "has-its-own": {},
                 "untagged": {"tags": {}},
             }.items()
@@ -305,6 +306,7 @@ def test_a_bump_of_the_fleet_moves_those_who_follow_it(orders: ManagedDatabase) 
         {
             "_fleet": Parameters(FLEET_TARGET),
             "follows-and-was-seen": Parameters(FLEET_TARGET, observed()),
+            "follows-and-is-there": Parameters(FLEET_TARGET, observed("APPLIED", "004", "004")),
             "has-its-own": Parameters(declared("002"), observed(revision="001")),
         },
     )
@@ -312,11 +314,11 @@ def test_a_bump_of_the_fleet_moves_those_who_follow_it(orders: ManagedDatabase) 
     result, found = bump(fleet)
 
     assert fleet.events == [
-        ("Migration Requested", {"instance": "follows", "action": "migrate"}),
-        ("Migration Requested", {"instance": "follows-and-was-seen", "action": "migrate"}),
+        ("Migration Requested", {"instance": name, "action": "migrate"})
+        for name in ("follows", "follows-and-is-there", "follows-and-was-seen")
     ]
     assert found.skipped == Counter({"not-opted-in": 1})
-    assert result.message == "Requested 2 run(s); 0 blocked, 1 skipped"
+    assert result.message == "Requested 3 run(s); 0 blocked, 1 skipped"
 
 
 def test_a_sweep_counts_what_is_in_a_deployment(orders: ManagedDatabase) -> None:
