@@ -29,6 +29,9 @@ SECRET_MAY_COME_WITHIN = timedelta(hours=1)
 # PostgreSQL architecture and configuration").
 _BABELFISH = "babelfish_db"
 
+# Nobody's own: each new database is a copy of the one, or of the other, and RDS keeps the third.
+_OF_THE_SERVER = ("template1", "template0", "rdsadmin")
+
 
 class Directory(Register, Protocol):
     """Where databases and secrets are looked up; ``core.aws`` has the real one."""
@@ -82,6 +85,15 @@ def locate(
     Raises:
         MigrationError: The instance, the cluster or the secret is missing, wrong, or not ready.
     """
+    place = _named(request, directory, settings, found)
+    _refuse_others_own(place, request)
+    return place
+
+
+def _named(
+    request: Request, directory: Directory, settings: Settings, found: ManagedDatabase | None
+) -> Place:
+    """Return the database that *request* names, whatever it is called."""
     if request.instance is not None:
         instance = found or find(request, directory, settings)
         warning = _check(instance, request, directory, settings)
@@ -89,14 +101,10 @@ def locate(
         if request.secret_name or not _prefers_token(instance, settings):
             secret = _master_secret(request, instance, directory, settings)
         if secret is None:
-            place = _place_by_token(instance, directory, settings)
-            _refuse_babelfish(place, request)
-            return place
+            return _place_by_token(instance, directory, settings)
         credentials = master_credentials(secret)
         _check_owner(secret, credentials, instance)
-        place = _place(instance, secret, credentials, settings)
-        _refuse_babelfish(place, request)
-        return place._replace(warning=warning)
+        return _place(instance, secret, credentials, settings)._replace(warning=warning)
 
     if request.secret_name is None:
         raise InvalidField("secret_name", "is missing", "name the master secret, or an instance")
@@ -106,9 +114,7 @@ def locate(
     if owner is not None:
         owner = of_a_secret(owner, directory, settings)
         _check(owner, request, directory, settings)
-        place = _place(owner, secret, credentials, settings)
-        _refuse_babelfish(place, request)
-        return place
+        return _place(owner, secret, credentials, settings)
     if credentials.host is None:
         raise NotFound(
             f"secret {secret.name} names no host, and belongs to no instance or cluster "
@@ -383,14 +389,21 @@ def _place_by_token(instance: ManagedDatabase, directory: Directory, settings: S
     return Place(instance.identifier, database, instance)
 
 
-def _refuse_babelfish(place: Place, request: Request) -> None:
+def _refuse_others_own(place: Place, request: Request) -> None:
     """
-    Refuse the database in which Babelfish keeps what its T-SQL side is made of.
+    Refuse a database that a server keeps for itself, and Babelfish's, whose T-SQL side it is.
 
     Raises:
-        Rejected, LeftAlone: It is that one, and a person asked for it, or did not.
+        Rejected: It is one of the server's; or Babelfish's, and a person asked for it.
+        LeftAlone: It is Babelfish's, and nobody did.
     """
-    if place.database.name != _BABELFISH:
+    name = place.database.name
+    if name in _OF_THE_SERVER:
+        raise Rejected(
+            f"database {name} of {place.name} is the server's own: name another one by the tag of "
+            "the instance, or by dbname in the master secret"
+        )
+    if name != _BABELFISH:
         return
     message = f"database {_BABELFISH} of {place.name} is Babelfish's own"
     if not request.is_direct:

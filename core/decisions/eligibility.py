@@ -172,7 +172,7 @@ def _why_not(
         (
             not is_direct and not is_opted_in(instance, settings),
             "not-opted-in",
-            f"has no tag {settings.prefix}=enabled",
+            _untagged(instance.tags.get(settings.prefix), settings.prefix),
         ),
         (
             instance.cluster is not None,
@@ -234,6 +234,13 @@ def _why_not(
             f"is {instance.status}",
         ),
     )
+
+
+def _untagged(value: str | None, prefix: str) -> str:
+    """Say that the tag is lacking, or what it has for *value*: tags know case and white space."""
+    if value is None:
+        return f"has no tag {prefix}=enabled"
+    return f"has the tag {prefix}={value!r}, and only {prefix}=enabled counts"
 
 
 def _is_old(version: str) -> bool:

@@ -215,6 +215,23 @@ def test_the_tag_is_the_stacks(orders: ManagedDatabase) -> None:
     assert is_opted_in(orders._replace(tags={"day2-test": "enabled"}), Settings(prefix="day2-test"))
 
 
+@pytest.mark.parametrize(
+    ("tags", "message"),
+    [
+        ({}, "orders has no tag day2=enabled"),
+        (
+            {"day2": "Enabled "},
+            "orders has the tag day2='Enabled ', and only day2=enabled counts",
+        ),
+    ],
+)
+def test_a_tag_of_another_value_is_told(
+    tags: dict[str, str], message: str, orders: ManagedDatabase
+) -> None:
+    """Whoever mistyped it would not see it in a sentence that says there is none."""
+    assert eligibility(orders._replace(tags=tags), Settings()).message == message
+
+
 @pytest.mark.parametrize(("version", "is_refused"), [(130012, True), (140000, False)])
 def test_an_old_server_that_no_instance_is_known_of_is_refused(
     version: int, *, is_refused: bool

@@ -617,3 +617,27 @@ def test_babelfishs_own_database_is_left(
 
     with pytest.raises(Rejected if is_direct else LeftAlone, match="Babelfish's own"):
         locate(asked, FakeDirectory([tagged], secrets), SETTINGS)
+
+
+@pytest.mark.parametrize("name", ["template0", "template1", "rdsadmin"])
+@pytest.mark.parametrize("way", ["a tag", "a token", "the secret", "a host that RDS knows not"])
+def test_a_database_of_the_servers_own_is_refused(
+    name: str, way: str, orders: ManagedDatabase
+) -> None:
+    """Whoever asks, by whichever way in: what is made from a template would have it all."""
+    tagged = orders._replace(tags=orders.tags | {"day2:database": name})
+    asked, instance, fields, settings = {
+        "a tag": (EVENT, tagged, {}, SETTINGS),
+        "a token": (
+            EVENT,
+            tagged._replace(takes_tokens=True, master_username="master"),
+            {},
+            SETTINGS._replace(iam_authentication=True),
+        ),
+        "the secret": (BARE, orders, {"dbInstanceIdentifier": "orders", "dbname": name}, SETTINGS),
+        "a host that RDS knows not": (BARE, orders, {"host": "a.b", "dbname": name}, SETTINGS),
+    }[way]
+    directory = FakeDirectory([instance], {managed(orders): {}, "orders-master": fields})
+
+    with pytest.raises(Rejected, match=f"^database {name} of .* is the server's own: name another"):
+        locate(asked, directory, settings)
