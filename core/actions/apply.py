@@ -14,7 +14,7 @@ from core.budget import pauses
 from core.decisions.plan import Plan
 from core.errors import AccessDenied, MigrationError, NotReady, RevisionFailed, RunFailed
 from core.postgres.beginning import session_settings
-from core.postgres.blockers import Watch
+from core.postgres.blockers import ITSELF, Watch
 from core.postgres.refusals import translating
 from core.postgres.session import Session, is_broken, query
 from core.postgres.writer import takes_writes
@@ -245,7 +245,11 @@ class _Application:
         """Return *error* saying how often it was tried, and who was in the way."""
         if error.sqlstate == _LOCK_NOT_AVAILABLE:
             who = blockers or "the session that holds the lock could not be seen"
-            remedy = "end that session, or try again later"
+            remedy = (
+                "do all of it there, or commit it first"
+                if ITSELF in who
+                else "end that session, or try again later"
+            )
         elif _is_conflict(error):
             who = "somebody was changing the same things each time"
             remedy = "try again when they have ended"

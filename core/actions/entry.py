@@ -16,6 +16,7 @@ from core.errors import (
     AccessDenied,
     AwaitsPerson,
     InstanceNotReady,
+    LockBusy,
     MigrationError,
     NoSuchInstance,
     NotReady,
@@ -23,10 +24,11 @@ from core.errors import (
     Unreachable,
     WrongPassword,
 )
+from core.postgres.blockers import writers
 from core.postgres.connecting import connect
 from core.postgres.lock import acquire_lock
 from core.postgres.refusals import translating
-from core.postgres.session import Session, is_broken
+from core.postgres.session import DriverError, Session, is_broken
 from core.postgres.writer import not_writer, takes_writes
 
 logger = logging.getLogger(__name__)
@@ -42,7 +44,7 @@ def entered(run: Run, *, alone: bool = False) -> Iterator[tuple[Place, Session]]
 
     Raises:
         NotReady: It is not there, and whoever asked does not wait inside for any longer.
-        LockBusy: Another run holds the lock.
+        LockBusy: Another run holds the lock, or somebody else what is needed.
     """
     place, session = _enter(run, alone=alone)
     if place.warning:
@@ -54,6 +56,11 @@ def entered(run: Run, *, alone: bool = False) -> Iterator[tuple[Place, Session]]
         except NotReady:
             run.is_cut = is_broken(session)
             raise
+        except LockBusy as error:
+            if not isinstance(error.__cause__, DriverError) or not session.is_idle:
+                raise
+            who = writers(session)
+            raise LockBusy(f"{error}; it is one of {who}" if who else str(error)) from error
 
 
 def _enter(run: Run, *, alone: bool) -> tuple[Place, Session]:

@@ -15,18 +15,40 @@ from core.postgres.session import Session, query
 logger = logging.getLogger(__name__)
 
 _INTERVAL_SECONDS = 0.2
+# Of another connection that a revision opened, and has wait for what it holds on its own.
+ITSELF = "the revision itself, on op.get_bind()"
 # A prepared transaction blocks as process 0 (PostgreSQL documentation, "pg_blocking_pids"). Which
 # it is, no view says in so many words; there are few.
-_BLOCKERS = """
+_BLOCKERS = f"""
 SELECT coalesce(lock.relation::regclass::text, lock.locktype), CASE blocker.pid
     WHEN 0 THEN concat('a prepared transaction (', (
         SELECT string_agg(quote_literal(gid), ', ' ORDER BY prepared)
         FROM (SELECT gid, prepared FROM pg_prepared_xacts WHERE database = current_database()
               ORDER BY prepared LIMIT 5) AS first), ')')
-    ELSE concat('server process ', blocker.pid) END
-FROM pg_locks AS lock, unnest(pg_blocking_pids(lock.pid)) AS blocker (pid)
-WHERE lock.pid = %s AND NOT lock.granted
+    WHEN run.pid THEN '{ITSELF}'
+    ELSE concat('server process ', blocker.pid, ' of ' || who.usename) END
+FROM (SELECT %s AS pid) AS run, pg_locks AS lock,
+    unnest(pg_blocking_pids(lock.pid)) AS blocker (pid)
+    LEFT JOIN pg_stat_activity AS who ON who.pid = blocker.pid
+WHERE NOT lock.granted AND (lock.pid = run.pid OR lock.pid IN (
+    SELECT pid FROM pg_stat_activity
+    WHERE application_name = 'day2' AND usesysid = (SELECT usesysid FROM pg_stat_activity
+        WHERE pid = run.pid) AND run.pid = ANY (pg_blocking_pids(pid))))
 """
+
+# Whose transactions have changed something and are open: who made what another one waits for.
+_WRITERS = """
+SELECT concat('server process ', held.pid, ' of ' || who.usename)
+FROM pg_locks AS held JOIN pg_stat_activity AS who ON who.pid = held.pid
+WHERE held.locktype = 'transactionid' AND held.mode = 'ExclusiveLock' AND held.granted
+  AND held.pid <> pg_backend_pid()
+ORDER BY who.xact_start, held.pid LIMIT 4
+"""
+
+
+def writers(session: Session) -> str:
+    """Return the sessions whose transactions have changed something, the oldest first; or ''."""
+    return ", ".join(one for (one,) in query(session, _WRITERS))
 
 
 class Watch:

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from core.errors import AccessDenied, MigrationError, NotFound, NotReady, RunFailed, WrongPassword
+from core.errors import (
+    AccessDenied,
+    LockBusy,
+    MigrationError,
+    NotFound,
+    NotReady,
+    RunFailed,
+    WrongPassword,
+)
 from core.model import Database
 from core.postgres.session import DriverError, sqlstate_of
 
@@ -27,7 +35,9 @@ def closed_door(sqlstate: str | None, database: Database) -> MigrationError | No
     return None
 
 
-def meaning_of(sqlstate: str | None, database: Database) -> MigrationError:
+def meaning_of(  # noqa: PLR0912 - a table
+    sqlstate: str | None, database: Database
+) -> MigrationError:
     """
     Return the error that *sqlstate* means where it is not a revision's own fault.
 
@@ -87,6 +97,11 @@ def meaning_of(sqlstate: str | None, database: Database) -> MigrationError:
         case None:
             return NotReady(
                 f"the connection with {where} broke: see its status, and send the request again"
+            )
+        case "55P03":
+            return LockBusy(
+                f"{where}: somebody has changed what this run needs, or locked it, and does not end"
+                " that transaction (55P03): have it ended, or try again later"
             )
         case code if code[:2] in ("08", "53", "57"):
             return NotReady(f"{where} cannot be used now ({code}): try again later")

@@ -31,6 +31,27 @@ def configure(environment: EnvironmentContext, **options: Any) -> None:
         version_table_schema=SCHEMA,
         **options,
     )
+    _let_blocks_nest(environment.get_context())
+
+
+def _let_blocks_nest(migration: MigrationContext) -> None:
+    """Have an autocommit block in another one do nothing: there is no transaction to commit."""
+    block, is_open = migration.autocommit_block, False
+
+    @contextmanager
+    def nesting() -> Iterator[None]:
+        nonlocal is_open
+        if is_open:
+            yield
+            return
+        is_open = True
+        try:
+            with block():
+                yield
+        finally:
+            is_open = False
+
+    migration.autocommit_block = nesting  # type: ignore[method-assign]
 
 
 @contextmanager
@@ -73,6 +94,7 @@ class Door:
         @contextmanager
         def declared() -> Iterator[None]:
             account = self._account
+            was_declared = account is not None and account.is_declared
             if account is not None:
                 account.is_declared = True
             try:
@@ -80,7 +102,7 @@ class Door:
                     yield
             finally:
                 if account is not None:
-                    account.is_declared = False
+                    account.is_declared = was_declared
 
         migration.autocommit_block = declared  # type: ignore[method-assign]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -90,6 +91,14 @@ def failure_details(error: BaseException, file: Path) -> Details:
         detail=field("message_detail"),
         where=field("context"),
     )
+
+
+def with_those_behind(error: BaseException) -> Iterator[BaseException]:
+    """Yield *error*, and those that it was raised from, or while they were handled."""
+    behind: BaseException | None = error
+    while behind is not None:
+        yield behind
+        behind = behind.__cause__ or behind.__context__
 
 
 def misses_schema(error: BaseException, code: str | None, *, path: str) -> bool:

@@ -35,6 +35,7 @@ from core.revisions.failure import (
     text_of,
     untrue,
     why_off_path,
+    with_those_behind,
 )
 from core.revisions.history import MOVED, Recorder, Step
 from core.revisions.interruption import Interruption
@@ -302,8 +303,11 @@ class OneRevision:
         code = sqlstate_of(error)
         details = failure_details(error, self._step.revision.file)
         is_late = self._supervisor.time_left() <= _LATE_SECONDS and (
-            isinstance(error, OutOfTime)
-            or code == QUERY_CANCELED
+            # What was done about it may have failed, too.
+            any(
+                isinstance(one, OutOfTime) or sqlstate_of(one) == QUERY_CANCELED
+                for one in with_those_behind(error)
+            )
             or (code is None and is_broken_now)
         )
         reason = (

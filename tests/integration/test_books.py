@@ -294,6 +294,20 @@ def test_a_schema_made_at_the_same_moment_is_not_taken(site: Site) -> None:
         site.run()
 
 
+def test_whose_transaction_is_in_the_way_of_ours_is_told(site: Site) -> None:
+    """Anybody can begin to make the schema, and not end it: he is named, and can be ended."""
+    hasty = site.settings._replace(relation_lock_timeout_ms=100)
+    with closing(site.server.superuser(DATABASE)) as stranger:
+        query(stranger, "BEGIN; CREATE SCHEMA day2")
+
+        with pytest.raises(LockBusy, match=r"does not end that transaction \(55P03\)") as caught:
+            site.run(settings=hasty)
+
+        pid = stranger.info.backend_pid
+        assert f"it is one of server process {pid} of {stranger.info.user}" in str(caught.value)
+    assert site.run().outcome is Outcome.APPLIED
+
+
 OPEN = """
     ALTER DEFAULT PRIVILEGES FOR ROLE postgres GRANT ALL ON SCHEMAS TO mallory, PUBLIC;
     ALTER DEFAULT PRIVILEGES FOR ROLE postgres GRANT ALL ON TABLES TO mallory, PUBLIC;

@@ -123,7 +123,11 @@ def what_others_have(site: Site, _folder: Path) -> Iterator[object]:
 
 
 def what_is_in_the_way(site: Site, folder: Path) -> Iterator[object]:
-    """Another run's lock, a server that may be a reader, a table's lock, and damaged books."""
+    """Another run's lock, a schema not committed, a table's lock, a reader, and damaged books."""
+    hasty = site.settings._replace(relation_lock_timeout_ms=100)
+    with closing(site.server.superuser(DATABASE)) as holder:
+        query(holder, "BEGIN; CREATE SCHEMA day2")
+        yield refused(lambda: site.run(settings=hasty))
     impatient = site.settings._replace(lock_wait_seconds=0)
     with site.lock_held() as session:
         yield refused(lambda: site.run(settings=impatient))

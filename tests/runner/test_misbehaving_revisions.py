@@ -114,6 +114,14 @@ FAILING = {
         "import subprocess\nsubprocess.run(['false', 'password=s3cr3t'], check=True)",
         "Command '['false', 'password=***']' returned non-zero exit status 1",
     ),
+    "an autocommit block in another": (
+        (
+            "op.execute('ROLLBACK; BEGIN')\n"
+            "with op.get_context().autocommit_block(), op.get_context().autocommit_block():\n"
+            "    op.execute('VACUUM pg_type')\nop.execute('SELECT 1/0')"
+        ),
+        "22012 division by zero; what it committed itself before is kept",
+    ),
     "constraint at commit": (f"op.execute({DEFERRED!r})", "23503"),
     "terminates itself": (
         'op.execute("SELECT pg_terminate_backend(pg_backend_pid())")',

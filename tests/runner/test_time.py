@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from core.postgres.blockers import Watch
+from core.postgres.blockers import ITSELF, Watch
 from core.postgres.session import query
 from tests.equipment.waiting import wait_for
 from tests.equipment.world import DATABASE, World
@@ -28,8 +28,10 @@ TOO_LONG = {
         "    except Exception:\n        pass"
     ),
     "one statement": f"{MAKE}\nop.execute('SELECT pg_sleep(30)')",
-    "Python between statements": f"{MAKE}\nfor _ in range(99):\n    time.sleep(0.3)\n"
-    "    op.execute('SELECT 1')",
+    "a clean-up that has no time either": (
+        "with op.get_context().autocommit_block():\n    try:\n        op.execute('SELECT"
+        " pg_sleep(30)')\n    finally:\n        op.execute('SELECT 1')"
+    ),
     "Python alone": f"{MAKE}\ntime.sleep(30)",
     "Python that catches all it can": (
         f"{MAKE}\ntry:\n    time.sleep(30)\nexcept BaseException:\n    pass\nwhile True:\n"
@@ -133,6 +135,26 @@ def test_what_another_changes_meanwhile_is_tried_again(world: World, history: Ma
 
     assert (answer.outcome, world.history()) == ("APPLIED", [("upgrade", "a1")]), answer
     assert "a1: met a lock, or another's change (XX000), trying again" in answer.log
+
+
+@pytest.mark.parametrize("is_own", [True, False])
+def test_who_is_in_the_way_is_told(world: World, *, is_own: bool) -> None:
+    """A session by its user; the revision itself, where another connection of its own waits."""
+    connect = partial(world.server.superuser, DATABASE)
+    world.query("CREATE TABLE public.goods (id int)")
+    with closing(connect()) as holder, closing(connect()) as waiting:
+        query(holder, "BEGIN; LOCK TABLE public.goods")
+        query(waiting, "SET application_name = 'day2'")
+        asks = threading.Thread(target=query, args=(waiting, "BEGIN; LOCK TABLE public.goods"))
+        watched = holder if is_own else waiting
+        session = f"server process {holder.info.backend_pid} of {holder.info.user}"
+        with Watch(connect, watched.info.backend_pid) as watch:
+            asks.start()
+            found = wait_for(watch.found, "who is in the way")
+        query(holder, "ROLLBACK")
+        asks.join()
+
+    assert found == f"goods is held by {ITSELF if is_own else session}"
 
 
 def test_prepared_transaction_in_the_way_is_named(world: World) -> None:

@@ -8,6 +8,7 @@ from sqlalchemy.exc import OperationalError
 
 from core.errors import (
     AccessDenied,
+    LockBusy,
     MigrationError,
     NotFound,
     NotReady,
@@ -31,6 +32,7 @@ MEANINGS: list[tuple[str | None, type[MigrationError]]] = [
     ("53300", NotReady),
     ("53400", NotReady),
     ("57014", NotReady),
+    ("55P03", LockBusy),
     ("57P01", NotReady),
     ("57P03", NotReady),
     ("08006", NotReady),
