@@ -612,11 +612,10 @@ def _cluster(found: Mapping[str, Any]) -> ManagedDatabase:
     """Return a cluster from a ``DBCluster`` of the RDS API."""
     capacity = found.get("ServerlessV2ScalingConfiguration") or {}
     readers = found.get("ReaderEndpoint")
-    writers = [
-        member["DBInstanceIdentifier"]
+    members = {
+        member["DBInstanceIdentifier"]: member.get("IsClusterWriter", False)
         for member in found.get("DBClusterMembers", [])
-        if member.get("IsClusterWriter")
-    ]
+    }
     return ManagedDatabase(
         kind=Kind.CLUSTER,
         identifier=found["DBClusterIdentifier"],
@@ -636,7 +635,8 @@ def _cluster(found: Mapping[str, Any]) -> ManagedDatabase:
         security_groups=_security_groups(found),
         created_at=found.get("ClusterCreateTime"),
         tags=_tags(found),
-        writer=writers[0] if writers else None,
+        members=tuple(members),
+        writer=next((name for name, writes in members.items() if writes), None),
         sleeps=capacity.get("MinCapacity") == 0,
         limit=_limit(found),
     )

@@ -181,6 +181,7 @@ class ManagedDatabase(NamedTuple):
         takes_tokens: Whether IAM database authentication is on.
         cluster: Of an instance: the cluster that it is a member of, whose database its own is.
         replica_of: What it is a read replica of: an instance or a cluster.
+        members: Of a cluster: its instances, the one that writes among them.
         writer: Of a cluster: its instance that writes; a new one has none at first, and the
             secondary of a global cluster never has.
         sleeps: Whether it may be asleep, and wakes by being connected to: RDS has no status for it
@@ -209,6 +210,7 @@ class ManagedDatabase(NamedTuple):
     created_at: datetime | None = None
     tags: Mapping[str, str] = MappingProxyType({})
     kind: Kind = Kind.INSTANCE
+    members: tuple[str, ...] = ()
     writer: str | None = None
     sleeps: bool = False
     limit: str | None = None

@@ -79,8 +79,8 @@ def master_credentials(secret: Secret) -> MasterCredentials:
         host=_host(text(named), f"{where}, field {named}"),
         port=_port(fields.get("port"), where),
         dbname=text("dbname"),
-        instance=text("dbInstanceIdentifier"),
-        cluster=text("dbClusterIdentifier"),
+        instance=_identifier(text("dbInstanceIdentifier")),
+        cluster=_identifier(text("dbClusterIdentifier")),
     )
 
 
@@ -137,6 +137,11 @@ def _why_missing(fields: Mapping[str, Any], name: str) -> tuple[str, str]:
         if isinstance(value, dict) and name in value:
             return f"is missing, and lies inside {found}", "store it at the top of the object"
     return "is missing", "store it"
+
+
+def _identifier(value: str | None) -> str | None:
+    """Return an identifier, which the API of RDS takes as an ARN, too."""
+    return value.rpartition(":")[2] if value and value.startswith("arn:") else value
 
 
 def _host(value: str | None, where: str) -> str | None:

@@ -344,13 +344,12 @@ def _check_owner(secret: Secret, credentials: MasterCredentials, instance: Manag
 
 def _another(credentials: MasterCredentials, instance: ManagedDatabase) -> str | None:
     """Return what *credentials* say they are for, where that is not *instance*."""
-    mine = {instance.identifier.lower()}
+    mine = [instance.identifier.lower()]
     if credentials.cluster is not None:
         is_its = instance.is_cluster and credentials.cluster.lower() in mine
         return None if is_its else f"cluster {credentials.cluster}"
-    # A secret may name the instance that wrote when it was stored.
-    if instance.writer is not None:
-        mine.add(instance.writer.lower())
+    # It may name the member that wrote when it was stored, and that reads since a failover.
+    mine += map(str.lower, instance.members)
     if credentials.instance is None or credentials.instance.lower() in mine:
         return None
     return f"instance {credentials.instance}"

@@ -50,5 +50,6 @@ def orders_cluster(orders: ManagedDatabase) -> ManagedDatabase:
         managed_secret=ManagedSecret(
             "arn:aws:secretsmanager:us-east-1:123456789012:secret:rds!cluster-1-AbCdEf", "active"
         ),
+        members=("orders-2", "orders-1"),
         writer="orders-1",
     )

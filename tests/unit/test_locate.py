@@ -549,13 +549,15 @@ def test_a_bare_managed_secret_is_its_owners_by_what_rds_says(
         ({"dbInstanceIdentifier": "billing"}, "is for instance billing, not orders"),
         ({"dbClusterIdentifier": "ORDERS"}, None),
         ({"dbInstanceIdentifier": "orders-1"}, None),
+        ({"dbInstanceIdentifier": "Orders-2"}, None),
+        ({"dbClusterIdentifier": "arn:aws-cn:rds:cn-north-1:123456789012:cluster:orders"}, None),
         ({}, None),
     ],
 )
 def test_a_clusters_secret_that_is_for_another_is_refused(
     fields: dict[str, object], problem: str | None, orders_cluster: ManagedDatabase
 ) -> None:
-    """A member that wrote when it was stored is the cluster itself."""
+    """A member that wrote when it was stored is the cluster itself, after a failover, too."""
     directory = FakeDirectory([orders_cluster], {"mine": fields})
     asked = DIRECT._replace(secret_name="mine")
     if problem is None:
