@@ -338,7 +338,7 @@ def _check_owner(secret: Secret, credentials: MasterCredentials, instance: Manag
     if owner is not None:
         raise Rejected(
             f"secret_name: {secret.name} is for {owner}, not {instance.identifier}: "
-            f"name the {instance.kind}'s own secret"
+            f"name the {instance.kind}'s own secret, or correct the identifier in this one"
         )
 
 

@@ -275,7 +275,10 @@ def test_another_instances_secret_is_refused(
     with pytest.raises(Rejected) as caught:
         locate(request, directory, SETTINGS)
 
-    assert str(caught.value) == f"secret_name: {name} {problem}: name the instance's own secret"
+    remedy = "name the instance's own secret"
+    if fields:
+        remedy += ", or correct the identifier in this one"
+    assert str(caught.value) == f"secret_name: {name} {problem}: {remedy}"
 
 
 @pytest.mark.parametrize("request_", [DIRECT, EVENT])
