@@ -34,6 +34,7 @@ _RDS_IS_AT_IT = frozenset(
         "moving-to-vpc",
         "promoting",
         "rebooting",
+        "update-iam-db-auth",
         "upgrading",
     }
 )

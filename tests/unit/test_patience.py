@@ -163,6 +163,8 @@ def test_who_waits_inside_an_invocation() -> None:
         ("upgrading", True),
         ("backing-up", True),
         ("configuring-enhanced-monitoring", True),
+        ("configuring-iam-database-auth", True),
+        ("update-iam-db-auth", True),
         ("available", False),
         ("storage-optimization", False),
         ("storage-full", False),
