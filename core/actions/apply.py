@@ -248,7 +248,7 @@ class _Application:
             remedy = (
                 "do all of it there, or commit it first"
                 if ITSELF in who
-                else "end that session, or try again later"
+                else "have that ended, or try again later"
             )
         elif _is_conflict(error):
             who = "somebody was changing the same things each time"

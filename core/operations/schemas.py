@@ -148,6 +148,11 @@ def refuse_public(name: str) -> str:
         THEN
             RAISE insufficient_privilege USING
                 MESSAGE = 'PUBLIC still has schema {name}',
-                HINT = 'Connect as the owner of the database.';
+                HINT = format('Its owner %I can take it away: REVOKE ALL ON SCHEMA {name} FROM'
+                    ' PUBLIC; or connect as that.', (
+                        SELECT CASE nspowner WHEN to_regrole('pg_database_owner')
+                            THEN pg_get_userbyid(datdba) ELSE pg_get_userbyid(nspowner) END
+                        FROM pg_namespace, pg_database
+                        WHERE nspname = '{name}' AND datname = current_database()));
         END IF;
     """

@@ -38,16 +38,20 @@ WHERE NOT lock.granted AND (lock.pid = run.pid OR lock.pid IN (
 
 # Whose transactions have changed something and are open: who made what another one waits for.
 _WRITERS = """
-SELECT concat('server process ', held.pid, ' of ' || who.usename)
-FROM pg_locks AS held JOIN pg_stat_activity AS who ON who.pid = held.pid
-WHERE held.locktype = 'transactionid' AND held.mode = 'ExclusiveLock' AND held.granted
-  AND held.pid <> pg_backend_pid()
-ORDER BY who.xact_start, held.pid LIMIT 4
+SELECT concat('the prepared transaction ', quote_literal(gid), ' of ' || owner)
+FROM pg_prepared_xacts WHERE database = current_database()
+UNION ALL (
+    SELECT concat('server process ', held.pid, ' of ' || who.usename)
+    FROM pg_locks AS held JOIN pg_stat_activity AS who ON who.pid = held.pid
+    WHERE held.locktype = 'transactionid' AND held.mode = 'ExclusiveLock' AND held.granted
+      AND held.pid <> pg_backend_pid()
+    ORDER BY who.xact_start, held.pid)
+LIMIT 5
 """
 
 
 def writers(session: Session) -> str:
-    """Return the sessions whose transactions have changed something, the oldest first; or ''."""
+    """Return whose transactions have changed something and have not ended; or ''."""
     return ", ".join(one for (one,) in query(session, _WRITERS))
 
 

@@ -22,6 +22,11 @@ def closed_door(sqlstate: str | None, database: Database) -> MigrationError | No
     """Return what *sqlstate* means where it means something else than inside a session."""
     where = f"database {database.name} at {database.host}:{database.port}"
     match sqlstate:
+        case "P0001":
+            return AccessDenied(
+                f"{where} has an event trigger on login that does not let {database.user} in "
+                "(P0001): have whoever made it let the master in, or disable it (ALTER EVENT TRIGGER)"
+            )
         case "55000":
             return AccessDenied(
                 f"{where} takes no connections (55000): ALTER DATABASE {database.name} "

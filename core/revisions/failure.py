@@ -22,6 +22,9 @@ QUERY_CANCELED = "57014"
 _ADMIN_SHUTDOWN = "57P01"
 FAILED_TRANSACTION = "25P02"
 UNDEFINED_TABLE = "42P01"
+# Its DETAIL names things, and shows nothing of a row.
+DEPENDENTS = "2BP01"
+_THINGS_SHOWN = 5
 
 
 class Details(NamedTuple):
@@ -99,6 +102,14 @@ def with_those_behind(error: BaseException) -> Iterator[BaseException]:
     while behind is not None:
         yield behind
         behind = behind.__cause__ or behind.__context__
+
+
+def named(detail: str) -> str:
+    """Return the things that a *detail* names, one a line, in a line of as many as one reads."""
+    things = detail.splitlines()
+    more = len(things) - _THINGS_SHOWN
+    shown = "; ".join(things[:_THINGS_SHOWN])
+    return f"{shown}; and {more} more" if more > 0 else shown
 
 
 def misses_schema(error: BaseException, code: str | None, *, path: str) -> bool:

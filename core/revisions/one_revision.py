@@ -26,11 +26,13 @@ from core.revisions.alembic_door import Door
 from core.revisions.books import SCHEMA, VERSION_TABLE
 from core.revisions.containment import nothing_left
 from core.revisions.failure import (
+    DEPENDENTS,
     FAILED_TRANSACTION,
     QUERY_CANCELED,
     UNDEFINED_TABLE,
     failure_details,
     misses_schema,
+    named,
     reason_of,
     text_of,
     untrue,
@@ -334,6 +336,8 @@ class OneRevision:
         )
         if invalid and not isinstance(error, Untrue):
             reason += f"; {left_invalid(invalid)}"
+        if code == DEPENDENTS and details.detail:
+            reason += f" ({named(details.detail)})"
         if details.hint and not is_late:
             reason += f" (hint: {details.hint})"
         details = details._replace(at=at)

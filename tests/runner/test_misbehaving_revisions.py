@@ -122,6 +122,13 @@ FAILING = {
         ),
         "22012 division by zero; what it committed itself before is kept",
     ),
+    "what others depend on": (
+        (
+            "op.execute('CREATE VIEW public.shown AS SELECT 1 FROM public.one;"
+            " DROP TABLE public.one')"
+        ),
+        "because other objects depend on it (view shown depends on table one)",
+    ),
     "constraint at commit": (f"op.execute({DEFERRED!r})", "23503"),
     "terminates itself": (
         'op.execute("SELECT pg_terminate_backend(pg_backend_pid())")',

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from core.postgres.blockers import ITSELF, Watch
+from core.postgres.blockers import ITSELF, Watch, writers
 from core.postgres.session import query
 from tests.equipment.waiting import wait_for
 from tests.equipment.world import DATABASE, World
@@ -162,14 +162,17 @@ def test_prepared_transaction_in_the_way_is_named(world: World) -> None:
     connect = partial(world.server.superuser, DATABASE)
     world.query("CREATE TABLE public.goods (id int)")
     with closing(connect()) as stranger, closing(connect()) as waiting:
+        user = stranger.info.user
         query(stranger, "BEGIN; LOCK TABLE public.goods; PREPARE TRANSACTION 'of a stranger'")
         asks = threading.Thread(target=query, args=(waiting, "BEGIN; LOCK TABLE public.goods"))
         try:
             with Watch(connect, waiting.info.backend_pid) as watch:
                 asks.start()
                 found = wait_for(watch.found, "who is in the way")
+            writing = writers(stranger)
         finally:
             query(stranger, "ROLLBACK PREPARED 'of a stranger'")
             asks.join()
 
     assert found == "goods is held by a prepared transaction ('of a stranger')"
+    assert writing.startswith(f"the prepared transaction 'of a stranger' of {user}")

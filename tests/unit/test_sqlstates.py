@@ -17,7 +17,7 @@ from core.errors import (
 )
 from core.model import Database
 from core.postgres.connecting import parameters
-from core.postgres.refusals import meaning_of, translating
+from core.postgres.refusals import closed_door, meaning_of, translating
 
 DATABASE = Database("orders.example", 5432, "shop", "master", "s3cr3t", "/ca.pem")
 
@@ -51,6 +51,14 @@ def test_a_code_means(code: str | None, kind: type[MigrationError]) -> None:
     assert "orders.example:5432" in str(found)
     assert code is None or code in str(found)
     assert "s3cr3t" not in str(found)
+
+
+def test_an_event_trigger_on_login_is_told_as_one() -> None:
+    """What it raises as we connect has its code; it is not called an answer to a statement."""
+    told = closed_door("P0001", DATABASE)
+
+    assert isinstance(told, AccessDenied)
+    assert "has an event trigger on login that does not let master in" in str(told)
 
 
 def test_a_timeout_that_is_there_before_us_is_told_by_its_name() -> None:
