@@ -25,7 +25,7 @@ def closed_door(sqlstate: str | None, database: Database) -> MigrationError | No
         case "P0001":
             return AccessDenied(
                 f"{where} has an event trigger on login that does not let {database.user} in "
-                "(P0001): have whoever made it let the master in, or disable it (ALTER EVENT TRIGGER)"
+                "(P0001): have who made it let the master in, or disable it (ALTER EVENT TRIGGER)"
             )
         case "55000":
             return AccessDenied(

@@ -26,8 +26,8 @@ class Reader:
         is_ours: A helper of ``core.operations`` wrote the statement, and no author.
     """
 
-    def __init__(self, *, has_note: bool) -> None:
-        self.known = Known(has_note=has_note)
+    def __init__(self, *, has_note: bool, masters: set[tuple[str | None, str]]) -> None:
+        self.known = Known(has_note=has_note, masters=masters)
         self.is_ours = False
 
     def read(self, text: str) -> None:

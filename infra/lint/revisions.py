@@ -27,6 +27,7 @@ def lint(folder: Folder = EXAMPLES, ini: Path = INI) -> list[Finding]:
     """
     is_declared = Config(str(ini)).get_main_option("revision_schema") is not None
     found: list[Finding] = []
+    tables: set[tuple[str | None, str]] = set()
     for revision in scripts.read(folder.versions):
         with tokenize.open(revision.file) as opened:
             source = opened.read()
@@ -37,7 +38,7 @@ def lint(folder: Folder = EXAMPLES, ini: Path = INI) -> list[Finding]:
                 for rule, statement in (
                     *(
                         (rule, statement)
-                        for rule, statement in _run(revision, direction, has_note=has_note)
+                        for rule, statement in _run(revision, direction, tables, has_note=has_note)
                         if not (is_declared and rule == "unqualified-name")
                     ),
                     *_loose_files(revision, source, direction),
@@ -52,8 +53,14 @@ def lint(folder: Folder = EXAMPLES, ini: Path = INI) -> list[Finding]:
     return found
 
 
-def _run(revision: Revision, direction: str, *, has_note: bool) -> Iterator[tuple[str, str]]:
-    """Yield each rule that what *revision* runs breaks, with the statement that does."""
+def _run(
+    revision: Revision, direction: str, tables: set[tuple[str | None, str]], *, has_note: bool
+) -> Iterator[tuple[str, str]]:
+    """
+    Yield each rule that what *revision* runs breaks, with the statement that does.
+
+    *tables* are those that the master has made so far.
+    """
     statements, paper = rendering.statements(revision, direction)
     yield from (("colon", one) for one in paper.refused)
     if not paper.refused:
@@ -63,7 +70,7 @@ def _run(revision: Revision, direction: str, *, has_note: bool) -> Iterator[tupl
             # There is no way back, and the revision says so.
             if f"({NotImplementedError.__name__}:" not in one
         )
-    reader = Reader(has_note=has_note)
+    reader = Reader(has_note=has_note, masters=tables)
     for statement in statements:
         # What a helper's own block puts together is proven by the helper's tests.
         reader.is_ours = statement in paper.ours

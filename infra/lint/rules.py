@@ -22,6 +22,17 @@ RULES = {
         "it runs as its owner and finds its names where the caller says",
         "add SET search_path = pg_catalog, pg_temp",
     ),
+    "others-code": (
+        (
+            "triggers, rules and checks run as whoever changes rows, here the master, and these "
+            "are of whoever owns a table that no revision has made"
+        ),
+        "use operations.as_role with that owner, or allow it where the master owns the table",
+    ),
+    "master-itself": (
+        "day2 enters as the master, and works by what it owns and may do",
+        "do it by hand, and have the master secret say the same",
+    ),
     "default-privileges": (
         "without FOR ROLE it is about what the master makes, and nobody else",
         "name the roles that make the objects, as operations.read_only does",

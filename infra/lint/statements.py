@@ -14,12 +14,14 @@ from psycopg2 import ProgrammingError
 from psycopg2.extensions import parse_dsn
 
 from core.operations.roles import VERIFIER_PLACEHOLDER
-from infra.lint.memberships import held_by_master, name_of
+from infra.lint.memberships import MASTER, held_by_master, name_of
 from infra.lint.table_locks import is_long
 from infra.lint.text import masked
 
 # A name with its schema has two parts.
 _WITH_SCHEMA = 2
+# What the master needs to enter, and to make roles.
+_ENTERS_BY = {"canlogin", "connectionlimit", "validUntil", "createrole", "isreplication"}
 # What operations.as_role runs a statement in.
 _AS_ROLE = ("pg_temp", "day2_as_role")
 
@@ -31,12 +33,18 @@ class Known:
 
     Attributes:
         has_note: The revision says what going back does.
+        masters: The tables that revisions made so far, as the master.
+        is_another: They are run as another role, whose code may come back to the master.
+        is_contained: They are those of operations.as_role, whose code may not.
         has_path: They have set a search path of their own.
         in_block: They are those of a PL/pgSQL block.
         temporary: The temporary tables that they made.
     """
 
     has_note: bool
+    masters: set[tuple[str | None, str]] = field(default_factory=set)
+    is_another: bool = False
+    is_contained: bool = False
     has_path: bool = False
     has_path_outside: bool = False
     in_block: bool = False
@@ -69,6 +77,9 @@ class Statement(Visitor):
     def visit_VariableSetStmt(self, _path: Any, node: Any) -> None:
         if node.name == "search_path":
             self._known.has_path = True
+        if node.name == "role":
+            value = node.args[0].val.sval if node.args else "none"
+            self._known.is_another = value != "none"
 
     def visit_FuncCall(self, _path: Any, node: Any) -> None:
         if node.funcname[-1].sval == "set_config" and "search_path" in self._text:
@@ -123,6 +134,9 @@ class Statement(Visitor):
 
     def visit_AlterRoleStmt(self, _path: Any, node: Any) -> None:
         self._password(node.options)
+        changed = {option.defname for option in node.options or ()}
+        if name_of(node.role) == MASTER and changed & _ENTERS_BY:
+            self._tell("master-itself")
 
     def visit_CreateUserMappingStmt(self, _path: Any, node: Any) -> None:
         self._password(node.options)
@@ -184,7 +198,9 @@ class Statement(Visitor):
             body = next(option.arg for option in node.options if option.defname == "as")
             # The block around it sets a path, and sets it back before.
             self._known.has_path = self._known.has_path_outside
+            self._known.is_contained = True
             self._read_block(body[0].sval)
+            self._known.is_contained = False
             return
         self._tell_unqualified(node.funcname)
         self._definer(node.options)
@@ -209,10 +225,57 @@ class Statement(Visitor):
     # Locks
 
     def visit_CreateStmt(self, _path: Any, node: Any) -> None:
-        self._known.made.add((node.relation.schemaname, node.relation.relname))
+        self._made(node.relation)
 
     def visit_CreateTableAsStmt(self, _path: Any, node: Any) -> None:
-        self._known.made.add((node.into.rel.schemaname, node.into.rel.relname))
+        self._made(node.into.rel)
+
+    def _made(self, table: Any) -> None:
+        name = (table.schemaname, table.relname)
+        self._known.made.add(name)
+        if not (self._known.is_another or self._known.is_contained):
+            self._known.masters.add(name)
+
+    # Whose code it runs
+
+    def visit_InsertStmt(self, _path: Any, node: Any) -> None:
+        self._change(node.relation)
+
+    def visit_UpdateStmt(self, _path: Any, node: Any) -> None:
+        self._change(node.relation)
+
+    def visit_DeleteStmt(self, _path: Any, node: Any) -> None:
+        self._change(node.relation)
+
+    def visit_MergeStmt(self, _path: Any, node: Any) -> None:
+        self._change(node.relation)
+
+    def _change(self, table: Any) -> None:
+        """Tell where rows of a *table* are changed that is not known for the master's."""
+        known = self._known
+        is_ours = (table.schemaname, table.relname) in known.masters
+        # A format's name is completed where it runs.
+        is_told = (known.in_block and table.relname == "name") or not self._is_named(table)
+        if not (is_ours or is_told or known.is_contained or table.relname in known.temporary):
+            self._tell("others-code")
+
+    def _is_named(self, table: Any) -> bool:
+        """Say whether *table* is named whole: what lacks its schema is told of anyway."""
+        return table.schemaname is not None or self._known.has_path
+
+    def visit_RenameStmt(self, _path: Any, node: Any) -> None:
+        if node.renameType == ObjectType.OBJECT_TABLE:
+            self._moved(node.relation, (node.relation.schemaname, node.newname))
+
+    def visit_AlterObjectSchemaStmt(self, _path: Any, node: Any) -> None:
+        if node.objectType == ObjectType.OBJECT_TABLE:
+            self._moved(node.relation, (node.newschema, node.relation.relname))
+
+    def _moved(self, table: Any, now: tuple[str | None, str]) -> None:
+        before = (table.schemaname, table.relname)
+        if before in self._known.masters:
+            self._known.masters.remove(before)
+            self._known.masters.add(now)
 
     def visit_IndexStmt(self, _path: Any, node: Any) -> None:
         if not node.concurrent and self._is_there(node.relation):
@@ -228,6 +291,9 @@ class Statement(Visitor):
             self._tell("long-lock")
         if any(one.subtype == AlterTableType.AT_DropColumn for one in node.cmds):
             self._drop()
+        for one in node.cmds:
+            if one.subtype == AlterTableType.AT_ChangeOwner and name_of(one.newowner) != MASTER:
+                self._known.masters.discard((node.relation.schemaname, node.relation.relname))
 
     def visit_ClusterStmt(self, _path: Any, _node: Any) -> None:
         self._tell("long-lock")
@@ -255,8 +321,16 @@ class Statement(Visitor):
         gone = {name_of(one) for one in node.roles}
         self._known.memberships = {pair for pair in self._known.memberships if not gone & set(pair)}
 
-    def visit_DropOwnedStmt(self, _path: Any, _node: Any) -> None:
+    def visit_DropOwnedStmt(self, _path: Any, node: Any) -> None:
         self._drop()
+        self._owned(node)
+
+    def visit_ReassignOwnedStmt(self, _path: Any, node: Any) -> None:
+        self._owned(node)
+
+    def _owned(self, node: Any) -> None:
+        if MASTER in map(name_of, node.roles):
+            self._tell("master-itself")
 
     def visit_DropdbStmt(self, _path: Any, _node: Any) -> None:
         self._drop()
