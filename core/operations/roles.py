@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
 from core.access.login_passwords import Passwords
@@ -17,12 +16,11 @@ from core.operations.sending import (
     plain,
     quoted,
     run,
+    tell,
 )
 from core.postgres.roles import set_password
 from core.revisions import marks, retiring
 from core.revisions.marks import MASTER
-
-logger = logging.getLogger(__name__)
 
 # A membership of the master counts for RDS however long the chain. That one with the ADMIN
 # option alone, which CREATE ROLE leaves since 16, does not, is an assumption: infra/AWS.md.
@@ -52,7 +50,7 @@ def role(name: str, *, existing: Existing = "refuse") -> None:
     names it in ``take_over``, it is taken up as it is, and no downgrade drops it.
     """
     _make_role(name, existing, is_group=True)
-    logger.info("role %s is there", name)
+    tell("role %s is there", name)
 
 
 def login(
@@ -84,7 +82,7 @@ def login(
             # On the very connection of the revision, so that it is part of its transaction.
             set_password(driver_connection(), name, known.password)
     _act(name, acts_as, member_of)
-    logger.info("login %s is there", name)
+    tell("login %s is there", name)
 
 
 def login_by_iam(
@@ -142,7 +140,7 @@ def login_by_iam(
     made = attributes().get("iam_logins")
     if made is not None:
         made.add(name)
-    logger.info("login %s is there, for IAM tokens", name)
+    tell("login %s is there, for IAM tokens", name)
 
 
 def drop_role(name: str) -> None:
@@ -156,7 +154,7 @@ def drop_role(name: str) -> None:
     """
     # One statement: nobody ever sees the master as a member of a login that RDS wants a token of.
     do(retiring.drop_role(plain(name)), retiring.VARIABLES)
-    logger.info("role %s is dropped, or kept where a warning says so", name)
+    tell("role %s is dropped, or kept where a warning says so", name)
 
 
 def drop_login(name: str) -> None:

@@ -6,6 +6,7 @@ Alembic's ``op`` is used here alone; a revision runs on it, or is written down w
 
 from __future__ import annotations
 
+import logging
 import re
 from contextlib import AbstractContextManager
 from typing import Any
@@ -14,6 +15,8 @@ from alembic import op
 
 from core.postgres.acting import acting_as
 from core.revisions import rendering
+
+logger = logging.getLogger(__name__)
 
 # PostgreSQL cuts longer names silently (NAMEDATALEN), and quotes what is not lower case.
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
@@ -97,6 +100,12 @@ def send(statement: str, *, is_ours: bool = False) -> None:
         op.get_context().impl.static_output(written)
     else:
         op.get_bind().exec_driver_sql(statement, execution_options={"no_parameters": True})
+
+
+def tell(text: str, *things: object) -> None:
+    """Log what is done by now; of what is only written down, nothing is."""
+    if not on_paper():
+        logger.info(text, *things)
 
 
 def note(text: str) -> None:

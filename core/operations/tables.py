@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -17,10 +16,9 @@ from core.operations.sending import (
     quoted,
     quoted_path,
     run,
+    tell,
 )
 from core.revisions.marks import MASTER
-
-logger = logging.getLogger(__name__)
 
 # How many names a message of ours shows.
 _NAMES_SHOWN = 5
@@ -58,7 +56,7 @@ def table(name: str, columns: str, *, existing: Existing = "refuse") -> None:
         """,
         "found pg_catalog.pg_class%ROWTYPE;",
     )
-    logger.info("table %s is there", name)
+    tell("table %s is there", name)
 
 
 def drop_table_if_empty(name: str) -> None:
@@ -153,7 +151,7 @@ def read_only(reader: str, *, schemas: Sequence[str], tables_of: Sequence[str]) 
                     f"ALTER DEFAULT PRIVILEGES FOR ROLE {creator} IN SCHEMA {quoted(name)}"
                     f" GRANT SELECT ON {kind} TO {quoted(reader)}"
                 )
-    logger.info("%s reads %s", reader, ", ".join(schemas))
+    tell("%s reads %s", reader, ", ".join(schemas))
 
 
 def index(name: str, *, on: str, columns: str, unique: bool = False) -> None:
@@ -188,7 +186,7 @@ def index(name: str, *, on: str, columns: str, unique: bool = False) -> None:
             with suppress(Exception):
                 _drop_invalid_index(where)
             raise
-    logger.info("index %s is there", where)
+    tell("index %s is there", where)
 
 
 def _drop_invalid_index(where: str) -> None:
@@ -200,4 +198,4 @@ def _drop_invalid_index(where: str) -> None:
         where,
     ):
         run(f"DROP INDEX CONCURRENTLY {where}")
-        logger.info("index %s was left INVALID: dropped", where)
+        tell("index %s was left INVALID: dropped", where)
