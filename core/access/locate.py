@@ -11,6 +11,7 @@ from core.access.credentials import MasterCredentials, master_credentials, same_
 from core.access.naming import Register, find, of_a_secret
 from core.decisions.eligibility import Eligibility, Verdict, eligibility, read_only, refusal
 from core.errors import (
+    AccessDenied,
     InstanceNotReady,
     InvalidField,
     LeftAlone,
@@ -149,26 +150,50 @@ def with_password_at(place: Place, directory: Directory, stage: str) -> Place | 
 def with_secret(place: Place, directory: Directory, settings: Settings) -> Place | None:
     """Return *place*, which took no token, with its master secret; ``None`` if it has none."""
     instance = place.managed
-    name = master_secret_name(instance, settings) if instance else None
-    if instance is None or name is None:
+    if instance is None:
         return None
     try:
-        secret = directory.secret(name)
+        secret = _first_of(master_secret_names(instance, settings), directory)
     except NotFound:
+        return None
+    if secret is None:
         return None
     credentials = master_credentials(secret)
     _check_owner(secret, credentials, instance)
     return _place(instance, secret, credentials, settings)
 
 
-def master_secret_name(instance: ManagedDatabase, settings: Settings) -> str | None:
-    """Return where the master secret of *instance* is, by tag, then pattern, then RDS itself."""
+def master_secret_names(instance: ManagedDatabase, settings: Settings) -> tuple[str, ...]:
+    """
+    Return where the master secret of *instance* is: by its tag, else by pattern, then RDS's own.
+
+    The pattern is the whole stack's, which may have instances beside whose secret RDS manages.
+    """
     tagged = instance.tags.get(f"{settings.prefix}:secret")
     if tagged:
-        return tagged
-    if settings.master_secret_name:
-        return settings.master_secret_name.replace("{instance}", instance.identifier)
-    return instance.managed_secret.arn if instance.managed_secret else None
+        return (tagged,)
+    by_pattern = settings.master_secret_name.replace("{instance}", instance.identifier)
+    managed = instance.managed_secret.arn if instance.managed_secret else ""
+    return tuple(filter(None, (by_pattern, managed)))
+
+
+def _first_of(names: tuple[str, ...], directory: Directory) -> Secret | None:
+    """
+    Return the first secret of *names* that is there; ``None`` of no names.
+
+    Raises:
+        NotFound, AccessDenied: None is; it tells of the first. AWS denies what is not there, too,
+            where the role may not read it.
+    """
+    missing: MigrationError | None = None
+    for name in names:
+        try:
+            return directory.secret(name)
+        except (NotFound, AccessDenied) as error:
+            missing = missing or error
+    if missing is not None:
+        raise missing
+    return None
 
 
 def is_entered_unasked(place: Place, settings: Settings) -> bool:
@@ -177,7 +202,7 @@ def is_entered_unasked(place: Place, settings: Settings) -> bool:
     return instance is not None and (
         place.secret is None
         or _prefers_token(instance, settings)
-        or master_secret_name(instance, settings) is not None
+        or bool(master_secret_names(instance, settings))
     )
 
 
@@ -208,7 +233,7 @@ def _check(
         managed is not None
         and not request.secret_name
         and not _prefers_token(instance, settings)
-        and master_secret_name(instance, settings) == managed.arn
+        and master_secret_names(instance, settings) == (managed.arn,)
     )
 
     def decide(*, is_in_deployment: bool = False, is_secondary: bool = False) -> Eligibility:
@@ -254,10 +279,11 @@ def _master_secret(
     (RDS API, CreateDBInstance, "MasterUserAuthenticationType"): that no secret is found is how
     we know one.
     """
-    name = request.secret_name or master_secret_name(instance, settings)
+    asked = request.secret_name
+    names = (asked,) if asked else master_secret_names(instance, settings)
     is_named = request.secret_name or f"{settings.prefix}:secret" in instance.tags
     missing: MigrationError
-    if name is None:
+    if not names:
         if instance.takes_tokens:
             return None
         missing = NotFound(
@@ -268,7 +294,7 @@ def _master_secret(
         )
     else:
         try:
-            return directory.secret(name)
+            return _first_of(names, directory)
         except NotFound as error:
             missing = error
     made_at = instance.created_at
