@@ -605,7 +605,6 @@ def _instance(found: Mapping[str, Any]) -> ManagedDatabase:
         security_groups=_security_groups(found),
         created_at=found.get("InstanceCreateTime"),
         tags=_tags(found),
-        sleeps=found.get("DBInstanceClass") == "db.serverless",
     )
 
 

@@ -185,8 +185,7 @@ class ManagedDatabase(NamedTuple):
         writer: Of a cluster: its instance that writes; a new one has none at first, and the
             secondary of a global cluster never has.
         sleeps: Whether it may be asleep, and wakes by being connected to: RDS has no status for it
-            (Aurora User Guide, "Scaling to Zero ACUs with automatic pause and resume"). Of a
-            member: whether it would with its cluster, as one of a fixed class never does.
+            (Aurora User Guide, "Scaling to Zero ACUs with automatic pause and resume").
         limit: The reason code of a shape of cluster that day2 does not serve.
         namesake: The ARN of the cluster, or the instance, that could be meant as well.
     """

@@ -11,7 +11,6 @@ from core.access.credentials import MasterCredentials, master_credentials, same_
 from core.access.naming import Register, find, of_a_secret
 from core.decisions.eligibility import Eligibility, Verdict, eligibility, read_only, refusal
 from core.errors import (
-    AccessDenied,
     InstanceNotReady,
     InvalidField,
     LeftAlone,
@@ -150,50 +149,26 @@ def with_password_at(place: Place, directory: Directory, stage: str) -> Place | 
 def with_secret(place: Place, directory: Directory, settings: Settings) -> Place | None:
     """Return *place*, which took no token, with its master secret; ``None`` if it has none."""
     instance = place.managed
-    if instance is None:
+    name = master_secret_name(instance, settings) if instance else None
+    if instance is None or name is None:
         return None
     try:
-        secret = _first_of(master_secret_names(instance, settings), directory)
+        secret = directory.secret(name)
     except NotFound:
-        return None
-    if secret is None:
         return None
     credentials = master_credentials(secret)
     _check_owner(secret, credentials, instance)
     return _place(instance, secret, credentials, settings)
 
 
-def master_secret_names(instance: ManagedDatabase, settings: Settings) -> tuple[str, ...]:
-    """
-    Return where the master secret of *instance* is: by its tag, else by pattern, then RDS's own.
-
-    The pattern is the whole stack's, which may have instances beside whose secret RDS manages.
-    """
+def master_secret_name(instance: ManagedDatabase, settings: Settings) -> str | None:
+    """Return where the master secret of *instance* is, by tag, then pattern, then RDS itself."""
     tagged = instance.tags.get(f"{settings.prefix}:secret")
     if tagged:
-        return (tagged,)
-    by_pattern = settings.master_secret_name.replace("{instance}", instance.identifier)
-    managed = instance.managed_secret.arn if instance.managed_secret else ""
-    return tuple(filter(None, (by_pattern, managed)))
-
-
-def _first_of(names: tuple[str, ...], directory: Directory) -> Secret | None:
-    """
-    Return the first secret of *names* that is there; ``None`` of no names.
-
-    Raises:
-        NotFound, AccessDenied: None is; it tells of the first. AWS denies what is not there, too,
-            where the role may not read it.
-    """
-    missing: MigrationError | None = None
-    for name in names:
-        try:
-            return directory.secret(name)
-        except (NotFound, AccessDenied) as error:
-            missing = missing or error
-    if missing is not None:
-        raise missing
-    return None
+        return tagged
+    if settings.master_secret_name:
+        return settings.master_secret_name.replace("{instance}", instance.identifier)
+    return instance.managed_secret.arn if instance.managed_secret else None
 
 
 def is_entered_unasked(place: Place, settings: Settings) -> bool:
@@ -202,7 +177,7 @@ def is_entered_unasked(place: Place, settings: Settings) -> bool:
     return instance is not None and (
         place.secret is None
         or _prefers_token(instance, settings)
-        or bool(master_secret_names(instance, settings))
+        or master_secret_name(instance, settings) is not None
     )
 
 
@@ -233,7 +208,7 @@ def _check(
         managed is not None
         and not request.secret_name
         and not _prefers_token(instance, settings)
-        and master_secret_names(instance, settings) == (managed.arn,)
+        and master_secret_name(instance, settings) == managed.arn
     )
 
     def decide(*, is_in_deployment: bool = False, is_secondary: bool = False) -> Eligibility:
@@ -279,11 +254,10 @@ def _master_secret(
     (RDS API, CreateDBInstance, "MasterUserAuthenticationType"): that no secret is found is how
     we know one.
     """
-    asked = request.secret_name
-    names = (asked,) if asked else master_secret_names(instance, settings)
+    name = request.secret_name or master_secret_name(instance, settings)
     is_named = request.secret_name or f"{settings.prefix}:secret" in instance.tags
     missing: MigrationError
-    if not names:
+    if name is None:
         if instance.takes_tokens:
             return None
         missing = NotFound(
@@ -294,7 +268,7 @@ def _master_secret(
         )
     else:
         try:
-            return _first_of(names, directory)
+            return directory.secret(name)
         except NotFound as error:
             missing = error
     made_at = instance.created_at

@@ -75,11 +75,7 @@ def fleet(register: Register, settings: Settings) -> list[ManagedDatabase]:
 
     Of an instance and a cluster that are both ours by one name, one is returned, with its namesake.
     """
-    instances = list(register.instances())
-    awake = {one.identifier for one in instances if not one.sleeps}
-    clusters = [
-        one._replace(sleeps=one.sleeps and one.writer not in awake) for one in register.clusters()
-    ]
+    instances, clusters = list(register.instances()), list(register.clusters())
     of_name = {one.identifier: one for one in clusters}
     for member in instances:
         if member.cluster is not None:

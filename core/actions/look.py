@@ -28,6 +28,8 @@ def status(run: Run) -> Result:
     report = run.report
     report.found_at(at.current)
     report.changed_files = history.changed_files(rows, run.revisions.checksums)
+    if gone := history.passed_over(rows, run.revisions.identifiers, at.current):
+        report.warnings.append(history.why_passed_over(gone, at.current))
     head = resolve(run.revisions.identifiers, HEAD)
     report.details = {
         "head_revision": head,

@@ -119,24 +119,36 @@ def _leave_to_strangers(run: Run, place: Place, session: Session, todo: Plan) ->
 
 def _check_files(run: Run, session: Session, at: Position) -> None:
     """
-    Log the revisions whose files changed after they were applied; refuse, where that is wanted.
+    Tell of revisions whose files changed after they were applied, or that were passed over.
+
+    They are refused where that is wanted.
 
     A container reads the whole history of a database once: until its last row is another,
     nothing that is compared here can have changed.
 
     Raises:
         DatabaseAhead: All of them did, and are called otherwise: it is another history.
-        RunFailed: A file changed, and the parameter StrictChecksums is true.
+        RunFailed: There is one, and the parameter StrictChecksums is true.
     """
     compared = run.revisions.compared
     if at not in compared:
         rows = history.rows(session) if at.last_row else []
         history.refuse_another(rows, run.revisions.history, at.current)
-        compared[at] = history.changed_files(rows, run.revisions.checksums)
-    run.report.changed_files = list(compared[at])
-    if not run.report.changed_files:
+        compared[at] = (
+            history.changed_files(rows, run.revisions.checksums),
+            history.passed_over(rows, run.revisions.identifiers, at.current),
+        )
+    changed, passed_over = compared[at]
+    run.report.changed_files = list(changed)
+    if passed_over:
+        why = history.why_passed_over(passed_over, at.current)
+        logger.warning(why)
+        run.report.warnings.append(why)
+        if run.settings.strict_checksums:
+            raise RunFailed(f"{why}; nothing was touched")
+    if not changed:
         return
-    names = ", ".join(run.report.changed_files)
+    names = ", ".join(changed)
     logger.warning("changed after it was applied: the file of %s", names)
     if run.settings.strict_checksums:
         raise RunFailed(

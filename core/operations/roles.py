@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from core.access.login_passwords import Passwords
@@ -16,11 +17,13 @@ from core.operations.sending import (
     plain,
     quoted,
     run,
-    tell,
+    several,
 )
 from core.postgres.roles import set_password
 from core.revisions import marks, retiring
 from core.revisions.marks import MASTER
+
+logger = logging.getLogger(__name__)
 
 # A membership of the master counts for RDS however long the chain. That one with the ADMIN
 # option alone, which CREATE ROLE leaves since 16, does not, is an assumption: infra/AWS.md.
@@ -50,7 +53,7 @@ def role(name: str, *, existing: Existing = "refuse") -> None:
     names it in ``take_over``, it is taken up as it is, and no downgrade drops it.
     """
     _make_role(name, existing, is_group=True)
-    tell("role %s is there", name)
+    logger.info("role %s is there", name)
 
 
 def login(
@@ -82,7 +85,7 @@ def login(
             # On the very connection of the revision, so that it is part of its transaction.
             set_password(driver_connection(), name, known.password)
     _act(name, acts_as, member_of)
-    tell("login %s is there", name)
+    logger.info("login %s is there", name)
 
 
 def login_by_iam(
@@ -140,7 +143,7 @@ def login_by_iam(
     made = attributes().get("iam_logins")
     if made is not None:
         made.add(name)
-    tell("login %s is there, for IAM tokens", name)
+    logger.info("login %s is there, for IAM tokens", name)
 
 
 def drop_role(name: str) -> None:
@@ -154,7 +157,7 @@ def drop_role(name: str) -> None:
     """
     # One statement: nobody ever sees the master as a member of a login that RDS wants a token of.
     do(retiring.drop_role(plain(name)), retiring.VARIABLES)
-    tell("role %s is dropped, or kept where a warning says so", name)
+    logger.info("role %s is dropped, or kept where a warning says so", name)
 
 
 def drop_login(name: str) -> None:
@@ -166,7 +169,7 @@ def drop_login(name: str) -> None:
 
 def _act(name: str, acts_as: str | None, member_of: Sequence[str]) -> None:
     """Make the login *name* a member of the roles *member_of*, and act as *acts_as*."""
-    groups = (*member_of, *([acts_as] if acts_as else []))
+    groups = (*several("member_of", member_of), *([acts_as] if acts_as else []))
     if groups:
         grants = "\n".join(f"GRANT {quoted(group)} TO {quoted(name)};" for group in groups)
         do(

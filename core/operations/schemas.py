@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+
 from core.operations.existing import Existing, consent, refuses
-from core.operations.sending import do, plain, quoted, tell
+from core.operations.sending import do, plain, quoted
 from core.revisions.marks import MASTER
+
+logger = logging.getLogger(__name__)
 
 
 def schema(name: str, *, owner: str | None = None, existing: Existing = "refuse") -> None:
@@ -45,7 +49,7 @@ def schema(name: str, *, owner: str | None = None, existing: Existing = "refuse"
         """,
         "holder pg_catalog.oid; could boolean; thing pg_catalog.record;",
     )
-    tell("schema %s belongs to %s", name, owner or "the master")
+    logger.info("schema %s belongs to %s", name, owner or "the master")
 
 
 def _close_to_defaults(name: str) -> str:
@@ -73,7 +77,7 @@ def close_to_public(name: str) -> None:
         {refuse_public(name)}
         """
     )
-    tell("PUBLIC has nothing in schema %s", name)
+    logger.info("PUBLIC has nothing in schema %s", name)
 
 
 def drop_schema(name: str) -> None:
@@ -88,7 +92,7 @@ def drop_schema(name: str) -> None:
         END;
         """
     )
-    tell("schema %s is dropped, or kept for what is in it", name)
+    logger.info("schema %s is dropped, or kept for what is in it", name)
 
 
 def _own_schema(name: str, owner: str) -> str:

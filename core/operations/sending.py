@@ -6,17 +6,15 @@ Alembic's ``op`` is used here alone; a revision runs on it, or is written down w
 
 from __future__ import annotations
 
-import logging
 import re
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 from alembic import op
 
-from core.postgres.acting import acting_as
+from core.postgres.acting import acting_as, is_acting
 from core.revisions import rendering
-
-logger = logging.getLogger(__name__)
 
 # PostgreSQL cuts longer names silently (NAMEDATALEN), and quotes what is not lower case.
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
@@ -38,7 +36,17 @@ def driver_connection() -> Any:
 
 
 def in_autocommit() -> AbstractContextManager[None]:
-    """Run what is inside in no transaction: that of the revision so far is committed."""
+    """
+    Run what is inside in no transaction: that of the revision so far is committed.
+
+    Raises:
+        ValueError: It is inside of operations.as_role, whose statements run in functions.
+    """
+    if is_acting():
+        raise ValueError(
+            "operations.index builds outside of any transaction, and as_role runs in a function: "
+            "call it outside of as_role; the index is the table's owner's all the same"
+        )
     return op.get_context().autocommit_block()
 
 
@@ -102,12 +110,6 @@ def send(statement: str, *, is_ours: bool = False) -> None:
         op.get_bind().exec_driver_sql(statement, execution_options={"no_parameters": True})
 
 
-def tell(text: str, *things: object) -> None:
-    """Log what is done by now; of what is only written down, nothing is."""
-    if not on_paper():
-        logger.info(text, *things)
-
-
 def note(text: str) -> None:
     """Write *text* into the script, as a comment."""
     op.get_context().impl.static_output(f"-- note: {text}")
@@ -119,6 +121,13 @@ def quoted_path(name: str) -> str:
     if not dot:
         raise ValueError(f"{name!r}: name the table with its schema, such as 'app.orders'")
     return f"{quoted(schema_name)}.{quoted(table_name)}"
+
+
+def several(field: str, names: Sequence[str]) -> Sequence[str]:
+    """Return *names*; refuse one text, which is a sequence of letters, by its *field*."""
+    if isinstance(names, str):
+        raise TypeError(f"{field}={names!r}: give a list, such as [{names!r}]")
+    return names
 
 
 def plain(name: str) -> str:

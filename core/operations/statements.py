@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from core.operations.sending import acting, send, tell
+from core.operations.sending import acting, send
 from core.revisions import scripts
 from core.revisions.sql_files import read
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -46,4 +49,4 @@ def sql_file(name: str) -> None:
         SqlFileError: The file cannot be run; the message names it and its line.
     """
     send(read(scripts.sql_file(name)))
-    tell("%s is run", name)
+    logger.info("%s is run", name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -16,9 +17,11 @@ from core.operations.sending import (
     quoted,
     quoted_path,
     run,
-    tell,
+    several,
 )
 from core.revisions.marks import MASTER
+
+logger = logging.getLogger(__name__)
 
 # How many names a message of ours shows.
 _NAMES_SHOWN = 5
@@ -56,7 +59,7 @@ def table(name: str, columns: str, *, existing: Existing = "refuse") -> None:
         """,
         "found pg_catalog.pg_class%ROWTYPE;",
     )
-    tell("table %s is there", name)
+    logger.info("table %s is there", name)
 
 
 def drop_table_if_empty(name: str) -> None:
@@ -94,8 +97,8 @@ def read_only(reader: str, *, schemas: Sequence[str], tables_of: Sequence[str]) 
     *tables_of*, and the master itself always. What others made there, and the master may not
     grant, stays closed: a WARNING names it.
     """
-    creators = ", ".join(f"'{plain(one)}'" for one in tables_of)
-    for name in schemas:
+    creators = ", ".join(f"'{plain(one)}'" for one in several("tables_of", tables_of))
+    for name in several("schemas", schemas):
         do(
             f"""
             GRANT USAGE ON SCHEMA {quoted(name)} TO {quoted(reader)};
@@ -151,7 +154,7 @@ def read_only(reader: str, *, schemas: Sequence[str], tables_of: Sequence[str]) 
                     f"ALTER DEFAULT PRIVILEGES FOR ROLE {creator} IN SCHEMA {quoted(name)}"
                     f" GRANT SELECT ON {kind} TO {quoted(reader)}"
                 )
-    tell("%s reads %s", reader, ", ".join(schemas))
+    logger.info("%s reads %s", reader, ", ".join(schemas))
 
 
 def index(name: str, *, on: str, columns: str, unique: bool = False) -> None:
@@ -186,7 +189,7 @@ def index(name: str, *, on: str, columns: str, unique: bool = False) -> None:
             with suppress(Exception):
                 _drop_invalid_index(where)
             raise
-    tell("index %s is there", where)
+    logger.info("index %s is there", where)
 
 
 def _drop_invalid_index(where: str) -> None:
@@ -198,4 +201,4 @@ def _drop_invalid_index(where: str) -> None:
         where,
     ):
         run(f"DROP INDEX CONCURRENTLY {where}")
-        tell("index %s was left INVALID: dropped", where)
+        logger.info("index %s was left INVALID: dropped", where)

@@ -48,6 +48,11 @@ def acting_as(
             _acting.pop()
 
 
+def is_acting() -> bool:
+    """Say whether such a block is open."""
+    return bool(_acting)
+
+
 @contextmanager
 def _nothing() -> Iterator[None]:
     yield None

@@ -231,6 +231,30 @@ def changed_files(found: list[HistoryRow], now: Mapping[str, str]) -> list[str]:
     return [one for one, checksum in now.items() if kept.get(one, checksum) != checksum]
 
 
+def passed_over(found: list[HistoryRow], build: Sequence[str], current: str | None) -> list[str]:
+    """
+    Return the revisions of *build* before *current* that the database never had.
+
+    They were put in there, or renamed, after it had passed. A stamp vouches for all up to its
+    revision.
+    """
+    if current not in build:
+        return []
+    before = build[: build.index(current)]
+    stamped = {row.revision for row in found if row.direction == "stamp"}
+    had = {row.revision for row in found if row.direction != "downgrade"}
+    vouched = max((at for at, one in enumerate(build, 1) if one in stamped), default=0)
+    return [one for one in before[vouched:] if one not in had]
+
+
+def why_passed_over(revisions: Sequence[str], current: str | None) -> str:
+    """Say that *revisions* stand before *current* and were never applied, and the way out."""
+    return (
+        f"{', '.join(revisions)} of this build: before {current}, and never applied to this "
+        f"database: put it behind {current}, or stamp {current} to vouch for it"
+    )
+
+
 def refuse_another(found: list[HistoryRow], build: Sequence[Revision], current: str | None) -> None:
     """
     Refuse a database whose revisions are another history's, under the identifiers of *build*.

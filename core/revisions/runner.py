@@ -36,7 +36,8 @@ class Revisions:
 
     Attributes:
         folder: Where the migrations are.
-        compared: Which files were found changed, by where the database was that said so.
+        compared: Which files were found changed, and which revisions passed over, by where the
+            database was that said so.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class Revisions:
         self._ini = ini
         self._is_layer = is_layer
         self.folder = folder or Folder(ini.parent / "alembic")
-        self.compared: dict[Position, list[str]] = {}
+        self.compared: dict[Position, tuple[list[str], list[str]]] = {}
 
     @cached_property
     def _scripts(self) -> ScriptDirectory:

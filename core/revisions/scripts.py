@@ -114,6 +114,8 @@ def load(revision: Revision) -> Any:
     if spec is None or spec.loader is None:
         raise ImportError(f"{revision.file} is not a Python file")
     module = importlib.util.module_from_spec(spec)
+    # Where a dataclass looks for the module of its own, and pickle.
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
 

@@ -156,6 +156,26 @@ def test_stamp_of_the_current_revision_vouches_for_changed_files(
     assert world.call(ini=ini, variables=strict).body["applied_migrations"] == ["m4"]
 
 
+def test_a_revision_that_was_put_in_later_is_told_of(world: World, history: MakeHistory) -> None:
+    """The database has passed it, and never had it: strict refuses; a stamp settles it."""
+    strict = {"DAY2_STRICT_CHECKSUMS": "true"}
+    world.call(ini=history({"m1": "pass", "m3": "pass"}))
+    ini = history({"m1": "pass", "m2": "pass", "m3": "pass"})
+    world.declare("m3")
+
+    told = [world.call(ini=ini), world.call(world.request("status", None), ini=ini)]
+    refused = world.call(ini=ini, variables=strict)
+    ask(world, ini, "stamp", "m3", "m3")
+
+    why = (
+        "m2 of this build: before m3, and never applied to this database: put it behind m3, or "
+        "stamp m3 to vouch for it"
+    )
+    assert [one.body["warnings"] for one in told] == [[why], [why]]
+    assert (refused.outcome, refused.body["message"]) == ("FAILED", f"{why}; nothing was touched")
+    assert world.call(ini=ini, variables=strict).outcome == "UP_TO_DATE"
+
+
 def as_the_older_tool(world: World) -> dict[str, str]:
     """Make the database as the older tool would, all passwords the same; return its leavings."""
     world.call()

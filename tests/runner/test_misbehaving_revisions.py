@@ -122,6 +122,21 @@ FAILING = {
         ),
         "22012 division by zero; what it committed itself before is kept",
     ),
+    "a name for a list": (
+        "operations.role('r1')\noperations.read_only('r1', schemas='public', tables_of=[])",
+        "schemas='public': give a list, such as ['public']",
+    ),
+    "a name for a list of roles": (
+        "operations.login('r1', member_of='pg_monitor')",
+        "member_of='pg_monitor': give a list, such as ['pg_monitor']",
+    ),
+    "an index inside as_role": (
+        (
+            "operations.role('r1')\nwith operations.as_role('r1'):\n"
+            "    operations.index('i', on='public.one', columns='(1)')"
+        ),
+        "call it outside of as_role",
+    ),
     "what others depend on": (
         (
             "op.execute('CREATE VIEW public.shown AS SELECT 1 FROM public.one;"

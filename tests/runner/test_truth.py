@@ -161,6 +161,9 @@ KEEPING = {
         'op.execute("SAVEPOINT here")\n'
         'try:\n    op.execute("SELECT 1/0")\nexcept Exception:\n    op.execute("ROLLBACK TO here")'
     ),
+    "a dataclass": (
+        "from dataclasses import dataclass\n@dataclass\nclass One:\n    number: 'int'\nOne(1)"
+    ),
     "word in a string": "op.execute(\"COMMENT ON TABLE public.a1 IS 'rollback, commit'\")",
     "inspector on the engine": (
         "import sqlalchemy as sa\n"

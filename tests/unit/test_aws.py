@@ -324,17 +324,6 @@ def test_a_cluster_that_may_be_asleep_is_known(
     assert aws.cluster("orders").sleeps is sleeps
 
 
-@pytest.mark.parametrize(("kind", "sleeps"), [("db.serverless", True), ("db.r6g.large", False)])
-def test_a_member_that_would_sleep_is_known(
-    kind: str, aws: Aws, stub: Stub, *, sleeps: bool
-) -> None:
-    """Serverless v2 is a class of instances, of which a cluster may have some."""
-    member = DB_INSTANCE | {"DBInstanceClass": kind}
-    stub("rds").add_response("describe_db_instances", {"DBInstances": [member]})
-
-    assert aws.instance("orders").sleeps is sleeps
-
-
 def test_a_young_cluster_and_a_replica_are_told(aws: Aws, stub: Stub) -> None:
     """No instance writes yet; of a replica, what it copies."""
     young = DB_CLUSTER | {"DBClusterMembers": [], "ReplicationSourceIdentifier": "arn:source"}

@@ -13,11 +13,10 @@ from core.access.locate import (
     Place,
     is_entered_unasked,
     locate,
-    master_secret_names,
+    master_secret_name,
     with_password_at,
 )
 from core.errors import (
-    AccessDenied,
     AwaitsPerson,
     InstanceNotReady,
     InvalidField,
@@ -55,7 +54,6 @@ class FakeDirectory(FakeRegister):
     secrets: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     deployed: frozenset[str] = frozenset()
     secondaries: frozenset[str] = frozenset()
-    denied: Sequence[str] = ()
 
     def databases(self) -> Sequence[ManagedDatabase]:
         """Return every instance and cluster."""
@@ -64,8 +62,6 @@ class FakeDirectory(FakeRegister):
     def secret(self, name: str, *, stage: str = "AWSCURRENT") -> Secret:
         """Return the secret *name*; at another stage it is kept as ``name@stage``."""
         key = name if stage == "AWSCURRENT" else f"{name}@{stage}"
-        if key in self.denied:
-            raise AccessDenied(f"secret {name} is denied")
         if key not in self.secrets:
             raise NotFound(f"secret {name} does not exist")
         fields = {"username": "master", "password": f"of {key}"} | self.secrets[key]
@@ -138,7 +134,7 @@ def test_the_master_secret_is_found_in_order(
 
 def test_an_instance_without_any_secret_has_no_secrets_name(orders: ManagedDatabase) -> None:
     """Not tagged, no pattern, not managed by RDS: there is nothing to read."""
-    assert master_secret_names(orders._replace(managed_secret=None), SETTINGS) == ()
+    assert master_secret_name(orders._replace(managed_secret=None), SETTINGS) is None
 
 
 @pytest.mark.parametrize(
@@ -283,19 +279,6 @@ def test_another_instances_secret_is_refused(
     if fields:
         remedy += ", or correct the identifier in this one"
     assert str(caught.value) == f"secret_name: {name} {problem}: {remedy}"
-
-
-@pytest.mark.parametrize("denied", [(), ("orders-master",)])
-def test_rds_own_secret_does_where_the_patterns_is_not_there(
-    denied: tuple[str, ...], orders: ManagedDatabase
-) -> None:
-    """The pattern is for those of the stack's instances whose secret RDS does not manage."""
-    directory = FakeDirectory([orders], {managed(orders): {}}, denied=denied)
-
-    place = locate(EVENT, directory, BY_PATTERN)
-
-    assert place.database.password == f"of {managed(orders)}"
-    assert is_entered_unasked(place, BY_PATTERN)
 
 
 @pytest.mark.parametrize("request_", [DIRECT, EVENT])

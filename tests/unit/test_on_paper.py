@@ -296,22 +296,6 @@ def test_one_revision_that_cannot_be_shown_hides_no_other(tmp_path: Path) -> Non
     assert "SELECT 3;" in shown["003"]
 
 
-def test_nothing_is_reported_of_what_is_only_written(
-    write: Write, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A plan or a check makes no role, and so none "is there" by it."""
-    caplog.set_level("INFO")
-
-    written = write(
-        "operations.role('acme')\noperations.schema('acme', owner='acme')\n"
-        "operations.table('acme.t', 'i int')\noperations.read_only('acme', ['acme'])\n"
-        "operations.close_to_public('public')\noperations.drop_role('acme')"
-    )
-
-    assert "CREATE TABLE" in " ".join(written)
-    assert [one for one in caplog.records if one.name.startswith("core")] == []
-
-
 def test_a_plan_refuses_what_a_run_refuses(tmp_path: Path) -> None:
     """All that is wrong is told at once, each with its revision and line."""
     build = build_of(tmp_path, "op.execute('SELECT :a')", "pass", "op.execute('SELECT :b')")

@@ -514,22 +514,11 @@ def test_nobody_is_woken_only_to_look(
             assert found.requested == (["orders"] if expected else [])
 
 
-@pytest.mark.parametrize(
-    ("may_sleep", "writer_may", "requested"),
-    [(False, True, ["orders"]), (True, False, ["orders"]), (True, True, [])],
-)
 def test_a_cluster_that_never_sleeps_is_opened_by_a_full_sweep(
-    requested: list[str],
-    orders: ManagedDatabase,
     orders_cluster: ManagedDatabase,
-    *,
-    may_sleep: bool,
-    writer_may: bool,
 ) -> None:
-    """As an instance is; nor does one sleep whose writer has a fixed class."""
-    writer = orders._replace(identifier="orders-1", cluster="orders", sleeps=writer_may)
+    """As an instance is."""
     state = observed(dbi_resource_id=orders_cluster.resource_id)
-    known = [orders_cluster._replace(sleeps=may_sleep), writer]
-    fleet = FakeFleet(known, {"orders": Parameters(declared("003"), state)})
+    fleet = FakeFleet([orders_cluster], {"orders": Parameters(declared("003"), state)})
 
-    assert run(Sweep(full=True), fleet)[1].requested == requested
+    assert run(Sweep(full=True), fleet)[1].requested == ["orders"]
