@@ -62,7 +62,7 @@ test-postgres: ## Run the tests that need a server on PostgreSQL VERSION=16, or 
 	@$(DEV) -m tests.postgres $(if $(VERSION),"$$VERSION")
 
 .PHONY: test-terraform
-test-terraform: ## Keep an instance and its target in Terraform: TERRAFORM_PLUGINS=folder of the AWS provider
+test-terraform: ## Keep an instance, a cluster and their targets in Terraform: TERRAFORM_PLUGINS=folder of the AWS provider
 	$(call needs,$(RUNTIME_ENVIRONMENTS))
 	@$(DEV) -m tests.terraform
 
