@@ -48,20 +48,27 @@ def check(run: Run) -> Result:
                 history.refuse_another(history.rows(session), run.revisions.history, at.current)
             is_anothers = look_up_keeper(run, place, session, at) is Keeper.ANOTHER
             promises, found = _compared(run, session, at.current)
+        warned = len(run.report.warnings)
         # The secrets of another stack's logins are not ours to read.
         if not is_anothers:
             found.findings.extend(_refused(run, place, promises, found))
     run.report.found_at(at.current)
     run.report.details = _details(promises, found)
     where = f"{place.name} is at {at.current or 'base'}"
+    untried = len(run.report.warnings) - warned
+    unproven = f"; {untried} login(s) could not be tried: see warnings" if untried else ""
     count = len(found.findings)
     if not count:
-        message = f"{where}; its {len(promises.roles)} role(s) may do what is promised, and no more"
+        message = (
+            f"{where}; its {len(promises.roles)} role(s) may do what is promised, and no more"
+            + unproven
+        )
         logger.info(message)
         return Result(Outcome.CHECKED, message, run.report)
     message = f"{where}; {count} deviation(s) from what its revisions promise: see drift"
     if count > MOST_FINDINGS:
         message += f", which shows the first {MOST_FINDINGS}"
+    message += unproven
     logger.warning(message)
     return Result(Outcome.CHECKED, message, run.report)
 

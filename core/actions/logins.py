@@ -17,10 +17,10 @@ from core.actions.takeover import is_of_our_making
 from core.decisions.eligibility import Verdict, eligibility
 from core.errors import (
     AccessDenied,
-    InvalidField,
     MigrationError,
     NotFound,
     NotReady,
+    Rejected,
     RevisionFailed,
     WrongPassword,
 )
@@ -127,10 +127,10 @@ def refused_logins(run: Run, place: Place, logins: Iterable[str]) -> Iterator[tu
             yield login, f"-- tag the secret {secret} {tag}, and run migrate: it sets the password"
         except NotFound:
             yield login, f"-- run migrate: it makes the secret {secret}, and sets the password"
-        except InvalidField as error:
+        except Rejected as error:
             yield login, f"-- {error}"
         except MigrationError as error:
-            logger.warning("could not prove that %s enters: %s", login, error)
+            _warn(run, f"could not prove that {login} enters: {error}")
 
 
 def reconcile_logins(run: Run, place: Place, session: Session) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from core.actions.check import check
 from core.drift.catalogue import reading
 from core.drift.comparing import compare
 from core.drift.ledger import Finding
-from core.model import Action
+from core.errors import AccessDenied, MigrationError, NotReady, Rejected
+from core.model import Action, Secret
 from core.outcome import Outcome
 from core.postgres.connecting import connect
 from core.postgres.session import Session, query
@@ -23,6 +25,7 @@ from core.revisions.made import made_by
 from core.revisions.promises import Promises
 from infra.local.postgres.programs import Programs, available_programs
 from infra.local.postgres.server import Server
+from infra.trial.cloud import MemoryCloud
 from tests.equipment.site import DATABASE, HEAD_LOGINS, REVISIONS, Site, make_empty
 
 
@@ -885,6 +888,42 @@ def test_a_login_without_its_secret_is_told(at_head: Site) -> None:
         ("app_user", "the password of its secret")
     ]
     assert checked(at_head)["drift"] == []
+
+
+@dataclass
+class Refusing(MemoryCloud):
+    """An AWS that refuses one secret."""
+
+    refused: str = ""
+    error: MigrationError = field(default_factory=lambda: NotReady("busy"))
+
+    def secret(self, name: str, *, stage: str = "AWSCURRENT") -> Secret:
+        """Return the secret *name*, unless it is that one."""
+        if name == self.refused:
+            raise self.error
+        return super().secret(name, stage=stage)
+
+
+@pytest.mark.parametrize(
+    ("error", "drift", "told"),
+    [
+        (Rejected("restore it"), ["-- restore it"], "1 deviation(s) from what its revisions"),
+        (NotReady("busy"), [], "and no more; 1 login(s) could not be tried: see warnings"),
+        (AccessDenied("no"), [], "and no more; 1 login(s) could not be tried: see warnings"),
+    ],
+)
+def test_a_login_whose_secret_is_refused_is_not_taken_for_proven(
+    error: MigrationError, drift: list[str], told: str, at_head: Site
+) -> None:
+    """One that is scheduled for deletion is told as missing; of another it cannot be said."""
+    cloud = Refusing(**vars(at_head.cloud), refused="day2/orders/app_user", error=error)
+
+    result = replace(at_head, cloud=cloud).run(Action.CHECK, None)
+
+    assert [one["statement"] for one in result.report.details["drift"]] == drift
+    assert told in result.message
+    proven = [] if drift else [f"could not prove that app_user enters: {error}"]
+    assert result.report.warnings == proven
 
 
 def test_what_a_person_allowed_is_not_told(drifting: Head, tmp_path: Path) -> None:
