@@ -169,11 +169,9 @@ def index(name: str, *, on: str, columns: str, unique: bool = False) -> None:
     if not dot or "." in table:
         raise ValueError(f"on={on!r}: name the table with its schema, such as on='app.orders'")
     where = f"{quoted(schema_name)}.{quoted(name)}"
+    of = f"{quoted(schema_name)}.{quoted(table)}"
     kind = "UNIQUE INDEX" if unique else "INDEX"
-    build = (
-        f"CREATE {kind} CONCURRENTLY IF NOT EXISTS {quoted(name)}"
-        f" ON {quoted(schema_name)}.{quoted(table)} ({columns})"
-    )
+    build = f"CREATE {kind} CONCURRENTLY IF NOT EXISTS {quoted(name)} ON {of} ({columns})"
     with in_autocommit():
         if on_paper():
             note(f"an INVALID {where} that an earlier build left is dropped first")
@@ -189,16 +187,28 @@ def index(name: str, *, on: str, columns: str, unique: bool = False) -> None:
             with suppress(Exception):
                 _drop_invalid_index(where)
             raise
+        # IF NOT EXISTS is content with anything of that name.
+        is_it = (
+            f"{_OF_THAT_NAME} AND {'' if unique else 'NOT '}indisunique AND indrelid"
+            f" OPERATOR(pg_catalog.=) pg_catalog.to_regclass('{of}')"
+        )
+        if not finds(is_it, where):
+            raise ValueError(
+                f"{where} was there before, and is not {'a unique' if unique else 'a plain'} index"
+                f" on {on}: rename it or drop it, then run the revision again"
+            )
     logger.info("index %s is there", where)
+
+
+# Qualified: the revision's own path is in force here.
+_OF_THAT_NAME = (
+    "SELECT 1 FROM pg_catalog.pg_index"
+    " WHERE indexrelid OPERATOR(pg_catalog.=) pg_catalog.to_regclass(%(name)s)"
+)
 
 
 def _drop_invalid_index(where: str) -> None:
     """Drop the index *where*, a quoted name, if a build left it INVALID."""
-    if finds(
-        # Qualified: the revision's own path is in force here.
-        "SELECT 1 FROM pg_catalog.pg_index WHERE NOT indisvalid"
-        " AND indexrelid OPERATOR(pg_catalog.=) pg_catalog.to_regclass(%(name)s)",
-        where,
-    ):
+    if finds(f"{_OF_THAT_NAME} AND NOT indisvalid", where):
         run(f"DROP INDEX CONCURRENTLY {where}")
         logger.info("index %s was left INVALID: dropped", where)

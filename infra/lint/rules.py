@@ -59,7 +59,10 @@ RULES = {
     ),
     "unqualified-name": (
         "schema public is not searched where somebody else may create in it",
-        "write the schema before the name, or SET LOCAL search_path in the revision",
+        (
+            "write the schema before the name; a search path of the revision's own finds what "
+            "others have put there, too"
+        ),
     ),
     "loose-file": (
         "a file that a revision reads by itself can change unnoticed once it is applied",

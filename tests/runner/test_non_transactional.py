@@ -220,3 +220,20 @@ def test_failed_unique_build_leaves_nothing(world: World, history: MakeHistory) 
     assert (failed.outcome, "23505" in failed.body["message"]) == ("FAILED", True)
     assert "INVALID" not in failed.body["message"]
     assert world.query(INDEX) == []
+
+
+@pytest.mark.parametrize(
+    "there", ["CREATE INDEX goods_id ON public.goods (id)", "CREATE TABLE public.goods_id ()"]
+)
+def test_another_thing_of_an_indexs_name_is_not_taken_for_it(
+    world: World, history: MakeHistory, there: str
+) -> None:
+    """Whoever owns the table could have the index announced, and unique, that is not."""
+    ini = history(REVISIONS | {"a2": REVISIONS["a2"].replace(")", ", unique=True)")})
+    world.call(world.request(target="a1"), ini=ini)
+    world.query(there)
+
+    answer = world.call(ini=ini)
+
+    assert (answer.outcome, answer.body["final_revision"]) == ("FAILED", "a1"), answer
+    assert "was there before, and is not a unique index on public.goods" in answer.body["message"]
