@@ -86,14 +86,12 @@ def check_copy(run: Run, place: Place, session: Session) -> None:
     if not count:
         logger.info("%s is a copy of another database, with all promised", place.name)
         return
-    text = (
+    run.warn(
         f"{place.name} is a copy of another database and has {count} deviation(s) "
         "from what its revisions promise: send the action check"
     )
-    logger.warning(text)
     for one in found.findings[:MOST_LOGGED]:
         logger.warning("%s of %s: %s", one.drift, one.role, one.privilege)
-    run.report.warnings.append(text)
 
 
 def _compared(run: Run, session: Session, current: str | None) -> tuple[Promises, Comparison]:

@@ -217,11 +217,8 @@ def _by_secret(place: Place, run: Run, refused: WrongPassword) -> Place:
             f"rds_iam TO {user}, or name its master secret: let RDS manage it, tag the instance "
             f"{run.settings.prefix}:secret, or set the parameter MasterSecretName"
         ) from refused
-    logger.warning(
-        "%s took no token from %s and is entered by its master secret: GRANT rds_iam TO %s, or "
-        "set the parameter IamAuthentication to false",
-        place.name,
-        user,
-        user,
+    run.warn(
+        f"{place.name} took no token from {user} and is entered by its master secret: GRANT "
+        f"rds_iam TO {user}, or set the parameter IamAuthentication to false"
     )
     return other

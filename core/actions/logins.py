@@ -100,7 +100,7 @@ def prove_entry(
             revision=revision,
         ) from error
     except NotReady as error:
-        logger.warning("could not prove that the master enters beside %s: %s", names, error)
+        run.warn(f"could not prove that the master enters beside {names}: {error}")
     else:
         logger.info("the master enters, beside the login %s by IAM", names)
 
@@ -130,7 +130,7 @@ def refused_logins(run: Run, place: Place, logins: Iterable[str]) -> Iterator[tu
         except Rejected as error:
             yield login, f"-- {error}"
         except MigrationError as error:
-            _warn(run, f"could not prove that {login} enters: {error}")
+            run.warn(f"could not prove that {login} enters: {error}")
 
 
 def reconcile_logins(run: Run, place: Place, session: Session) -> None:
@@ -144,8 +144,7 @@ def reconcile_logins(run: Run, place: Place, session: Session) -> None:
     a copy that nobody gave a target of its own.
     """
     if run.leaves_logins:
-        _warn(
-            run,
+        run.warn(
             f"{place.name} is a restored copy without a target of its own: its logins keep their "
             "passwords; to give them others, write its parameter, or send migrate",
         )
@@ -202,13 +201,7 @@ def _move(passwords: Passwords, login: str) -> None:
 
 
 def _leave_alone(run: Run, login: str) -> None:
-    _warn(
-        run,
+    run.warn(
         f"login {login} was there before, and its password stays as it is: to take it over, "
         "send the action adopt",
     )
-
-
-def _warn(run: Run, text: str) -> None:
-    logger.warning(text)
-    run.report.warnings.append(text)

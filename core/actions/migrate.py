@@ -142,8 +142,7 @@ def _check_files(run: Run, session: Session, at: Position) -> None:
     run.report.changed_files = list(changed)
     if passed_over:
         why = history.why_passed_over(passed_over, at.current)
-        logger.warning(why)
-        run.report.warnings.append(why)
+        run.warn(why)
         if run.settings.strict_checksums:
             raise RunFailed(f"{why}; nothing was touched")
     if not changed:

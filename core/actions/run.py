@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -19,6 +20,8 @@ from core.settings import Settings
 
 if TYPE_CHECKING:
     from core.revisions.promises import Promises
+
+logger = logging.getLogger(__name__)
 
 
 class Cloud(Directory, Bus, Queue, Secrets, Protocol):
@@ -101,6 +104,12 @@ class Run:
             TargetSource.PARAMETER,
         )
         return self.is_copy and not is_own
+
+    def warn(self, text: str) -> None:
+        """Say *text* in the log, and once in the answer."""
+        logger.warning(text)
+        if text not in self.report.warnings:
+            self.report.warnings.append(text)
 
     def folder_at(self, place_name: str) -> str:
         """Return what the names of the logins' secrets begin with, for a database at a place."""

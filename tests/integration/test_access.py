@@ -132,8 +132,11 @@ def test_master_who_takes_no_token_is_entered_by_his_secret(
     site.cloud = SigningCloud(site.cloud.known, secrets=site.cloud.secrets)
     settings = site.settings._replace(iam_authentication=True)
 
-    assert site.run(settings=settings, target="001").report.applied == ["001"]
-    assert "took no token from postgres and is entered by its master secret" in caplog.text
+    report = site.run(settings=settings, target="001").report
+    assert report.applied == ["001"]
+    (warning,) = report.warnings
+    assert "took no token from postgres and is entered by its master secret" in warning
+    assert warning in caplog.text
 
     for tags in ({"day2": "enabled"}, {"day2:secret": "mistyped"}):
         site.cloud.known[INSTANCE] = instance._replace(tags=tags)
