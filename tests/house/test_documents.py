@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
 import re
@@ -15,6 +16,7 @@ from handlers.requests import parse
 from infra import template
 from tests.equipment import documents
 from tests.equipment.documents import ROOT
+from tests.equipment.sources import nodes
 
 DOCUMENTS = documents.names()
 OURS = ("alembic", "core", "events", "handlers", "infra", "tests")
@@ -217,3 +219,35 @@ def test_what_is_called_and_heard_of_aws_is_among_what_is_assumed() -> None:
     assert {"DescribeDBInstances", "PutEvents"} <= calls
     assert "RDS DB Instance Event" in kinds
     assert {one for one in calls | kinds if one not in written} == set()
+
+
+def said() -> set[str]:
+    """Return each run of words that a message of ours is put together from."""
+    found = set()
+    for folder in ("core", "handlers"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for node in nodes(path):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    found.add(" ".join(node.value.split()))
+    return found
+
+
+def test_a_message_that_is_looked_up_is_one_of_ours() -> None:
+    """Whoever is called at night looks for the words that they see: those of the code."""
+    messages = said()
+    parts = {one for one in messages if len(one.split()) >= 3}
+    spans = [row[0] for row in documents.rows("infra/OPERATIONS.md", "you see")]
+    spans += re.findall(r"\*\*Symptom\.\*\*.*?\n- \*\*", documents.prose("infra/AWS.md"), re.DOTALL)
+    quoted = [one for span in spans for one in re.findall(r"`([A-Z_]* ?…[^`]+)`", span)]
+
+    for text in quoted:
+        for words in re.split(r"[A-Z_]+ … ?| … |…", " ".join(text.split())):
+            # What a message fills in: a name of an action, of a revision, a number.
+            plain = re.sub(r"\b\w*(\d|:)\S*|`", "\0", words).strip("\0 ")
+            runs = [one.strip() for one in plain.split("\0") if len(one.split()) > 1]
+            known = [
+                any(run in one for one in messages) or any(part in run for part in parts)
+                for run in runs
+            ]
+            assert all(known), (text, runs)
+    assert quoted
