@@ -426,3 +426,16 @@ def test_settings_are_kept_as_they_were_given(local_aws: LocalAws, rds: Any) -> 
     assert first["PerformanceInsightsRetentionPeriod"] == 7
     assert first["MonitoringInterval"] == 60
     assert second["PerformanceInsightsEnabled"] is False
+
+
+def test_a_customer_key_encrypts(local_aws: LocalAws) -> None:
+    """As teams that keep keys of their own have it, whatever Python runs the local AWS."""
+    kms, secrets = local_aws.client("kms"), local_aws.client("secretsmanager")
+    key = kms.create_key()["KeyMetadata"]["KeyId"]
+    secrets.create_secret(Name="by-key", KmsKeyId=key, SecretString="kept")
+
+    found = secrets.get_secret_value(SecretId="by-key")["SecretString"]
+    secrets.delete_secret(SecretId="by-key", ForceDeleteWithoutRecovery=True)
+    kms.schedule_key_deletion(KeyId=key, PendingWindowInDays=7)
+
+    assert found == "kept"

@@ -9,6 +9,7 @@ The folder is only there to be seen in the command line, by which ``make down`` 
 import os
 import sys
 import threading
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,20 @@ def _import_with_lock_as_a_class() -> None:
         threading.Lock = new_lock
 
 
+def _take_bytes_for_names() -> None:
+    """
+    Let ``uuid.uuid5`` take bytes, as it does from Python 3.12 on.
+
+    LocalStack's KMS gives it some, and without this can make no key.
+    """
+    of_text = uuid.uuid5
+
+    def uuid5(namespace: uuid.UUID, name: str | bytes) -> uuid.UUID:
+        return of_text(namespace, name if isinstance(name, str) else name.decode("latin-1"))
+
+    uuid.uuid5 = uuid5
+
+
 def main() -> None:
     """Run LocalStack until it is told to stop."""
     kept = Path(os.environ["DAY2_LOCAL_CACHE"])
@@ -43,6 +58,8 @@ def main() -> None:
     cache.get_user_cache_dir = lambda: kept
     if sys.version_info < (3, 13):
         _import_with_lock_as_a_class()
+    if sys.version_info < (3, 12):
+        _take_bytes_for_names()
     from localstack import config
 
     from infra.local.localstack import gate
