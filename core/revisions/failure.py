@@ -22,6 +22,24 @@ QUERY_CANCELED = "57014"
 _ADMIN_SHUTDOWN = "57P01"
 FAILED_TRANSACTION = "25P02"
 UNDEFINED_TABLE = "42P01"
+# What PostgreSQL, the driver and SQLAlchemy say of mistakes that are made often, each with the
+# way out: what they themselves advise, if anything, is of no use in a revision.
+_CURES = (
+    (
+        "cannot run inside a transaction block",
+        "do it in op.get_context().autocommit_block(), or an index by operations.index",
+    ),
+    (
+        "has already initialized a SQLAlchemy Transaction",
+        "a revision is in a transaction already: take begin() out, or use begin_nested()",
+    ),
+    ("execute an empty query", "the text has no statement: take it out"),
+    (
+        "bad record mac",
+        "or a process that the revision forked has used it: give that one a connection of its own",
+    ),
+)
+
 # Its DETAIL names things, and shows nothing of a row.
 DEPENDENTS = "2BP01"
 _THINGS_SHOWN = 5
@@ -137,7 +155,14 @@ def why_off_path(session: Session, schema: str) -> str:
 
 
 def reason_of(error: BaseException, code: str | None, *, is_broken: bool) -> str:
-    """Return why a revision failed: the server's code and first line, or the error's."""
+    """Return why a revision failed, and the way out where that is known."""
+    reason = _reason_of(error, code, is_broken=is_broken)
+    cures = (cure for said, cure in _CURES if said in reason)
+    return ": ".join((reason, *cures))
+
+
+def _reason_of(error: BaseException, code: str | None, *, is_broken: bool) -> str:
+    """Return the server's code and first line, or the error's."""
     if isinstance(error, Untrue | MigrationError):
         return str(error)
     origin = getattr(error, "orig", error)

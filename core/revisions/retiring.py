@@ -190,6 +190,18 @@ def _move(giver: str, taker: str) -> str:
             AND dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
             AND NOT has_schema_privilege('{taker}', home.oid, 'CREATE')
         LOOP
+            IF thing.nspname ~ '^pg_temp_' THEN
+                RAISE object_in_use USING
+                    MESSAGE = format('an open session has temporary things of {giver}, which go '
+                        'with it alone: one of %s', (
+                            SELECT string_agg(format('server process %s of %I', pid, usename), ', '
+                                ORDER BY pid)
+                            FROM pg_stat_activity JOIN pg_roles AS login ON login.oid = usesysid
+                            WHERE datname = current_database() AND NOT rolsuper
+                            AND pg_has_role(usesysid, '{giver}', 'MEMBER')
+                            AND usename <> current_user)),
+                    HINT = 'End it: pg_terminate_backend(its process); then try again.';
+            END IF;
             EXECUTE format('GRANT CREATE ON SCHEMA %I TO "{taker}"', thing.nspname);
             lent := lent || thing.nspname::text;
         END LOOP;

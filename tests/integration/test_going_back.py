@@ -8,6 +8,7 @@ from pathlib import Path
 import psycopg2
 import pytest
 
+from core.errors import RevisionFailed
 from core.postgres.session import query
 from tests.equipment.histories import history_of
 from tests.equipment.site import DATABASE, Site
@@ -175,6 +176,24 @@ def test_an_heir_that_could_do_anything_is_refused(
     assert site.query(
         "SELECT nspowner::regrole::text FROM pg_namespace WHERE nspname = 'place'"
     ) == [("team",)]
+
+
+def test_a_session_with_temporary_things_is_named(site: Site) -> None:
+    """They can be nobody else's, and a login that is in use may well have some."""
+    site.run(target="003")
+    with closing(site.login("backup_user")) as session:
+        query(session, "CREATE TEMP TABLE work ()")
+
+        with pytest.raises(RevisionFailed, match="55006 an open session has temporary") as caught:
+            site.downgrade("003")
+
+        assert f"one of server process {session.info.backend_pid} of backup_user" in str(
+            caught.value
+        )
+        query(session, "DROP TABLE work")
+        site.downgrade("003")
+
+    assert site.query("SELECT to_regrole('backup_user')") == [(None,)]
 
 
 # What day2 did not make

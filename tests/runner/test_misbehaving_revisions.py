@@ -122,6 +122,15 @@ FAILING = {
         ),
         "22012 division by zero; what it committed itself before is kept",
     ),
+    "a transaction in its own": (
+        "with op.get_bind().begin():\n    op.execute('SELECT 1')",
+        "take begin() out, or use begin_nested()",
+    ),
+    "what needs no transaction": (
+        "op.execute('VACUUM')",
+        "inside a transaction block: do it in op.get_context().autocommit_block()",
+    ),
+    "no statement": ("op.execute('-- nothing')", "the text has no statement: take it out"),
     "a name for a list": (
         "operations.role('r1')\noperations.read_only('r1', schemas='public', tables_of=[])",
         "schemas='public': give a list, such as ['public']",
