@@ -428,14 +428,24 @@ def test_settings_are_kept_as_they_were_given(local_aws: LocalAws, rds: Any) -> 
     assert second["PerformanceInsightsEnabled"] is False
 
 
-def test_a_customer_key_encrypts(local_aws: LocalAws) -> None:
+def test_a_customer_key_encrypts(local_aws: LocalAws, rds: Any) -> None:
     """As teams that keep keys of their own have it, whatever Python runs the local AWS."""
     kms, secrets = local_aws.client("kms"), local_aws.client("secretsmanager")
-    key = kms.create_key()["KeyMetadata"]["KeyId"]
-    secrets.create_secret(Name="by-key", KmsKeyId=key, SecretString="kept")
+    key = kms.create_key()["KeyMetadata"]
+    secrets.create_secret(Name="by-key", KmsKeyId=key["KeyId"], SecretString="kept")
+    create(
+        rds,
+        "by-key",
+        ManageMasterUserPassword=True,
+        MasterUserSecretKmsKeyId=key["KeyId"],
+        Tags=[{"Key": "day2-local:no-server", "Value": "true"}],
+    )
 
+    (made,) = rds.describe_db_instances(DBInstanceIdentifier="by-key")["DBInstances"]
     found = secrets.get_secret_value(SecretId="by-key")["SecretString"]
+    rds.delete_db_instance(DBInstanceIdentifier="by-key", SkipFinalSnapshot=True)
     secrets.delete_secret(SecretId="by-key", ForceDeleteWithoutRecovery=True)
-    kms.schedule_key_deletion(KeyId=key, PendingWindowInDays=7)
+    kms.schedule_key_deletion(KeyId=key["KeyId"], PendingWindowInDays=7)
 
     assert found == "kept"
+    assert made["MasterUserSecret"]["KmsKeyId"] == key["Arn"]

@@ -260,6 +260,18 @@ def _change_secrets() -> None:
     # A restore to a point in time copies the source's attributes deeply, private keys of KMS among
     # them, which cannot be copied.
     moto.MasterUserSecret.__deepcopy__ = lambda secret, _memo: secret
+    # Customer keys are LocalStack's, and moto knows its own alone.
+    told = moto.MasterUserSecret.kms_key_id.fget
+
+    def key_of(secret: Any) -> str:
+        key = str(secret.secret.kms_key_id)
+        if secret.kms.any_id_to_key_id(key) in secret.kms.keys:
+            return str(told(secret))
+        backend = secret.resource.backend
+        place = f"arn:{backend.partition}:kms:{backend.region_name}:{backend.account_id}"
+        return key if key.startswith("arn:") else f"{place}:key/{key}"
+
+    moto.MasterUserSecret.kms_key_id = property(key_of)
 
     @patch(moto.MasterUserSecret._generate_secret_string)
     def _login(_fn: Callable[..., str], secret: Any) -> str:
