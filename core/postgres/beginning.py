@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from core.postgres import names
 from core.postgres.lock import HOLDS_LOCK
+from core.postgres.names import Look, revision_path
 from core.postgres.session import Session
 from core.postgres.transactions import NEXT_ID, STAMP
 
@@ -33,11 +33,31 @@ def session_settings(session: Session, *, statement_timeout_seconds: float | Non
     return "; ".join(statements)
 
 
-def opening(settings: str, look: str = names.LOOK) -> str:
+def prepare_openings(schema: str) -> str:
     """
-    Return what opens a transaction for a revision, behind BEGIN: the *settings* it begins with.
+    Return what prepares, once a session, the openings of the revisions in *schema*.
+
+    To plan one takes several times as long as to carry it out. The server plans it again where
+    a revision made or changed a schema.
+    """
+    prepared = (
+        f"PREPARE {_name(look)} AS SELECT {STAMP}, {NEXT_ID},"
+        # Any other than the first follows the record of a revision, which looks at that.
+        f" {HOLDS_LOCK if look is Look.IN_FULL else 'true'}, {revision_path(schema, look)}"
+        for look in Look
+    )
+    return f"DEALLOCATE ALL; {'; '.join(prepared)}"
+
+
+def opening(look: Look) -> str:
+    """
+    Return what opens a transaction for a revision, behind BEGIN and the session's settings.
 
     Its row is the transaction's stamp, the next transaction id, whether the lock is held, and
-    the search path. The *look* at the revision's schema is prepared before, in this session.
+    the search path, as the *look* at the revision's schema has it.
     """
-    return f"{settings}; {look}; SELECT {STAMP}, {NEXT_ID}, {HOLDS_LOCK}, {names.REVISION_PATH}"
+    return f"EXECUTE {_name(look)}"
+
+
+def _name(look: Look) -> str:
+    return f"day2_look_{look.name.lower()}"

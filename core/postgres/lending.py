@@ -49,7 +49,8 @@ class Loan:
         time_left: Callable[[], float] = lambda: float("inf"),
     ) -> None:
         self.path = names.OURS
-        # When the schema of that path was looked at in full, by the monotonic clock.
+        # How the schema of that path was looked at, and when in full, by the monotonic clock.
+        self.look = names.Look.IN_FULL
         self.looked_in_full_at = 0.0
         self._session = session
         self._others: list[tuple[Session, Account]] = []

@@ -9,6 +9,7 @@ better match than PostgreSQL's own, and it runs as whoever calls it (PostgreSQL 
 from __future__ import annotations
 
 import re
+from enum import StrEnum
 
 from core.errors import RunFailed
 
@@ -68,6 +69,34 @@ FROM pg_cast LEFT JOIN pg_proc AS p ON p.oid = castfunc, LATERAL (
 WHERE pg_cast.oid >= 16384 AND typnamespace = {_SCHEMA} AND typowner {_OF_A_STRANGER}
 """
 
+# Whether nobody may create there but the master, by himself or as the owner of the database. Then
+# none of the logins above may, as each is a member of nobody who may: there is no need to look for
+# them, which takes several times as long to plan.
+_IS_MINE = """
+SELECT current_user = ALL (
+    SELECT CASE pg_get_userbyid(grantee) WHEN 'pg_database_owner' THEN (
+        SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = current_database())
+        ELSE pg_get_userbyid(grantee) END
+    FROM aclexplode(nspacl || makeaclitem(nspowner, nspowner, 'CREATE', false))
+    WHERE privilege_type = 'CREATE')
+FROM pg_namespace WHERE nspname = '{schema}'
+"""
+_IS_THERE = "EXISTS (SELECT FROM pg_namespace WHERE nspname = '{schema}')"
+
+
+class Look(StrEnum):
+    """
+    A look at whether a schema can be trusted, by what it takes for that.
+
+    What a stranger has there is looked for once a run. As long as nobody may put more there,
+    which is looked at before each revision, that stays true.
+    """
+
+    IN_FULL = f"{_IS_THERE} AND NOT EXISTS ({_REASONS})"
+    AT_WHO_MAY_CREATE = f"{_IS_THERE} AND NOT EXISTS ({_MAKERS})"
+    # Where it does not trust, the one above may.
+    AT_MYSELF = f"({_IS_MINE})"
+
 
 def checked_schema(name: str | None) -> str:
     """
@@ -91,38 +120,17 @@ def set_path(path: str, *, transaction: bool = False) -> str:
     return f"SET {'LOCAL ' if transaction else ''}search_path = {path}"
 
 
-def prepare_look(schema: str) -> str:
+def revision_path(schema: str, look: Look) -> str:
     """
-    Return what prepares, once a session, the looks at whether *schema* can be trusted.
+    Return the expression that sets, and returns, the path of a revision by *look* at its *schema*.
 
-    What a stranger has there is looked for once a run. As long as nobody may put more there,
-    which is looked at before each revision, that stays true.
+    pg_catalog, which is not named, is searched first; named first, it is where an unqualified
+    CREATE TABLE would go.
     """
-
-    def look(reasons: str) -> str:
-        return (
-            f"SELECT set_config('day2.path', CASE"
-            f" WHEN NOT EXISTS (SELECT FROM pg_namespace WHERE nspname = '{schema}')"
-            f" OR EXISTS ({reasons.format(schema=schema)})"
-            f" THEN '{OURS}' ELSE '\"{schema}\", pg_temp' END, true)"
-        )
-
     return (
-        f"DEALLOCATE ALL; PREPARE day2_look AS {look(_REASONS)};"
-        f" PREPARE day2_look_again AS {look(_MAKERS)}"
+        f"set_config('search_path', CASE WHEN {look.format(schema=schema)}"
+        f" THEN '\"{schema}\", pg_temp' ELSE '{OURS}' END, false)"
     )
-
-
-# To plan it takes several times as long as to do it. It does not set the path by itself: what
-# is planned counts for the path it was planned under.
-LOOK = "EXECUTE day2_look"
-LOOK_AGAIN = "EXECUTE day2_look_again"
-
-# The column that sets the path of a revision, after the look, and says which. pg_catalog, which
-# is not named, is searched first; named first, it is where an unqualified CREATE TABLE would go.
-REVISION_PATH = (
-    "pg_catalog.set_config('search_path', pg_catalog.current_setting('day2.path'), false)"
-)
 
 
 def reasons(schema: str) -> str:

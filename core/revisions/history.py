@@ -26,26 +26,26 @@ _ROW = (
 _INSERT = _ROW + " VALUES ({})"
 
 # The one way that a run moves a database, from the first value to the second: a history row
-# is written if the revision moved, and not otherwise.
+# is written if the revision moved, and not otherwise. The server plans it once a revision, where
+# each look at a table counts.
 _MOVE = (
     f"WITH moved AS ({{}} RETURNING 1),"
     f" {MOVED} AS ({_ROW} SELECT %s, %s, %s, %s, %s, %s, %s FROM moved RETURNING 1)"
 )
-# A row that somebody put beside ours would make all that follows unreadable.
-_OTHERS = f"(SELECT FROM {SCHEMA}.{VERSION_TABLE} AS others WHERE others.ctid <> here.ctid)"
 _FROM_BASE = (
     f"INSERT INTO {SCHEMA}.{VERSION_TABLE} (version_num)"
     f" SELECT %s WHERE NOT EXISTS (SELECT FROM {SCHEMA}.{VERSION_TABLE})"
 )
 _TO_BASE = (
-    f"DELETE FROM {SCHEMA}.{VERSION_TABLE} AS here WHERE version_num = %s AND NOT EXISTS {_OTHERS}"
+    f"DELETE FROM {SCHEMA}.{VERSION_TABLE} AS here WHERE version_num = %s AND NOT EXISTS"
+    f" (SELECT FROM {SCHEMA}.{VERSION_TABLE} AS others WHERE others.ctid <> here.ctid)"
 )
-_BETWEEN = (
-    f"UPDATE {SCHEMA}.{VERSION_TABLE} AS here SET version_num = %s"
-    f" WHERE version_num = %s AND NOT EXISTS {_OTHERS}"
-)
+# A row that somebody changed, or put beside ours, would make all that follows unreadable: it gets
+# no value here, which it must have.
+_BETWEEN = f"UPDATE {SCHEMA}.{VERSION_TABLE} SET version_num = CASE version_num WHEN %s THEN %s END"
 
-# 42P01 undefined_table, 21000 cardinality_violation.
+# 23502 not_null_violation, 42P01 undefined_table, 21000 cardinality_violation.
+NOT_MOVED = "23502"
 _MISSING = "42P01"
 _SEVERAL_ROWS = "21000"
 
@@ -328,7 +328,7 @@ class Recorder:
         Return what moves the database by *step*, which ends now.
 
         The head of a statement, for a SELECT to follow, and its values. ``MOVED`` has no row if
-        the database was not where the step starts.
+        the database was not where the step starts; or it fails by ``NOT_MOVED``.
         """
         if step.start is None:
             statement = _FROM_BASE
@@ -336,7 +336,7 @@ class Recorder:
             statement = _TO_BASE
         else:
             statement = _BETWEEN
-        ends = tuple(end for end in (step.end, step.start) if end is not None)
+        ends = tuple(end for end in (step.start, step.end) if end is not None)
         row = self._row(
             step.revision.identifier,
             "upgrade" if step.is_upward else "downgrade",

@@ -15,9 +15,10 @@ from alembic.operations import Operations
 
 from core.errors import AccessDenied, NotReady, RevisionFailed, RunFailed
 from core.postgres import names
-from core.postgres.beginning import opening
+from core.postgres.beginning import opening, prepare_openings
 from core.postgres.lending import Loan
 from core.postgres.lock import HOLDS_LOCK, lock_holder, take_lock
+from core.postgres.names import Look
 from core.postgres.notices import Notices
 from core.postgres.session import DriverError, Session, is_broken, query, sqlstate_of, storable
 from core.postgres.transactions import STAMP, Account, OutOfTime
@@ -39,7 +40,7 @@ from core.revisions.failure import (
     why_off_path,
     with_those_behind,
 )
-from core.revisions.history import MOVED, Recorder, Step
+from core.revisions.history import MOVED, NOT_MOVED, Recorder, Step
 from core.revisions.interruption import Interruption
 from core.revisions.supervisor import Supervisor
 from core.revisions.truth import Untrue, check, left_invalid
@@ -51,6 +52,11 @@ _FULL_LOOK_SECONDS = 1.0
 
 # What a row or a privilege, a rule, and a constraint say where they close our books.
 _CLOSED = ("42501", "0A000", "23514")
+
+_MOVED_BY_OTHERS = (
+    f"{SCHEMA}.{VERSION_TABLE} was changed during this run, by the revision itself or by somebody "
+    f"else: schema {SCHEMA} is the runner's alone"
+)
 
 # A statement that was cut off by our own time leaves no more of it than this.
 _LATE_SECONDS = 0.25
@@ -91,9 +97,14 @@ class OneRevision:
             session.make_transactional()
             # Also where a revision has thrown away what was prepared (DISCARD ALL).
             settings = self._supervisor.session_settings()
-            prepare = names.prepare_look(self._schema)
+            prepare = prepare_openings(self._schema)
+            self._loan.look = Look.IN_FULL
             self._loan.looked_in_full_at = time.monotonic()
-            opened = query(session, f"{settings}; {prepare}; {self._opening()}")
+            opened = query(session, f"{settings}; {prepare}; {opening(Look.IN_FULL)}")
+        if self._loan.look is Look.AT_MYSELF and opened[0][-1] == names.OURS:
+            # Others may create there, too. They are looked at from now on: none may be a login.
+            self._loan.look = Look.AT_WHO_MAY_CREATE
+            opened = query(session, opening(self._loan.look))
         ((stamp, next_id, holds_lock, self._loan.path),) = opened
         account = Account(
             session,
@@ -131,9 +142,6 @@ class OneRevision:
             raise failure from error
         return goes_on
 
-    def _opening(self) -> str:
-        return opening(self._supervisor.session_settings())
-
     def _next_opening(self, account: Account) -> str:
         """
         Return what opens the next transaction: a schema that was just trusted is looked at less.
@@ -149,8 +157,10 @@ class OneRevision:
         )
         if is_full:
             self._loan.looked_in_full_at = now
-        look = names.LOOK if is_full else names.LOOK_AGAIN
-        return opening(self._supervisor.session_settings(), look)
+            self._loan.look = Look.IN_FULL
+        elif self._loan.look is Look.IN_FULL:
+            self._loan.look = Look.AT_MYSELF
+        return opening(self._loan.look)
 
     def _run(self, account: Account) -> None:
         """Run the script in the transaction that is open, keeping *account* of it."""
@@ -206,7 +216,7 @@ class OneRevision:
         """
         move, values = self._recorder.move(self._step)
         # What the revision deferred to its commit finds names as it did, and has the time that
-        # is left. Our own statement does not, and the next transaction begins as that does.
+        # is left. Our own statement does not, and what follows begins by the same settings.
         settings = self._supervisor.session_settings()
         statements = (
             f"{settings}; {names.set_path(self._loan.path)}; SET CONSTRAINTS ALL IMMEDIATE; "
@@ -228,6 +238,9 @@ class OneRevision:
             found = query(session, f"{record} SELECT {STAMP}, {HOLDS_LOCK} FROM {MOVED}", values)
         except DriverError as error:
             code = sqlstate_of(error)
+            at = (error.diag.schema_name, error.diag.table_name)
+            if code == NOT_MOVED and at == (SCHEMA, VERSION_TABLE):
+                raise Untrue(_MOVED_BY_OTHERS) from error
             if code == UNDEFINED_TABLE and f'"{SCHEMA}.' in str(error):
                 raise Untrue(
                     f"{text_of(error)}: the revision dropped or renamed what the runner keeps its "
@@ -241,10 +254,7 @@ class OneRevision:
             raise
         self._look_at_books((account, *self._others))
         if not found:
-            raise Untrue(
-                f"{SCHEMA}.{VERSION_TABLE} was changed during this run, by the revision itself or "
-                f"by somebody else: schema {SCHEMA} is the runner's alone"
-            )
+            raise Untrue(_MOVED_BY_OTHERS)
         ((stamp, holds_lock),) = found
         account.finish(session, stamp)
         for one in self._others:

@@ -10,6 +10,8 @@ import pytest
 
 from core.errors import RevisionFailed, RunFailed
 from core.postgres import names
+from core.postgres.beginning import opening, prepare_openings
+from core.postgres.names import Look
 from core.postgres.session import query
 from tests.equipment.histories import history_of
 from tests.equipment.site import DATABASE, Site
@@ -95,22 +97,24 @@ def crowded(site: Site) -> Site:
     return site
 
 
-def path_of(site: Site, schema: str = "public") -> str:
-    """Return the search path that a revision would get now."""
+def path_of(site: Site, look: Look = Look.IN_FULL, schema: str = "public") -> str:
+    """Return the search path that a revision would get now by *look*."""
     with closing(site.connect_as_runner()) as session:
-        look = f"{names.prepare_look(schema)}; {names.LOOK}; SELECT {names.REVISION_PATH}"
-        session.autocommit = False
-        return str(query(session, look)[0][0])
+        found = query(session, f"{prepare_openings(schema)}; {opening(look)}")
+        return str(found[0][-1])
 
 
 @pytest.mark.parametrize("what", NOT_TRUSTED)
 def test_schema_that_is_not_trusted_is_not_searched(crowded: Site, what: str) -> None:
     """Whoever could put something there, or has, is named, and nothing of theirs is found."""
-    assert path_of(crowded) == IS_TRUSTED
+    assert {path_of(crowded, look) for look in Look} == {IS_TRUSTED}
 
     crowded.query(NOT_TRUSTED[what])
 
     assert path_of(crowded) == names.OURS
+    # The quick one trusts nothing that the one at all logins does not.
+    quick = path_of(crowded, Look.AT_MYSELF)
+    assert quick in (names.OURS, path_of(crowded, Look.AT_WHO_MAY_CREATE))
     with closing(crowded.connect_as_runner()) as session:
         found = [reason for (reason,) in query(session, names.reasons("public"))]
     assert found
@@ -123,6 +127,7 @@ def test_ordinary_schema_is_trusted(crowded: Site, what: str) -> None:
     crowded.query(TRUSTED[what])
 
     assert path_of(crowded) == IS_TRUSTED
+    assert path_of(crowded, Look.AT_WHO_MAY_CREATE) == IS_TRUSTED
 
 
 def test_name_that_is_not_found_is_told_with_the_reason(crowded: Site, tmp_path: Path) -> None:
@@ -154,26 +159,33 @@ def test_trust_is_asked_for_before_each_revision(crowded: Site, tmp_path: Path) 
         "CREATE TABLE public.{} AS SELECT pg_catalog.current_setting('search_path') AS path,"
         " pg_catalog.quote_ident('x'::name) AS quoted"
     )
+    changes = {
+        "SELECT 1": IS_TRUSTED,
+        "GRANT CREATE ON SCHEMA public TO mallory": names.OURS,
+        "REVOKE CREATE ON SCHEMA public FROM mallory": IS_TRUSTED,
+        "GRANT CREATE ON SCHEMA public TO others": IS_TRUSTED,
+        # Nothing of the schema's own.
+        "GRANT others TO mallory": names.OURS,
+        "REVOKE others FROM mallory": IS_TRUSTED,
+        "ALTER ROLE others LOGIN": names.OURS,
+        "REVOKE CREATE ON SCHEMA public FROM others": IS_TRUSTED,
+        f"ALTER DATABASE {DATABASE} OWNER TO mallory": names.OURS,
+        f"ALTER DATABASE {DATABASE} OWNER TO postgres": IS_TRUSTED,
+    }
+    # Who makes him the owner may act as him.
+    crowded.query("GRANT mallory, others TO postgres WITH ADMIN OPTION")
+    bodies = [f'op.execute("{one}")' for change in changes for one in (change, seen)]
     revisions = history_of(
-        tmp_path,
-        {
-            "a1": f'op.execute("{seen.format("a1")}")',
-            "a2": 'op.execute("GRANT CREATE ON SCHEMA public TO mallory")',
-            "a3": f'op.execute("{seen.format("a3")}")',
-            "a4": 'op.execute("REVOKE CREATE ON SCHEMA public FROM mallory")',
-            "a5": f'op.execute("{seen.format("a5")}")',
-        },
+        tmp_path, {f"a{number}": body.format(f"t{number}") for number, body in enumerate(bodies)}
     )
 
     crowded.run(revisions=revisions)
 
-    assert [
-        crowded.query(f"SELECT path FROM public.{name}")[0][0] for name in ("a1", "a3", "a5")
-    ] == [
-        IS_TRUSTED,
-        names.OURS,
-        IS_TRUSTED,
+    paths = [
+        crowded.query(f"SELECT path FROM public.t{number}")[0][0]
+        for number in range(1, len(bodies), 2)
     ]
+    assert paths == [*changes.values()]
 
 
 def test_folder_may_declare_another_schema(crowded: Site, tmp_path: Path) -> None:

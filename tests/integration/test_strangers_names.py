@@ -177,6 +177,7 @@ MISBEHAVING = {
     "own sessions": "c = op.get_bind().engine.connect();"
     " c.exec_driver_sql('CREATE TABLE public.z ()'); c.commit(); c.close()",
     "gave up the lock": "op.execute('SELECT pg_catalog.pg_advisory_unlock_all()')",
+    "lets a group create": "op.execute('GRANT CREATE ON SCHEMA public TO pg_monitor')",
     "prepared": "op.execute(\"PREPARE TRANSACTION 'it'\")",
     "left in autocommit": "op.get_bind().connection.driver_connection.rollback();"
     " op.get_bind().connection.driver_connection.autocommit = True;"

@@ -277,6 +277,8 @@ op.execute(
 )
 op.execute("INSERT INTO public.rows VALUES (1)")
 """
+# Nobody sees it by the words.
+UNSEEN = 'op.execute("DO $$ BEGIN EXECUTE $x$ {} $x$; END $$".replace("DAY", "da$x$ || $x$y2"))'
 UNWATCHED = f"from psycopg2 import extensions\nextensions.cursor({RAW}).execute"
 
 # What shows only as a revision is recorded, and what the answer says of it.
@@ -285,6 +287,18 @@ SHOWN_LATE = {
     "our own row moved": (
         "op.execute(\"UPDATE day2.alembic_version SET version_num = 'a9'\")",
         "was changed during this run",
+    ),
+    "moved unseen": (
+        UNSEEN.format("UPDATE DAY.alembic_version SET version_num = 'a9'"),
+        "was changed during this run",
+    ),
+    "row beside ours unseen": (
+        UNSEEN.format("INSERT INTO DAY.alembic_version VALUES ('a9')"),
+        "was changed during this run",
+    ),
+    "history that takes nothing, unseen": (
+        UNSEEN.format("CREATE RULE none AS ON INSERT TO DAY.history DO INSTEAD NOTHING"),
+        "cannot perform INSERT RETURNING",
     ),
     "rolled back where nobody looks": (f'{UNWATCHED}("ROLLBACK; BEGIN")', "its own work"),
 }
