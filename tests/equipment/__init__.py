@@ -12,6 +12,7 @@ What the folders of tests share: a module for each thing that a test works with.
 ``world``      A real server, a small AWS and the function in a process of its own
 ``small_aws``  AWS on a port: the calls that the function makes, and no more
 ``container``  The function, warm: forked for each call, so that it can be killed
+``preloaded``  Commands in processes that have others' libraries already
 ``pair``       Two servers of one database, of which the second follows the first
 ``proxy``      An endpoint that leads to another server, hangs, or loses what is sent
 ``waiting``    Waits until what another process does is seen

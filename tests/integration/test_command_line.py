@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
@@ -20,6 +20,7 @@ from core.postgres.session import query
 from core.settings import ROOT
 from infra import new_migrations
 from infra.trial.catalogue import catalogue
+from tests.equipment import preloaded
 from tests.equipment.histories import copy_of_ours, history_of
 from tests.equipment.single import programs  # noqa: F401
 from tests.equipment.site import DATABASE, HEAD_LOGINS, INSTANCE, REVISIONS, Site, make_empty
@@ -28,7 +29,10 @@ HEAD_LOGIN_PASSWORD = "made by hand"
 
 
 def alembic(
-    *arguments: str, folder: Path = ROOT, variables: Mapping[str, str] | None = None
+    *arguments: str,
+    folder: Path = ROOT,
+    variables: Mapping[str, str] | None = None,
+    run: Callable[..., subprocess.CompletedProcess[str]] = preloaded.run,
 ) -> subprocess.CompletedProcess[str]:
     """Run the command in *folder*, where AWS is nowhere to be found."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
@@ -38,10 +42,17 @@ def alembic(
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "PYTHONPATH": str(ROOT),
     }
+    return run("alembic", *arguments, cwd=folder, env=kept | nowhere | (variables or {}))
+
+
+def run_anew(
+    module: str, *arguments: str, cwd: Path, env: Mapping[str, str]
+) -> subprocess.CompletedProcess[str]:
+    """Run *module* in an interpreter that has loaded nothing, as a person does."""
     return subprocess.run(
-        [sys.executable, "-m", "alembic", *arguments],
-        cwd=folder,
-        env=kept | nowhere | (variables or {}),
+        [sys.executable, "-m", module, *arguments],
+        cwd=cwd,
+        env=env,
         capture_output=True,
         text=True,
         check=False,
@@ -140,7 +151,7 @@ def test_script_brings_an_empty_database_to_head(site: Site) -> None:
     rows = site.query(history)
     make_empty(site.server)
 
-    script = alembic("upgrade", "head", "--sql")
+    script = alembic("upgrade", "head", "--sql", run=run_anew)
     with closing(site.login(site.master)) as session:
         text = script.stdout
         for user in HEAD_LOGINS:
@@ -189,7 +200,8 @@ def test_upgrade_and_downgrade_by_hand_are_in_the_history(site: Site, tmp_path: 
     """The command makes schema day2 and writes its history, as a run by the function does."""
     history_of(tmp_path, {"a1": "operations.role('one')"}, {"a1": "operations.drop_role('one')"})
 
-    upgraded = alembic("-x", f"url={url_of(site)}", "upgrade", "head", folder=tmp_path)
+    url = f"url={url_of(site)}"
+    upgraded = alembic("-x", url, "upgrade", "head", folder=tmp_path, run=run_anew)
     downgraded = alembic("-x", f"url={url_of(site)}", "downgrade", "base", folder=tmp_path)
 
     assert (upgraded.returncode, downgraded.returncode) == (0, 0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 import textwrap
 from collections.abc import Set as AbstractSet
 from contextlib import closing
@@ -17,6 +16,7 @@ from alembic.config import Config
 from core.outcome import Outcome
 from core.revisions.runner import Revisions
 from infra.local.postgres.server import Server
+from tests.equipment import preloaded
 from tests.equipment.histories import copy_of_ours
 from tests.equipment.site import DATABASE, Site, make_empty
 from tests.integration.every_operation import EVERY_OPERATION, HEAD
@@ -77,13 +77,10 @@ def stock_alembic(site: Site, folder: Path, *arguments: str) -> None:
                 "target_metadata=target_metadata, transaction_per_migration=True\n",
             )
         )
-    done = subprocess.run(
-        [sys.executable, "-m", "alembic", "-c", str(folder / "stock.ini"), *arguments],
+    done = preloaded.run(
+        *("alembic", "-c", str(folder / "stock.ini"), *arguments),
         cwd=folder,
         env=os.environ | {"PYTHONPATH": ""},
-        capture_output=True,
-        text=True,
-        check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
 

@@ -24,10 +24,12 @@ from infra.trial import files, golden
 from infra.trial.database import BUDGET_SECONDS, TrialDatabase
 from infra.trial.proofs import Proofs
 from tests.conftest import ROOT
+from tests.equipment import preloaded
 from tests.equipment.histories import OURS
 from tests.equipment.single import programs  # noqa: F401
 from tests.equipment.site import make_empty
 from tests.equipment.waiting import PATIENCE_SECONDS, wait_for
+from tests.integration.test_command_line import run_anew
 
 SCRIPT = '''"""
 Revision {name}
@@ -315,16 +317,15 @@ def test_the_golden_files_are_compared_and_written_by_a_switch(tmp_path: Path) -
     assert later == ["golden/catalog_15.txt", "golden/catalog_18.txt"]
 
 
-def command(folder: Folder, **variables: str) -> subprocess.CompletedProcess[str]:
+def command(
+    folder: Folder,
+    *,
+    run: Callable[..., subprocess.CompletedProcess[str]] = preloaded.run,
+    **variables: str,
+) -> subprocess.CompletedProcess[str]:
     """Run the command as make does."""
-    return subprocess.run(
-        [sys.executable, "-m", "infra.trial"],
-        cwd=ROOT,
-        env=os.environ | {"MIGRATIONS": str(folder.path)} | variables,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    env = os.environ | {"MIGRATIONS": str(folder.path)} | variables
+    return run("infra.trial", cwd=ROOT, env=env)
 
 
 def test_the_command_says_all_that_is_wrong_and_ends_so(tmp_path: Path) -> None:
@@ -333,9 +334,9 @@ def test_the_command_says_all_that_is_wrong_and_ends_so(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, {"a1": role})
     one = {"POSTGRES": find_programs().version}
 
-    wrong = command(folder, **one)
+    wrong = command(folder, run=run_anew, **one)
     folder.promises.write_text(ROLE)
-    right = command(folder, **one, GOLDEN="write")
+    right = command(folder, run=run_anew, **one, GOLDEN="write")
 
     assert wrong.returncode == 1
     assert "    ✗ it makes the role acme_role, which promises.toml does not name" in wrong.stdout
