@@ -8,11 +8,21 @@ from typing import Any, NamedTuple, Protocol
 
 _CONCURRENTLY = re.compile(r"\bconcurrently\b", re.IGNORECASE)
 
+# Each with the sessions whose transactions are open, for which a build waits.
 # INVALID and not a partitioned parent, which is until each partition has its index; nor one that
 # another session is building, which holds this lock on the table meanwhile.
 _INVALID = """
 SELECT i.indexrelid::pg_catalog.int8, pg_catalog.format('%I.%I', n.nspname, c.relname),
-    c.relname::pg_catalog.text, t.relname::pg_catalog.text
+    c.relname::pg_catalog.text, t.relname::pg_catalog.text, (
+        SELECT pg_catalog.string_agg(
+            pg_catalog.format('server process %s of %I', a.pid, a.usename), ', ' ORDER BY a.pid)
+        FROM pg_catalog.pg_stat_activity AS a
+        WHERE a.usename IS NOT NULL AND a.pid OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid()
+          AND a.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()
+          AND a.pid OPERATOR(pg_catalog.=) ANY (
+            SELECT l.pid FROM pg_catalog.pg_locks AS l
+            WHERE l.granted AND l.locktype OPERATOR(pg_catalog.=) 'virtualxid'
+              AND l.mode OPERATOR(pg_catalog.=) 'ExclusiveLock'))
 FROM pg_catalog.pg_index AS i
 JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) i.indexrelid
 JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
@@ -49,11 +59,13 @@ class ConcurrentBuilds:
 
     Attributes:
         invalid: Those that it left INVALID so far, by oid.
+        in_the_way: Whose transactions were open as the last one of them was given up; or ''.
     """
 
     def __init__(self, session: Asks) -> None:
         self._session = session
         self.invalid: dict[int, str] = {}
+        self.in_the_way = ""
 
     def before(self, text: str) -> _Before | None:
         """
@@ -76,10 +88,11 @@ class ConcurrentBuilds:
     def after(self, text: str, before: _Before) -> None:
         """Take note of the indexes that the statement *text* left INVALID."""
         lowered = text.lower()
-        for oid, name, index, table in self._session.ask(_INVALID):
+        for oid, name, index, table, in_the_way in self._session.ask(_INVALID):
             is_named = index.lower() in lowered
             if is_named or (oid not in before.invalid and table.lower() in lowered):
                 self.invalid[oid] = name
+                self.in_the_way = in_the_way or ""
         if before.is_unlimited:
             self._session.ask("RESET lock_timeout")
 

@@ -29,6 +29,7 @@ from core.revisions.containment import nothing_left
 from core.revisions.failure import (
     DEPENDENTS,
     FAILED_TRANSACTION,
+    LOCK_NOT_AVAILABLE,
     QUERY_CANCELED,
     UNDEFINED_TABLE,
     failure_details,
@@ -346,6 +347,9 @@ class OneRevision:
         )
         if invalid and not isinstance(error, Untrue):
             reason += f"; {left_invalid(invalid)}"
+            in_the_way = ", ".join(filter(None, (one.builds.in_the_way for one in accounts)))
+            if in_the_way and (is_late or code == LOCK_NOT_AVAILABLE):
+                reason += f"; it waited for the end of each older transaction: {in_the_way}"
         if code == DEPENDENTS and details.detail:
             reason += f" ({named(details.detail)})"
         if details.hint and not is_late:

@@ -124,6 +124,7 @@ def test_index_left_invalid_fails_the_revision(
         query(reader, "UPDATE public.goods SET id = id")
         cut = world.call(ini=ini, seconds=7.0)
         reader.rollback()
+        who = f"server process {reader.info.backend_pid} of {reader.info.user}"
 
     again = world.call(ini=ini)
     world.query("DROP INDEX public.goods_id")
@@ -134,6 +135,7 @@ def test_index_left_invalid_fails_the_revision(
         assert "index public.goods_id was left INVALID" in answer.body["message"]
         assert "DROP INDEX CONCURRENTLY public.goods_id" in answer.body["message"]
         assert answer.body["final_revision"] == "a1"
+    assert f"it waited for the end of each older transaction: {who}" in cut.body["message"]
     assert again.outcome == "FAILED"
     assert "trying again" not in cut.log
     assert mended.body["applied_migrations"] == ["a2", "a3"]
