@@ -251,7 +251,7 @@ def revision(identifier: str | None) -> Revision | None:
 def passwords_at(url: URL) -> Passwords:
     """Return where logins' passwords are kept: Secrets Manager, under -x instance=… or the host."""
     # Imported here: a run of the function has made it, and a script on paper needs none.
-    from core.aws import Aws
+    from core.aws.account import Aws
 
     host = url.host or "localhost"
     name = context.get_x_argument(as_dictionary=True).get("instance", host)

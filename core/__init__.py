@@ -11,7 +11,16 @@ A module imports only from what stands below it; ``tests/house/test_architecture
         existing       what is there and is not ours: refused, or taken up
         sending        to the database, or onto paper
 
-    aws                the door to AWS
+    aws/               the door to AWS
+        account        all that a run needs of it, in one value
+        rds            instances, clusters, tokens to enter them
+        described      what RDS says of them, read
+        parameter_store  declared targets, and the observed state
+        secrets_manager  the masters' secrets, and those of logins
+        messages       the bus, the stack's own queue, topics
+        calls          clients, pages, and what is busy asked again
+        failures       what botocore raises, translated
+        tags           as the services write them
 
     actions/           what a request does
         carry_out      which action, and what a failure means to whoever asked

@@ -6,7 +6,7 @@ import os
 from functools import cache, cached_property
 from pathlib import Path
 
-from core.aws import Aws
+from core.aws.account import Aws
 from core.revisions.folder import Folder
 from core.revisions.runner import Revisions
 from core.settings import Settings

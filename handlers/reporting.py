@@ -18,7 +18,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from core.access.naming import find
 from core.actions.carry_out import PUT_OFF
-from core.aws import Aws
+from core.aws.account import Aws
 from core.budget import Budget
 from core.decisions.eligibility import SKIPPED
 from core.decisions.observed import observed_state

@@ -349,7 +349,7 @@ def main() -> None:
 
 def _make_anew(warm: Application, ini: str | None) -> None:
     """Make the application of a call that has variables or a history of its own."""
-    from core.aws import Aws
+    from core.aws.account import Aws
     from core.revisions.runner import Revisions
     from handlers.application import application
 

@@ -29,8 +29,7 @@ DOORS = {
         "core/revisions/scripts.py",
     },
     "aws_lambda_powertools": {"handlers/reporting.py"},
-    "boto3": {"core/aws.py"},
-    "botocore": {"core/aws.py"},
+    "botocore": {"core/aws/calls.py", "core/aws/failures.py"},
     "psycopg2": {
         "core/postgres/notices.py",
         "core/postgres/diagnosis.py",
@@ -196,7 +195,7 @@ WRONG = [
     ("core.access.locate", "core.revisions.runner"),
     ("core.revisions.runner", "core.actions.apply"),
     ("core.actions.migrate", "handlers.reporting"),
-    ("core.actions.migrate", "core.aws"),
+    ("core.actions.migrate", "core.aws.account"),
     ("core.somewhere.new", "core.model"),
     ("core.model", "core.somewhere.new"),
 ]

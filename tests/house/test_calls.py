@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ast
 
-from core.aws import SERVICES
+from core.aws.calls import SERVICES
 from tests.conftest import ROOT
 from tests.equipment.sources import nodes, parsed
 
-DOOR = ROOT / "core" / "aws.py"
+DOOR = sorted((ROOT / "core" / "aws").glob("*.py"))
 ASKING = ("self._call", "self._pages", "self._all")
 # They make clients and keep them; a token is signed here, and nothing is sent.
 WITHOUT_A_CALL = {"__init__", "_client", "auth_token"}
@@ -16,22 +16,23 @@ WITHOUT_A_CALL = {"__init__", "_client", "auth_token"}
 
 def test_no_call_is_without_patience() -> None:
     """Each use of a client stands in what ``_call`` and its like may ask again."""
-    tree = parsed(DOOR)
     patient_ones = {
         inner
-        for node in ast.walk(tree)
+        for path in DOOR
+        for node in nodes(path)
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ASKING
         for argument in node.args
         if isinstance(argument, ast.Lambda)
         for inner in ast.walk(argument)
     }
     hasty = [
-        node.lineno
-        for node in ast.walk(tree)
+        f"{path.name}:{node.lineno}"
+        for path in DOOR
+        for node in nodes(path)
         if isinstance(node, ast.Attribute)
         and node.attr in ("_client", "create_client", "_clients")
         and node not in patient_ones
-        and enclosing(tree, node) not in WITHOUT_A_CALL
+        and enclosing(parsed(path), node) not in WITHOUT_A_CALL
     ]
 
     assert hasty == []
@@ -42,7 +43,8 @@ def test_the_models_of_every_service_we_ask_are_found() -> None:
     """One that is missing in the list would be unknown to botocore, at its first use."""
     asked = {
         node.args[0].value
-        for node in nodes(DOOR)
+        for path in DOOR
+        for node in nodes(path)
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "self._client"
         if isinstance(node.args[0], ast.Constant)
     }

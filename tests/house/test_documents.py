@@ -206,7 +206,8 @@ def test_what_is_assumed_of_aws_can_be_worked_through(section: str) -> None:
 def test_what_is_called_and_heard_of_aws_is_among_what_is_assumed() -> None:
     """A new call and a new kind of event come with what they take for true."""
     written = documents.text("infra/AWS.md")
-    calls = set(re.findall(r'"[a-z-]+:([A-Z]\w+)"', (ROOT / "core" / "aws.py").read_text()))
+    asking = "".join(path.read_text() for path in (ROOT / "core" / "aws").glob("*.py"))
+    calls = set(re.findall(r'"[a-z-]+:([A-Z]\w+)"', asking))
     events = template.resolve()["Dispatcher"]["Properties"]["Events"].values()
     patterns = [one["Properties"]["Pattern"] for one in events if one["Type"] == "EventBridgeRule"]
     kinds = {

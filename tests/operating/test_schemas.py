@@ -11,7 +11,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from core.aws import Aws
+from core.aws.account import Aws
 from core.decisions.observed import observed_state
 from core.errors import (
     AccessDenied,

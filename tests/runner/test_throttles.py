@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from core.aws import Aws
+from core.aws.account import Aws
 from core.budget import Budget
 from core.errors import NotReady
 from core.settings import Settings

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from core.aws import Aws
+from core.aws.account import Aws
 from core.settings import Settings
 from infra import template
 from tests.equipment.small_aws import ACCOUNT, arn, secret_arn

@@ -25,7 +25,8 @@ from botocore.parsers import ResponseParserError
 from botocore.retries.standard import ThrottledRetryableChecker, TransientRetryableChecker
 from botocore.stub import ANY, Stubber
 
-from core.aws import Aws, _calling
+from core.aws.account import Aws
+from core.aws.failures import calling
 from core.budget import Budget
 from core.errors import (
     AccessDenied,
@@ -820,7 +821,7 @@ def meant_by(code: str, status: int = 400) -> type[MigrationError]:
         {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}},  # type: ignore[typeddict-item]
         "Any",
     )
-    with pytest.raises(MigrationError) as caught, _calling("x:Any", "secret orders", NotFound):
+    with pytest.raises(MigrationError) as caught, calling("x:Any", "secret orders", NotFound):
         raise refused
     return type(caught.value)
 
@@ -855,8 +856,9 @@ def test_all_that_botocore_would_ask_again_is_asked_again() -> None:
 
 
 def asked_for() -> set[tuple[str, str]]:
-    """Return service and method of each call that is made in ``core/aws.py``."""
-    made = re.findall(r'self\._client\("(\w+)"\)\.(\w+)\(', (ROOT / "core" / "aws.py").read_text())
+    """Return service and method of each call that is made in ``core/aws/``."""
+    asking = "".join(path.read_text() for path in (ROOT / "core" / "aws").glob("*.py"))
+    made = re.findall(r'self\._client\("(\w+)"\)\.(\w+)\(', asking)
     # It is signed here, and nothing is sent.
     return set(made) - {("rds", "generate_db_auth_token")}
 
@@ -936,7 +938,7 @@ def test_what_botocore_cannot_do_is_translated(
     error: BotoCoreError | ResponseParserError, kind: type[MigrationError], message: str
 ) -> None:
     """No network, no credentials, no region: each says what to set up."""
-    with pytest.raises(kind) as caught, _calling("rds:X", "orders"):
+    with pytest.raises(kind) as caught, calling("rds:X", "orders"):
         raise error
 
     assert (type(caught.value), str(caught.value)) == (kind, message)

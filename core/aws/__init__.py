@@ -1,0 +1,1 @@
+"""The door to AWS: instances, parameters, secrets and events. Nothing is decided here."""
