@@ -31,9 +31,10 @@ _CURES = (
         "do it in op.get_context().autocommit_block(), or an index by operations.index",
     ),
     (
-        "has already initialized a SQLAlchemy Transaction",
+        "can't call begin() here",
         "a revision is in a transaction already: take begin() out, or use begin_nested()",
     ),
+    ("fe_sendauth: no password supplied", "open another one by op.get_bind().engine.connect()"),
     ("execute an empty query", "the text has no statement: take it out"),
     (
         "bad record mac",
@@ -158,8 +159,8 @@ def why_off_path(session: Session, schema: str) -> str:
 def reason_of(error: BaseException, code: str | None, *, is_broken: bool) -> str:
     """Return why a revision failed, and the way out where that is known."""
     reason = _reason_of(error, code, is_broken=is_broken)
-    cures = (cure for said, cure in _CURES if said in reason)
-    return ": ".join((reason, *cures))
+    cures = [cure for said, cure in _CURES if said in reason]
+    return ": ".join((reason.rstrip("."), *cures)) if cures else reason
 
 
 def _reason_of(error: BaseException, code: str | None, *, is_broken: bool) -> str:

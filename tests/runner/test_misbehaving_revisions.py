@@ -124,11 +124,18 @@ FAILING = {
     ),
     "a transaction in its own": (
         "with op.get_bind().begin():\n    op.execute('SELECT 1')",
-        "take begin() out, or use begin_nested()",
+        "commit() is called first: a revision is in a transaction already: take begin() out",
     ),
     "what needs no transaction": (
         "op.execute('VACUUM')",
         "inside a transaction block: do it in op.get_context().autocommit_block()",
+    ),
+    "a driver's connection of its own": (
+        (
+            "import psycopg2\nurl = op.get_bind().engine.url\n"
+            "psycopg2.connect(host=url.host, port=url.port, user=url.username, dbname=url.database)"
+        ),
+        "no password supplied: open another one by op.get_bind().engine.connect()",
     ),
     "no statement": ("op.execute('-- nothing')", "the text has no statement: take it out"),
     "a name for a list": (
