@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import gc
 import importlib
 import json
 import os
@@ -24,6 +25,8 @@ from pathlib import Path
 OF_OTHERS = (
     "alembic.command",
     "alembic.config",
+    "botocore.session",
+    "logging.config",
     "mako.template",
     "psycopg2.extras",
     "sqlalchemy.dialects.postgresql.psycopg2",
@@ -71,12 +74,19 @@ def main() -> None:
     """Load what is others', then fork for each command on standard input, and say how it ended."""
     for name in OF_OTHERS:
         importlib.import_module(name)
+    # A child that looks at what we hold, or frees it, copies it.
+    gc.freeze()
     for line in sys.stdin:
         pid = os.fork()
         if not pid:
-            # Whatever it raises ends this process as it would end one of its own.
-            _become(**json.loads(line))
-            return
+            # What it raises ends this process as it would end one of its own.
+            try:
+                _become(**json.loads(line))
+            except SystemExit as ended:
+                if isinstance(ended.code, str):
+                    raise
+                _end(ended.code or 0)
+            _end(0)
         _, status = os.waitpid(pid, 0)
         sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
         sys.stdout.flush()
@@ -97,6 +107,14 @@ def _become(
     sys.path[:1] = [cwd, *filter(None, env.get("PYTHONPATH", "").split(os.pathsep))]
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def _end(status: int) -> None:
+    """End this process, with all that it has to do before, and without freeing what we hold."""
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 if __name__ == "__main__":
