@@ -76,6 +76,10 @@ resource "aws_rds_cluster_parameter_group" "shop" {
   }
 }
 
+resource "aws_kms_key" "shop" {
+  description = "what the cluster is encrypted with, and its master secret"
+}
+
 resource "aws_rds_cluster" "shop" {
   cluster_identifier                  = "shop"
   engine                              = "aurora-postgresql"
@@ -83,8 +87,10 @@ resource "aws_rds_cluster" "shop" {
   database_name                       = "shop"
   master_username                     = "postgres"
   manage_master_user_password         = true
+  master_user_secret_kms_key_id       = aws_kms_key.shop.key_id
   db_cluster_parameter_group_name     = aws_rds_cluster_parameter_group.shop.name
   storage_encrypted                   = true
+  kms_key_id                          = aws_kms_key.shop.arn
   iam_database_authentication_enabled = true
   backup_retention_period             = 7
   copy_tags_to_snapshot               = true
