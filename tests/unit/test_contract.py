@@ -128,7 +128,9 @@ def test_each_entry_only_adds() -> None:
         numbers.append(entry["contract"])
 
     assert numbers == [f"1.{minor}" for minor in range(len(PUBLISHED))]
-    assert numbers[-1] == operations.CONTRACT
+    assert numbers[-1] == operations.CONTRACT, (
+        "write the newest number into core/revisions/manifest.py"
+    )
 
 
 OLD = "f(a: str, *, b: int = 1) -> None"
@@ -207,4 +209,4 @@ def test_the_revisions_of_years_ago_are_frozen() -> None:
     """As databases have it in their history, or every one would be told that files changed."""
     found = {one.identifier: one.checksum for one in scripts.read(YEARS_AGO)}
 
-    assert found == WRITTEN["frozen"]
+    assert found == WRITTEN["frozen"], "write a new file's checksum into [frozen]"

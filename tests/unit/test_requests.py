@@ -238,8 +238,9 @@ ODD_VALUES = (
 
 
 def test_every_sample_has_an_expectation_and_every_expectation_a_sample() -> None:
-    """``events/`` and the three tables above name the same shapes."""
+    """``events/`` and the three tables above name the same shapes, and each action has one."""
     assert sorted([*ACCEPTED, *IGNORED, *REJECTED]) == SAMPLES
+    assert {one.action for one in ACCEPTED.values() if isinstance(one, Request)} == set(Action)
 
 
 def test_a_sample_asks_for_this(
