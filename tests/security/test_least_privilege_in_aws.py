@@ -42,7 +42,7 @@ EXEMPT = {
 }
 
 # The stacks that the tests deploy or play: each has a role of its own, and names by its own name.
-STACKS = ("day2", "acme", "chaos", "day2-everything", "other")
+STACKS = ("day2", "acme", "chaos", "day2-everything", "leftovers", "other")
 
 EVERYTHING = {
     "IamAuthentication": "true",
