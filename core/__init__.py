@@ -49,7 +49,8 @@ A module imports only from what stands below it; ``tests/house/test_architecture
         code           functions, and what runs as the master
         ledger         what is needed, allowed and found, set against each other
         repairs        the statements that repair it
-        catalogue      what the server says, in one snapshot
+        snapshot       the server asked for its catalogue, in one transaction
+        catalogue      what it answered, as values
 
     access/            where a database is, and who may enter
         locate         from a request to an endpoint

@@ -21,9 +21,9 @@ from core.actions.logins import refused_logins
 from core.actions.run import Run
 from core.decisions.keeper import Keeper
 from core.decisions.plan import known_current
-from core.drift.catalogue import reading
 from core.drift.comparing import Comparison, compare
 from core.drift.ledger import Finding, Turn
+from core.drift.snapshot import reading
 from core.model import Result
 from core.outcome import Outcome
 from core.postgres.session import Session

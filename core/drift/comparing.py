@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from core.drift.catalogue import Asked, Catalogue, read
+from core.drift.catalogue import Asked, Catalogue
 from core.drift.code import compare_code
 from core.drift.ledger import Finding, Ledger
 from core.drift.privileges import compare_privileges
 from core.drift.repairs import Repairs
 from core.drift.roles import compare_roles
+from core.drift.snapshot import read
 from core.drift.things import compare_things
 from core.postgres.session import Session
 from core.revisions import books

@@ -13,9 +13,9 @@ import pytest
 from psycopg2 import errors
 
 from core.actions.check import check
-from core.drift.catalogue import reading
 from core.drift.comparing import compare
 from core.drift.ledger import Finding
+from core.drift.snapshot import reading
 from core.errors import AccessDenied, MigrationError, NotReady, Rejected
 from core.model import Action, Secret
 from core.outcome import Outcome
