@@ -60,7 +60,6 @@ class Settings(NamedTuple):
     ca_file: str = RDS_CA_BUNDLE
     vpc_id: str = ""
     security_group_ids: str = ""
-    sweep_minutes: int = 60
     waiting_queue_arn: str = ""
     waiting_queue_url: str = ""
     result_topic_arn: str = ""

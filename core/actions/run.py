@@ -87,11 +87,6 @@ class Run:
         return self.report.parameters.declared
 
     @property
-    def waited_seconds(self) -> float:
-        """How much of its budget the run has spent."""
-        return self.whole_seconds - self.budget.left()
-
-    @property
     def leaves_logins(self) -> bool:
         """
         Whether the logins keep the passwords that they have.

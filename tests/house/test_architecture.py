@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from core.model import MIGRATION_REQUESTED, SWEEP_REQUESTED
+from core.settings import Settings
 from tests.conftest import ROOT
 from tests.equipment.sources import nodes, parsed
 
@@ -297,6 +298,18 @@ def test_the_environment_is_read_at_one_door() -> None:
     ]
 
     assert wrong == []
+
+
+def test_every_setting_sets_something() -> None:
+    """One that nothing reads is a promise of the template that nobody keeps."""
+    read = {
+        node.attr
+        for path in FILES
+        for node in nodes(path)
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
+    }
+
+    assert [name for name in Settings._fields if name not in read] == []
 
 
 def test_what_wakes_us_is_written_and_read_in_one_place_each() -> None:

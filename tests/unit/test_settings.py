@@ -37,7 +37,6 @@ def test_the_defaults_are_the_designs() -> None:
         "ca_file": RDS_CA_BUNDLE,
         "vpc_id": "",
         "security_group_ids": "",
-        "sweep_minutes": 60,
         "waiting_queue_arn": "",
         "waiting_queue_url": "",
         "result_topic_arn": "",
@@ -72,7 +71,7 @@ def test_an_empty_variable_keeps_its_default() -> None:
         ("DAY2_FOLLOW_HEAD", "yes", "is not a boolean: give true or false"),
         ("DAY2_MANAGE_ALL", "True", "is not a boolean: give true or false"),
         ("DAY2_MARGIN_SECONDS", "-1", "is not a whole number: use digits only"),
-        ("DAY2_SWEEP_MINUTES", "1.5", "is not a whole number: use digits only"),
+        ("DAY2_REVISION_TRIES", "1.5", "is not a whole number: use digits only"),
     ],
 )
 def test_a_wrong_variable_is_refused_by_name(variable: str, text: str, problem: str) -> None:
