@@ -16,6 +16,19 @@ _READS = re.compile(r"(SELECT|VALUES|TABLE|SHOW|FETCH|EXPLAIN)\b", re.IGNORECASE
 _WRITES = re.compile(r"\b(INSERT|UPDATE|DELETE|MERGE)\b", re.IGNORECASE)
 _RETURNING = re.compile(r"\bRETURNING\b", re.IGNORECASE)
 _CHECK_DEFERRED = "SET CONSTRAINTS ALL IMMEDIATE"
+# What such a trigger put off once more would run at the commit, before PostgreSQL 18 as the master.
+# A table with pending events takes no ALTER, and this one changes nothing.
+_NOTHING_LEFT = """
+    late := ARRAY(
+        SELECT format('ALTER TABLE %s ENABLE %s TRIGGER %I', tgrelid::regclass,
+            CASE tgenabled WHEN 'A' THEN 'ALWAYS' ELSE '' END, tgname)
+        FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
+        WHERE tgdeferrable AND NOT tgisinternal AND tgenabled IN ('O', 'A')
+        AND relkind = 'r' AND pg_has_role(relowner, 'USAGE'));
+    FOR n IN 1 .. cardinality(late) LOOP
+        EXECUTE late[n];
+    END LOOP;
+"""
 
 # The roles of the blocks that are open, quoted: the last one acts.
 _acting: list[str] = []
@@ -133,7 +146,9 @@ def as_role(statement: str, role: str) -> str:
     Code that runs in a function of SECURITY DEFINER cannot set the role (PostgreSQL
     documentation, "SET ROLE"). The function is new for each statement: its owner is whoever
     that code runs as, and could give it another body. To own it takes TEMPORARY on the
-    database, which is lent where it is missing.
+    database, which is lent where it is missing. A cursor that it left open WITH HOLD would be
+    run at the commit, by whoever commits, and a statement that it prepared by a name of ours as
+    the master: both go.
 
     Raises:
         ValueError: *statement* returns rows, which would get lost.
@@ -152,6 +167,8 @@ def as_role(statement: str, role: str) -> str:
 DECLARE
     path CONSTANT pg_catalog.text := pg_catalog.current_setting('search_path');
     may_own boolean;
+    kept pg_catalog.text[];
+    late pg_catalog.text[];
 BEGIN
     PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
     may_own := has_database_privilege('{name}', current_database(), 'TEMPORARY');
@@ -171,5 +188,16 @@ BEGIN
     PERFORM pg_catalog.set_config('search_path', path, true);
     PERFORM pg_temp.day2_as_role();
     DROP FUNCTION pg_temp.day2_as_role();
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+    kept := ARRAY(
+        SELECT format('CLOSE %I', name) FROM pg_cursors
+        WHERE creation_time >= statement_timestamp()
+        UNION ALL SELECT format('DEALLOCATE %I', name) FROM pg_prepared_statements
+        WHERE prepare_time >= statement_timestamp());
+    FOR n IN 1 .. cardinality(kept) LOOP
+        EXECUTE kept[n];
+    END LOOP;
+    {_NOTHING_LEFT if statement == _CHECK_DEFERRED else ""}
+    PERFORM pg_catalog.set_config('search_path', path, true);
 END
 {outer}"""

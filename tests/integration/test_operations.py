@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import psycopg2
@@ -470,6 +470,49 @@ def test_code_in_tables_runs_as_its_owner_and_cannot_get_out(
     assert app.query("SELECT tableowner FROM pg_tables WHERE tablename = 'after'") == [
         ("postgres",)
     ]
+
+
+LATER = """
+    CREATE FUNCTION app.again() RETURNS trigger LANGUAGE plpgsql AS $$ DECLARE one text; BEGIN
+        {0}
+        RETURN NEW;
+    END $$;
+    CREATE CONSTRAINT TRIGGER again AFTER UPDATE ON app.orders
+        DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION app.again();
+"""
+PUT_OFF = {
+    "a cursor": (
+        "EXECUTE 'DECLARE held CURSOR WITH HOLD FOR SELECT app.look()'",
+        (
+            "CREATE FUNCTION app.look() RETURNS int LANGUAGE sql AS"
+            " 'INSERT INTO app.seen VALUES (current_user, false) RETURNING 1';"
+        ),
+    ),
+    "what we have prepared": (
+        (
+            "FOR one IN SELECT name FROM pg_prepared_statements LOOP"
+            " EXECUTE format('DEALLOCATE %I', one);"
+            " EXECUTE format('PREPARE %I AS INSERT INTO app.seen VALUES (current_user)', one);"
+            " END LOOP"
+        ),
+        "",
+    ),
+    "a trigger once more": ("SET CONSTRAINTS ALL DEFERRED; UPDATE app.orders SET id = id", ""),
+}
+
+
+@pytest.mark.parametrize("how", PUT_OFF)
+def test_code_in_tables_puts_nothing_off_to_the_commit(app: Site, tmp_path: Path, how: str) -> None:
+    """Whoever commits would run it: the master."""
+    does, before = PUT_OFF[how]
+    does = f"IF current_user = 'app' THEN {does}; END IF;"
+    app.query(f"SET ROLE app; {before} {LATER.format(does)}")
+    body = "with operations.as_role('app'):\n        op.execute('UPDATE app.orders SET id = 2')"
+
+    with suppress(RevisionFailed):
+        app.run(revisions=history_of(tmp_path, {"a1": body, "a2": "pass"}))
+
+    assert "postgres" not in str(app.query("SELECT who FROM app.seen"))
 
 
 def test_values_arrive_as_they_are(app: Site, tmp_path: Path) -> None:
