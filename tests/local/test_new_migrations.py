@@ -126,7 +126,7 @@ def test_its_commands_are_those_of_the_day2_that_is_found(acme: Path, how: str) 
     day2.mkdir()
     (day2 / "Makefile").write_text(
         'list-migrations:\n\t@echo "of $$MIGRATIONS, $(NAME)"\n'
-        "help:\n\t@echo '  list-migrations  List'; echo '  chaos  Kill'\n"
+        "help:\n\t@echo '  list-migrations  List: [MIGRATIONS=…]'; echo '  chaos  Kill'\n"
     )
     more = [] if how == "beside" else [f"DAY2={day2}"]
 
