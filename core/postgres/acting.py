@@ -19,14 +19,17 @@ _CHECK_DEFERRED = "SET CONSTRAINTS ALL IMMEDIATE"
 # What such a trigger put off once more would run at the commit, before PostgreSQL 18 as the master.
 # A table with pending events takes no ALTER, and this one changes nothing.
 _NOTHING_LEFT = """
-    late := ARRAY(
-        SELECT format('ALTER TABLE %s ENABLE %s TRIGGER %I', tgrelid::regclass,
-            CASE tgenabled WHEN 'A' THEN 'ALWAYS' ELSE '' END, tgname)
+    FOR late IN
+        SELECT tgrelid::regclass AS place, tgname, tgenabled
         FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
         WHERE tgdeferrable AND NOT tgisinternal AND tgenabled IN ('O', 'A')
-        AND relkind = 'r' AND pg_has_role(relowner, 'USAGE'));
-    FOR n IN 1 .. cardinality(late) LOOP
-        EXECUTE late[n];
+        AND relkind = 'r' AND pg_has_role(relowner, 'USAGE')
+    LOOP
+        IF late.tgenabled = 'A' THEN
+            EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', late.place, late.tgname);
+        ELSE
+            EXECUTE format('ALTER TABLE %s ENABLE TRIGGER %I', late.place, late.tgname);
+        END IF;
     END LOOP;
 """
 
@@ -168,7 +171,7 @@ DECLARE
     path CONSTANT pg_catalog.text := pg_catalog.current_setting('search_path');
     may_own boolean;
     kept pg_catalog.text[];
-    late pg_catalog.text[];
+    late pg_catalog.record;
 BEGIN
     PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
     may_own := has_database_privilege('{name}', current_database(), 'TEMPORARY');
@@ -189,13 +192,14 @@ BEGIN
     PERFORM pg_temp.day2_as_role();
     DROP FUNCTION pg_temp.day2_as_role();
     PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
-    kept := ARRAY(
-        SELECT format('CLOSE %I', name) FROM pg_cursors
-        WHERE creation_time >= statement_timestamp()
-        UNION ALL SELECT format('DEALLOCATE %I', name) FROM pg_prepared_statements
-        WHERE prepare_time >= statement_timestamp());
+    kept := ARRAY(SELECT name FROM pg_cursors WHERE creation_time >= statement_timestamp());
     FOR n IN 1 .. cardinality(kept) LOOP
-        EXECUTE kept[n];
+        EXECUTE format('CLOSE %I', kept[n]);
+    END LOOP;
+    kept := ARRAY(
+        SELECT name FROM pg_prepared_statements WHERE prepare_time >= statement_timestamp());
+    FOR n IN 1 .. cardinality(kept) LOOP
+        EXECUTE format('DEALLOCATE %I', kept[n]);
     END LOOP;
     {_NOTHING_LEFT if statement == _CHECK_DEFERRED else ""}
     PERFORM pg_catalog.set_config('search_path', path, true);
