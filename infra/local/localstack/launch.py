@@ -72,12 +72,14 @@ def main() -> None:
     from infra.local.localstack.calls import record_calls
     from infra.local.localstack.conditions import keep_them_apart
     from infra.local.localstack.endpoints import tell_their_names
+    from infra.local.localstack.handing_over import lose_no_event
     from infra.local.localstack.updates import carry_out_updates
 
     keep_them_apart()
     record_calls()
     tell_their_names()
     carry_out_updates()
+    lose_no_event()
     run()
 
 
