@@ -55,6 +55,7 @@ Those of the first group are operators' commands: ``python -m infra.invoke --hel
             lambda_executor  each execution environment, a local process
             s3               objects kept in our state folder
             updates          what a changed template changes
+            handing_over     events while one build of a function is exchanged for the next
             conditions       a template's conditions, kept apart
             endpoints        the names of interface endpoints
             calls            which calls functions make, for the tests

@@ -259,7 +259,7 @@ def _wait_until_awake(aws: LocalAws, prefix: str) -> None:
     """
     Wait until a parameter that is written wakes the function.
 
-    LocalStack drops events that come while it exchanges one build of a function for the next.
+    That proves the whole way: the parameter's event, the rule, the queue of the function, its build.
     """
     ssm = aws.client("ssm")
     instance = f"awake-{secrets.token_hex(4)}"
