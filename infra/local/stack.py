@@ -259,7 +259,7 @@ def _wait_until_awake(aws: LocalAws, prefix: str) -> None:
     """
     Wait until a parameter that is written wakes the function.
 
-    That proves the whole way: the parameter's event, the rule, the queue of the function, its build.
+    That proves the whole way: the parameter's event, its rule, the function's queue and build.
     """
     ssm = aws.client("ssm")
     instance = f"awake-{secrets.token_hex(4)}"

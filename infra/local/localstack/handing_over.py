@@ -6,6 +6,8 @@ when it is told to end. AWS loses none: "Lambda manages the function's asynchron
 (Developer Guide, "Invoking a Lambda function asynchronously"), whichever build takes from it.
 """
 
+# ruff: noqa: SLF001 - LocalStack has no public way to this, and its version is pinned.
+
 from __future__ import annotations
 
 from concurrent.futures import Future
