@@ -30,10 +30,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 ON_LOCAL_AWS, ALL_OTHERS = "local_aws", "not local_aws"
 
+# Two parts each, for two lanes.
+LONG = ("integration", "runner")
 # Parts by themselves; a new folder is run with all else.
-LONG = ("integration",)
-# They wait most of the time: two parts each, for two lanes.
-WAITING = ("runner",)
 SHORTER = ("security", "chaos")
 
 LANES = 4
@@ -71,16 +70,13 @@ def parts() -> deque[list[str]]:
         status = pytest.main(["tests", "-m", ON_LOCAL_AWS, "--collect-only", "-q"], plugins=[found])
     if status:
         raise SystemExit(f"{said.getvalue()}\nno test was run on the local AWS")
-    long, waiting, shorter = (
-        [str(Path("tests", name)) for name in names] for names in (LONG, WAITING, SHORTER)
-    )
-    rest = [f"--ignore={path}" for path in long + waiting + shorter]
+    long, shorter = ([str(Path("tests", name)) for name in names] for names in (LONG, SHORTER))
+    rest = [f"--ignore={path}" for path in long + shorter]
     return deque(
         [
             [*sorted(found.together), "-m", ON_LOCAL_AWS],
-            *([path, "-m", ALL_OTHERS] for path in long),
+            *([*half, "-m", ALL_OTHERS] for path in long for half in halves_of(path)),
             *([path, "-m", ON_LOCAL_AWS] for path in sorted(found.alone)),
-            *([*half, "-m", ALL_OTHERS] for path in waiting for half in halves_of(path)),
             ["tests", "-m", ALL_OTHERS, *rest],
             *([path, "-m", ALL_OTHERS] for path in shorter),
         ]

@@ -7,12 +7,14 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
 from infra.local import demo, stack, workflow
 from infra.local.local_aws import LocalAws
+from tests.equipment import preloaded
 from tests.equipment.histories import OURS
 
 ROOT = Path(__file__).parents[2]
@@ -35,19 +37,21 @@ CONTENTS = {
 }
 
 
-def _run(state: Path, command: list[str], **variables: str) -> tuple[int, str, str]:
+def _run_anew(*command: str, cwd: Path, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run *command* as a shell does."""
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
+
+
+def _run(
+    state: Path,
+    command: list[str],
+    run: Callable[..., subprocess.CompletedProcess[str]] = _run_anew,
+    **variables: str,
+) -> tuple[int, str, str]:
     """Run *command* where nothing is up, and return how it ended and what it said."""
-    ran = subprocess.run(
-        command,
-        cwd=ROOT,
-        # As from a shell: the tests themselves may have been started by make.
-        env={name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
-        | variables
-        | {"DAY2_STATE": str(state)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    # As from a shell: the tests themselves may have been started by make.
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    ran = run(*command, cwd=ROOT, env=kept | variables | {"DAY2_STATE": str(state)})
     left = sorted(path.name for path in state.iterdir()) if state.exists() else []
     assert left == []
     return ran.returncode, ran.stdout, ran.stderr
@@ -79,9 +83,8 @@ def test_invoke_names_what_is_wrong(event_files: Path, given: tuple[str, ...], s
     words = [word.replace("--event=", f"--event={event_files}/") for word in given]
     words = ["--event=" if word == f"--event={event_files}/" else word for word in words]
 
-    status, out, err = _run(
-        event_files / "state", [sys.executable, "-m", "infra.local", "invoke", *words]
-    )
+    command = ["infra.local", "invoke", *words]
+    status, out, err = _run(event_files / "state", command, preloaded.run)
 
     assert (status, out, err.count("\n")) == (2, "", 1), err
     assert said in err
