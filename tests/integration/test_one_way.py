@@ -15,6 +15,7 @@ from core.postgres.session import query
 from core.revisions.runner import Revisions
 from infra.trial.catalogue import catalogue
 from tests.equipment.histories import history_of
+from tests.equipment.single import programs  # noqa: F401
 from tests.equipment.site import DATABASE, Site, make_empty
 from tests.integration.test_command_line import alembic, url_of
 
