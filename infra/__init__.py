@@ -33,6 +33,7 @@ Those of the first group are operators' commands: ``python -m infra.invoke --hel
     trial/             they are tried on real servers
         files          what the files say, before any server is asked
         proofs         what must hold of each revision, and of all of them, on one server
+        promising      what nothing promises, as promises.toml would have it
         servers        the servers, each in a process of its own
         golden         what they leave in the catalogue, on file for review
         catalogue      roles, objects and privileges of a server, as lines of text

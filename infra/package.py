@@ -81,11 +81,13 @@ from core.revisions.promises import Promises
 folder = Folder(Path(sys.argv[1]))
 try:
     found = scripts.read(folder.versions)
-    Promises.load(folder.promises)
+    promises = Promises.load(folder.promises)
 except RunFailed as error:
     sys.exit(str(error))
 if not found and "--some" in sys.argv:
     sys.exit("there is no revision in it: write the first one")
+if wrong := promises.faults([one.identifier for one in found]):
+    sys.exit(wrong[0])
 manifest.write(folder, found)
 """
 

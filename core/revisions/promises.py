@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -145,6 +146,30 @@ class Promises(NamedTuple):
             grants=tuple(one for one in self.grants if one.since in applied),
             allowances=self.allowances,
         )
+
+    def faults(self, identifiers: Sequence[str]) -> list[str]:
+        """Return what no revision of *identifiers* would ever keep, and what is promised twice."""
+        named: dict[str, tuple[Any, ...]] = {
+            "role": self.roles,
+            "schema": self.schemas,
+            "table": self.tables,
+            "closed": self.closed,
+        }
+        unmade = [
+            f"promises.toml: [[{kind}]] {getattr(one, 'name', '') or one.to}: since = "
+            f"{one.since!r} names no revision: the last ones are {', '.join(identifiers[-5:])}"
+            for kind, entries in {**named, "grant": self.grants}.items()
+            for one in entries
+            if one.since not in identifiers
+        ]
+        # Nobody would know which of them counts.
+        twice = [
+            f"promises.toml: [[{kind}]] {name} is there {count} times: keep one"
+            for kind, entries in named.items()
+            for name, count in Counter(one.name for one in entries).items()
+            if count > 1
+        ]
+        return unmade + twice
 
     @property
     def password_logins(self) -> tuple[PromisedRole, ...]:

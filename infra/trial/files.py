@@ -5,9 +5,6 @@ from __future__ import annotations
 import ast
 import re
 import tokenize
-from collections import Counter
-from collections.abc import Mapping
-from typing import Any
 
 from core.errors import RunFailed
 from core.revisions.folder import Folder
@@ -35,43 +32,14 @@ def loaded(folder: Folder) -> Revisions:
 
 def faults(revisions: Revisions) -> list[str]:
     """Return what is wrong with *revisions*, each in a line or a few."""
-    promises = revisions.promises
-    named: dict[str, tuple[Any, ...]] = {
-        "role": promises.roles,
-        "schema": promises.schemas,
-        "table": promises.tables,
-        "closed": promises.closed,
-    }
     return [
-        *_unmade({**named, "grant": promises.grants}, revisions.identifiers),
-        *_twice(named),
+        *revisions.promises.faults(revisions.identifiers),
         *(
             f"{one.file.name}:{one.line} imports {one.name}, which the function does not have: "
             "it has Python's library, boto3, SQLAlchemy, psycopg2, and what lies beside versions/"
             for one in imports.of(revisions.folder).missing
         ),
         *map(str, lint(revisions.folder)),
-    ]
-
-
-def _twice(kinds: Mapping[str, tuple[Any, ...]]) -> list[str]:
-    """Return what is promised more than once: nobody would know which of them counts."""
-    return [
-        f"promises.toml: [[{kind}]] {name} is there {count} times: keep one"
-        for kind, entries in kinds.items()
-        for name, count in Counter(one.name for one in entries).items()
-        if count > 1
-    ]
-
-
-def _unmade(kinds: Mapping[str, tuple[Any, ...]], identifiers: tuple[str, ...]) -> list[str]:
-    """Return the promises of revisions that there are not: nobody would ever keep them."""
-    return [
-        f"promises.toml: [[{kind}]] {getattr(one, 'name', '') or one.to}: since = {one.since!r} "
-        f"names no revision: the last ones are {', '.join(identifiers[-5:])}"
-        for kind, entries in kinds.items()
-        for one in entries
-        if one.since not in identifiers
     ]
 
 

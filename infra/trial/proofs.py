@@ -8,7 +8,7 @@ of an RDS instance, by the code that the function runs.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -20,7 +20,8 @@ from core.postgres.masking import masked
 from core.postgres.session import DriverError, query
 from core.revisions import rendering
 from core.revisions.manifest import Revision
-from infra.trial import files
+from core.revisions.promises import PromisedRole, PromisedThing
+from infra.trial import files, promising
 from infra.trial.catalogue import differences, sections
 from infra.trial.database import BUDGET_SECONDS, DATABASE, TrialDatabase
 
@@ -140,17 +141,11 @@ class Proofs:
     def _unpromised(self, name: str, before: Catalogue, after: Catalogue) -> Iterator[str]:
         """Yield the roles and schemas that the revision *name* made and nothing promises."""
         promises = self.database.revisions.promises
-        for title, kind, promised in (
-            ("roles", "role", promises.roles),
-            ("schemas", "schema", promises.schemas),
-        ):
-            names = {one.name for one in promised}
-            for one in sorted(_names(after[title]) - _names(before[title]) - names):
-                if not one.startswith(_RETIRED):
-                    yield (
-                        f"it makes the {kind} {one}, which promises.toml does not name: add\n"
-                        f'    [[{kind}]]\n    name = "{one}"\n    since = "{name}"'
-                    )
+        for one in _made("roles", before, after, promises.roles):
+            yield _lacking("role", one, promising.role(one, name, after))
+        for one in _made("schemas", before, after, promises.schemas):
+            promise = promising.schema(one, name, after, self.database.master)
+            yield _lacking("schema", one, promise)
 
     def _drift(self) -> Iterator[str]:
         """Yield what ``check`` finds."""
@@ -228,6 +223,21 @@ class Proofs:
     def _catalogue(self) -> Catalogue:
         with closing(self.database.server.superuser(DATABASE)) as session:
             return sections(session, without=_NOT_THEIRS)
+
+
+def _made(
+    title: str,
+    before: Catalogue,
+    after: Catalogue,
+    promised: Iterable[PromisedRole | PromisedThing],
+) -> list[str]:
+    """Return the names under *title* that were not there *before*, and that nobody promised."""
+    names = _names(after[title]) - _names(before[title]) - {one.name for one in promised}
+    return sorted(one for one in names if not one.startswith(_RETIRED))
+
+
+def _lacking(kind: str, name: str, promise: str) -> str:
+    return f"it makes the {kind} {name}, which promises.toml does not name: add\n{promise}"
 
 
 def _names(lines: list[str]) -> set[str]:

@@ -122,6 +122,7 @@ def test_the_same_folder_gives_the_same_layer(folder: Folder, tmp_path: Path) ->
         ({"versions/b.py": "revision = 'b"}, "b.py:1: SyntaxError"),
         ({"naming.py": "def"}, "naming.py"),
         ({"promises.toml": "[[rule]]\nname = 'x'"}, "[[rule]] promises nothing"),
+        ({"promises.toml": "[[role]]\nname = 'x'\nsince = 'a9'"}, "since = 'a9' names no revision"),
         ({"versions/b.py": Path("nowhere")}, "versions/b.py is a link to nothing, or to a folder"),
         ({"naming.py": Path("nowhere")}, "naming.py is a link to nothing"),
         ({"versions/sql": Path("/tmp")}, "versions/sql is a link to nothing, or to a folder"),  # noqa: S108

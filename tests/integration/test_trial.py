@@ -235,12 +235,14 @@ def test_a_fault_is_told_in_the_words_of_the_revision(
 
 
 def test_what_is_right_holds(faults: Prove, tmp_path: Path) -> None:
-    """Each helper among them, a way that is closed on purpose, and what is left on purpose."""
+    """With the promises that it asks for; a way closed, and something left, on purpose."""
     steps = {
         "a1": ('operations.role("acme_role")', 'operations.drop_role("acme_role")'),
         "a2": (
-            'operations.login("acme_user", acts_as="acme_role")',
-            'operations.drop_login("acme_user")',
+            """operations.login("acme_user", acts_as="acme_role")
+    op.execute("ALTER ROLE acme_user SET statement_timeout = '30s'")
+    operations.login_by_iam("acme_iam", member_of=["acme_role"])""",
+            'operations.drop_login("acme_iam"); operations.drop_login("acme_user")',
         ),
         "a3": ('operations.schema("acme", owner="acme_role")', 'operations.drop_schema("acme")'),
         "a4": TABLE,
@@ -255,14 +257,11 @@ def test_what_is_right_holds(faults: Prove, tmp_path: Path) -> None:
         ),
         "a8": ('op.execute("SELECT 1")', 'raise NotImplementedError("restore a backup")'),
     }
-    promises = (
-        f'{ROLE}\n[[role]]\nname = "acme_user"\nsince = "a2"\nlogin = "password"\n'
-        'acts_as = "acme_role"\nmember_of = ["acme_role"]\n'
-        f"{SCHEMA.replace('a1', 'a3').replace('MASTER', 'acme_role')}"
-    )
-    folder = folder_of(
-        tmp_path, steps, promises, versions__more_dot_sql="CREATE TYPE acme.kind AS ENUM ('old');"
-    )
+    more = {"versions__more_dot_sql": "CREATE TYPE acme.kind AS ENUM ('old');"}
+    _, lacking = faults(folder_of(tmp_path / "first", steps, **more))
+    # As they are shown, pasted into the file.
+    promises = "\n".join(re.findall(r"^    (.+)", "\n".join(lacking.values()), re.MULTILINE))
+    folder = folder_of(tmp_path / "second", steps, promises, **more)
 
     proofs, told = faults(folder)
 
