@@ -46,10 +46,11 @@ def copy_of_ours(folder: Path) -> Path:
 
 
 def with_our_history(root: Path) -> Path:
-    """Put the tests' own revisions into the copy at *root*, and return their folder."""
+    """Put the tests' own revisions and promises into the copy at *root*; return their folder."""
     versions = root / "alembic" / "versions"
     shutil.rmtree(versions, ignore_errors=True)
     shutil.copytree(OURS.versions, versions)
+    shutil.copy(OURS.promises, versions.parent)
     return versions
 
 
