@@ -23,6 +23,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from core.errors import RunFailed
@@ -141,17 +142,17 @@ class Package:
     runtime: str
     architecture: str
 
-    @property
+    @cached_property
     def function_key(self) -> str:
         """Name the object in a bucket by its content, so that a deployment sees a change."""
         return _object_key("function", self.function)
 
-    @property
+    @cached_property
     def layer_key(self) -> str:
         """See *function_key*."""
         return _object_key("layer", self.layer)
 
-    @property
+    @cached_property
     def migrations_key(self) -> str:
         """See *function_key*; empty where the examples are what is deployed."""
         return _object_key(MIGRATIONS, self.migrations) if self.migrations else ""
@@ -316,14 +317,20 @@ def _list_revisions(root: Path, folder: Path, *options: str) -> None:
 
 
 def write_zip(tree: Path, archive: Path) -> None:
-    """Zip *tree*: names in order, no times, no owners, one mode."""
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as zipped:
+    """
+    Zip *tree*: names in order, no times, no owners, one mode.
+
+    Whoever reads *archive* meanwhile, to name or to upload it, reads the one before, whole.
+    """
+    unfinished = archive.with_suffix(".unfinished")
+    with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as zipped:
         for path in sorted(path for path in tree.rglob("*") if path.is_file()):
             entry = zipfile.ZipInfo(path.relative_to(tree).as_posix(), ZIP_EPOCH)
             entry.create_system = 3  # Unix, also when packaged elsewhere
             entry.external_attr = 0o100644 << 16
             entry.compress_type = zipfile.ZIP_DEFLATED
             zipped.writestr(entry, path.read_bytes())
+    unfinished.replace(archive)
 
 
 def unzipped_size(archive: Path) -> int:

@@ -169,6 +169,23 @@ def test_a_zip_forgets_times_modes_and_order(tmp_path: Path) -> None:
     assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
 
 
+def test_a_zip_that_is_read_stays_whole_while_it_is_built_again(tmp_path: Path) -> None:
+    """Another command, or another test's, may name it by its content and upload it meanwhile."""
+    tree, archive = tmp_path / "tree", tmp_path / "it.zip"
+    tree.mkdir()
+    (tree / "a").write_text("1")
+    packaging.write_zip(tree, archive)
+    whole = archive.read_bytes()
+
+    with archive.open("rb") as reader:
+        (tree / "a").write_text("2")
+        packaging.write_zip(tree, archive)
+        read = reader.read()
+
+    assert read == whole != archive.read_bytes()
+    assert sorted(tmp_path.iterdir()) == [archive, tree]
+
+
 def test_the_build_is_named_by_its_content(tmp_path: Path, package: Package) -> None:
     """Ours or a library's change gives another name; what is not deployed gives none."""
     root = copy_of_ours(tmp_path)
