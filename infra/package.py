@@ -204,9 +204,9 @@ def build(
     """
     Build function and layers under *output*, for this interpreter unless *target* says else.
 
-    The trees that were zipped stay beside the zips. The layer of the libraries is built again only
-    when its lock, this code or the platform changes. *migrations* other than the examples become a
-    layer.
+    The trees that were zipped stay beside the zips. The function is built again only when one of
+    our files, the layer's lock, this code or the platform changes; the layer of the libraries, when
+    one of the last three does. *migrations* other than the examples become a layer.
 
     Raises:
         PackageError: A wheel could not be installed, byte code is not valid, or the migrations
@@ -340,14 +340,21 @@ def unzipped_size(archive: Path) -> int:
 
 
 def _build_function(output: Path, target: Platform) -> tuple[Path, str]:
-    tree, archive = _emptied(output / "function"), output / "function.zip"
+    """Build the function; one of the same content is left as it is, since others may use it."""
+    tree, archive, stamp = (output / f"function{suffix}" for suffix in ("", ".zip", ".key"))
+    identity = build_identity()
+    key = f"{identity} {_made_by(target)}"
+    if _is_built(archive, stamp, key):
+        return archive, identity
+    stamp.unlink(missing_ok=True)
+    _emptied(tree)
     for name in function_files():
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, tree / name)
-    identity = build_identity()
     (tree / "BUILD").write_text(f"{identity}\n")
     complete_function(tree, target)
     write_zip(tree, archive)
+    stamp.write_text(key)
     return archive, identity
 
 
@@ -376,9 +383,9 @@ def _build_migrations(output: Path, target: Platform, folder: Folder) -> tuple[P
 
 
 def _build_layer(output: Path, target: Platform) -> Path:
-    tree, archive, stamp = output / "layer", output / "layer.zip", output / "layer.key"
-    key = _layer_key(target)
-    if archive.exists() and stamp.exists() and stamp.read_text() == key:
+    tree, archive, stamp = (output / f"layer{suffix}" for suffix in ("", ".zip", ".key"))
+    key = _made_by(target)
+    if _is_built(archive, stamp, key):
         return archive
     stamp.unlink(missing_ok=True)
     libraries = _emptied(tree) / "python"
@@ -392,8 +399,12 @@ def _build_layer(output: Path, target: Platform) -> Path:
     return archive
 
 
-def _layer_key(target: Platform) -> str:
-    """Everything that decides the layer's bytes, as one digest."""
+def _is_built(archive: Path, stamp: Path, key: str) -> bool:
+    return archive.exists() and stamp.exists() and stamp.read_text() == key
+
+
+def _made_by(target: Platform) -> str:
+    """Everything but our own files that decides the bytes of what is built, as one digest."""
     digest = hashlib.sha256(f"{target}".encode())
     for file in (LAYER_LOCK, Path(__file__), Path(__file__).with_name("byte_code.py")):
         digest.update(file.read_bytes())

@@ -154,6 +154,14 @@ def test_the_same_sources_give_the_same_function(tmp_path: Path, package: Packag
     assert identity == package.build
     assert again.read_bytes() == package.function.read_bytes()
 
+    # What is there and the same is left alone: another command may run it or upload it.
+    made = again.stat().st_ino
+    packaging._build_function(tmp_path, target)
+    assert again.stat().st_ino == made
+    again.unlink()
+    packaging._build_function(tmp_path, target)
+    assert again.read_bytes() == package.function.read_bytes()
+
 
 def test_a_zip_forgets_times_modes_and_order(tmp_path: Path) -> None:
     """Two trees with equal names and contents give equal zips."""
