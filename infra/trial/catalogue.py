@@ -188,6 +188,11 @@ def catalogue(server: Server, database: str, *, without: tuple[str, ...] = ()) -
     return "\n".join(lines)
 
 
+def name_in(line: str) -> str:
+    """Return what a *line* of a section is about."""
+    return line.partition(" | ")[0]
+
+
 def differences(before: dict[str, list[str]], after: dict[str, list[str]]) -> list[str]:
     """Return what *after* has beyond *before* (+) and lacks of it (-), by section."""
     lines: list[str] = []

@@ -22,7 +22,7 @@ from core.revisions import rendering
 from core.revisions.manifest import Revision
 from core.revisions.promises import PromisedRole, PromisedThing
 from infra.trial import files, promising
-from infra.trial.catalogue import differences, sections
+from infra.trial.catalogue import differences, name_in, sections
 from infra.trial.database import BUDGET_SECONDS, DATABASE, TrialDatabase
 
 # What day2 itself keeps in the database: its tests are day2's.
@@ -232,17 +232,13 @@ def _made(
     promised: Iterable[PromisedRole | PromisedThing],
 ) -> list[str]:
     """Return the names under *title* that were not there *before*, and that nobody promised."""
-    names = _names(after[title]) - _names(before[title]) - {one.name for one in promised}
+    there, was_there = (set(map(name_in, lines[title])) for lines in (after, before))
+    names = there - was_there - {one.name for one in promised}
     return sorted(one for one in names if not one.startswith(_RETIRED))
 
 
 def _lacking(kind: str, name: str, promise: str) -> str:
     return f"it makes the {kind} {name}, which promises.toml does not name: add\n{promise}"
-
-
-def _names(lines: list[str]) -> set[str]:
-    """Return what each of *lines* begins with."""
-    return {line.split(" | ")[0] for line in lines}
 
 
 def _said(drift: dict[str, str]) -> str:

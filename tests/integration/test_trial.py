@@ -61,6 +61,9 @@ TABLE = (
 )
 
 
+# A word of the catalogue, and letters that TOML takes as they are only.
+ODD = 'CREATE ROLE "LOGIN"; CREATE ROLE "rôle 😀"; GRANT "LOGIN", "rôle 😀" TO CURRENT_USER'
+
 Prove = Callable[[Folder], tuple[Proofs, dict[str, str]]]
 
 
@@ -237,7 +240,10 @@ def test_a_fault_is_told_in_the_words_of_the_revision(
 def test_what_is_right_holds(faults: Prove, tmp_path: Path) -> None:
     """With the promises that it asks for; a way closed, and something left, on purpose."""
     steps = {
-        "a1": ('operations.role("acme_role")', 'operations.drop_role("acme_role")'),
+        "a1": (
+            f"operations.role('acme_role'); op.execute({ODD!r})",
+            """op.execute('DROP ROLE "LOGIN", "rôle 😀"'); operations.drop_role("acme_role")""",
+        ),
         "a2": (
             """operations.login("acme_user", acts_as="acme_role")
     op.execute("ALTER ROLE acme_user SET statement_timeout = '30s'")
